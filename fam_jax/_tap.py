@@ -1,0 +1,152 @@
+"""`tap`: name a place in a function; `run_tapped`: run the function with something added there."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import (
+    ClosedJaxpr,
+    DropVar,
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    Primitive,
+    jaxpr_as_fun,
+)
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Shaped
+
+# The identity, with a name that survives tracing. A primitive rather than a context variable: a
+# function that was already compiled by `jax.jit` keeps its taps, and nothing is left behind.
+_tap_p = Primitive("tap")
+_tap_p.def_impl(lambda x, *, name: x)
+_tap_p.def_abstract_eval(lambda x, *, name: x)
+mlir.register_lowering(_tap_p, lambda ctx, x, *, name: [x])
+ad.deflinear2(_tap_p, lambda cotangent, x, *, name: [cotangent])
+
+
+def _batch_tap(args, dims, *, name):
+    # The mapped axis comes first, so that `vmap` of a function of one image taps [b, h, w, c].
+    return _tap_p.bind(jnp.moveaxis(args[0], dims[0], 0), name=name), 0
+
+
+batching.primitive_batchers[_tap_p] = _batch_tap
+
+# Calls that only wrap a piece of the program: a tap inside them is reached by inlining.
+_INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+
+
+def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
+    """Name the value `x`, so that `fam_jax.capture(fn, at=name)` can find it; returns `x`.
+
+    Costs nothing: it is the identity, and leaves no trace in the compiled program.
+
+    Args:
+        x: activations, [b, h, w, c] or tokens [b, n, c]; inside a function of a single image that
+            is mapped by `jax.vmap`, the same without b.
+        name: what `capture` calls the place.
+
+    Returns:
+        `x`, unchanged.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> def embed(images):
+        ...     activations = fam_jax.tap(jnp.maximum(images, 0), "relu")
+        ...     return activations.mean((1, 2))
+        >>> encode = fam_jax.capture(embed, at="relu")
+        >>> encode(jnp.ones((2, 4, 4, 3))).embeddings.shape
+        (2, 3)
+    """
+    return _tap_p.bind(jnp.asarray(x), name=name)
+
+
+def _subjaxprs(eqn: JaxprEqn) -> Iterator[Jaxpr]:
+    for param in jax.tree.leaves(
+        list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)
+    ):
+        if isinstance(param, ClosedJaxpr):
+            yield param.jaxpr
+        elif isinstance(param, Jaxpr):
+            yield param
+
+
+def _taps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    for eqn in jaxpr.eqns:
+        if eqn.primitive is _tap_p:
+            yield eqn
+        for inner in _subjaxprs(eqn):
+            yield from _taps(inner)
+
+
+class Tapped:
+    """A function traced for `images`, in which exactly one tap is called `name`.
+
+    Attributes:
+        value: shape and type of the tapped value.
+        output: shape and type of what the function returns.
+    """
+
+    def __init__(self, fn: Callable, name: str, images: Array) -> None:
+        closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
+        eqns = list(_taps(closed.jaxpr))
+        found = [eqn for eqn in eqns if eqn.params["name"] == name]
+        if not found:
+            names = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in eqns))
+            raise ValueError(
+                f"the forward pass met no layer {name!r}; it met: "
+                + (names or "none (name one with fam_jax.tap(x, name))")
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"the layer {name!r} runs {len(found)} times in one forward pass; "
+                "take a layer that runs once"
+            )
+        self.value = found[0].outvars[0].aval
+        self._closed, self._name, self._images = closed, name, images
+
+    def run(self, insert: Callable[[Array], Array]) -> Array:
+        """The function's output, with the tapped value x replaced by `insert(x)`."""
+        jaxpr = self._closed.jaxpr
+        return _evaluate(jaxpr, self._closed.consts, [self._images], self._name, insert)[0]
+
+
+def _meets(eqn: JaxprEqn, name: str) -> bool:
+    if eqn.primitive is _tap_p:
+        return eqn.params["name"] == name
+    return any(tap.params["name"] == name for inner in _subjaxprs(eqn) for tap in _taps(inner))
+
+
+def _evaluate(jaxpr: Jaxpr, consts, args, name: str, insert: Callable) -> list[Array]:
+    """Run a jaxpr as what comes before the tap, `insert`, and what comes after it."""
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+    at = next(i for i, eqn in enumerate(jaxpr.eqns) if _meets(eqn, name))
+    eqn = jaxpr.eqns[at]
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    def run(eqns: list[JaxprEqn]) -> None:
+        outvars = [v for eqn in eqns for v in eqn.outvars if not isinstance(v, DropVar)]
+        part = Jaxpr((), list(values), outvars, eqns, jaxpr.effects, jaxpr.debug_info)
+        outputs = jaxpr_as_fun(ClosedJaxpr(part, ()))(*values.values())
+        values.update(zip(outvars, outputs, strict=True))
+
+    run(jaxpr.eqns[:at])
+    inputs = [read(atom) for atom in eqn.invars]
+    outputs = [insert(*inputs)] if eqn.primitive is _tap_p else _inline(eqn, inputs, name, insert)
+    values.update(zip(eqn.outvars, outputs, strict=True))
+    run(jaxpr.eqns[at + 1 :])
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _inline(eqn: JaxprEqn, inputs, name: str, insert: Callable) -> list[Array]:
+    if eqn.primitive.name not in _INLINED:
+        raise ValueError(
+            f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value stands "
+            "for it; take a layer outside"
+        )
+    (inner,) = (p for p in eqn.params.values() if isinstance(p, ClosedJaxpr | Jaxpr))
+    closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+    return _evaluate(closed.jaxpr, closed.consts, inputs, name, insert)

@@ -1,0 +1,88 @@
+"""What happens to a raw map afterwards: scaling and upsampling, as separate, visible steps."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fam_jax._checks import AnyArray, wide
+
+
+def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """(x - min) / (max - min) over the last axis; all ones where x is constant.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.maps import minmax
+        >>> minmax(jnp.array([[0.0, 1.0, 4.0], [7.0, 7.0, 7.0]])).tolist()
+        [[0.0, 0.25, 1.0], [1.0, 1.0, 1.0]]
+    """
+    low = jnp.min(x, axis=-1, keepdims=True)
+    span = jnp.max(x, axis=-1, keepdims=True) - low
+    # span == 0 rather than span > 0: a NaN must stay one, to be caught where maps are made.
+    return jnp.where(span == 0, 1, (x - low) / jnp.where(span == 0, 1, span))
+
+
+def rescale(
+    maps: Float[AnyArray, "... h w"], *, author_compat: bool = False
+) -> Float[Array, "... h w"]:
+    """Every map to [0, 1] on its own: (M - min) / (max - min); zeros where M is constant.
+
+    Args:
+        maps: raw maps.
+        author_compat: the display of the FAM author's release instead: (M - min) / (max + 1e-7),
+            max being that of M - min, cut to 256 grey levels. Use it before `upsample`, as there.
+
+    Returns:
+        Maps in [0, 1], the same shape.
+
+    Raises:
+        ValueError: if there are fewer than two axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> fam_jax.rescale(jnp.array([[-1.0, 0.0], [1.0, 3.0]])).tolist()
+        [[0.0, 0.25], [0.5, 1.0]]
+
+    Source:
+        `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
+    """
+    _check_maps(maps)
+    (maps,) = wide(maps)
+    shifted = maps - jnp.min(maps, axis=(-2, -1), keepdims=True)
+    highest = jnp.max(shifted, axis=(-2, -1), keepdims=True)
+    if author_compat:
+        return jnp.floor(255 * (shifted / (highest + 1e-7))) / 255
+    return shifted / jnp.where(highest == 0, 1, highest)
+
+
+def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[Array, "... H W"]:
+    """Bilinear interpolation to `size` pixels, half-pixel centres, edges held, no antialiasing.
+
+    Args:
+        maps: maps, any number of leading axes.
+        size: (H, W) in pixels.
+
+    Returns:
+        Maps [..., H, W].
+
+    Raises:
+        ValueError: if `size` is not two positive integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> fam_jax.upsample(jnp.array([[0.0, 1.0]]), (1, 4)).tolist()
+        [[0.0, 0.25, 0.75, 1.0]]
+    """
+    _check_maps(maps)
+    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
+        raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")
+    (maps,) = wide(maps)
+    shape = (*maps.shape[:-2], *map(int, size))
+    return jax.image.resize(maps, shape, method="bilinear", antialias=False)
+
+
+def _check_maps(maps: Array) -> None:
+    if maps.ndim < 2:
+        raise ValueError(f"maps: expected [..., height, width], got shape {maps.shape}")

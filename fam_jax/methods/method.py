@@ -1,0 +1,144 @@
+"""The one type of all methods: weights in embedding space, pulled back and combined with A."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax.encoding import Encoding
+from fam_jax.similarity import Similarity
+
+
+@partial(
+    register_dataclass,
+    data_fields=["similarity"],
+    meta_fields=["weigh", "combine", "shared"],
+)
+@dataclass(frozen=True)
+class Method:
+    """A method of explanation: M = combine(G, A), G = pullback(weigh(similarity, z, r)).
+
+    Attributes:
+        similarity: what is being explained.
+        weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
+        combine: (G [b, h, w, c], A [b, h, w, c]) -> maps [b, h, w].
+        shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
+            weights with the roles of the two images exchanged.
+    """
+
+    similarity: Similarity
+    weigh: Callable[[Similarity, Array, Array], Array]
+    combine: Callable[[Array, Array], Array]
+    shared: bool = False
+
+    def weights(
+        self, embeddings: Float[AnyArray, "b d"], references: Float[AnyArray, "b d"]
+    ) -> Float[Array, "b d"]:
+        """Weights in embedding space for pairs (z, r)."""
+        check_float("references", references, "batch dimensions")
+        if embeddings.shape != references.shape:
+            raise ValueError(
+                f"references have shape {references.shape}, embeddings {embeddings.shape}: one "
+                "reference per image is expected (all_pairs(method) takes any number)"
+            )
+        z, r = wide(embeddings, references)
+        return self.weigh(self.similarity, z, r)
+
+    def maps(self, enc: Encoding, weights: Float[Array, "b d"]) -> Float[Array, "b h w"]:
+        """Maps of the encoded images for given weights; zeros where they are not finite."""
+        G, A = wide(enc.pullback(weights), enc.activations)
+        maps = self.combine(G, A)
+        return _zero_unless(jnp.all(jnp.isfinite(maps), axis=(-2, -1)), maps)
+
+    def __call__(
+        self, enc: Encoding, references: Float[AnyArray, "b d"]
+    ) -> Float[Array, "b h w"]:
+        """Raw maps [b, h, w] of the images in `enc` for one reference embedding [b, d] each.
+
+        At least float32. A map is all zeros where nothing can be said: not finite activations or
+        embeddings, a zero embedding.
+        """
+        check_encoding(enc)
+        maps = self.maps(enc, self.weights(enc.embeddings, references))
+        return _zero_unless(sayable(enc.embeddings) & sayable(references), maps)
+
+    def pair(
+        self, query: Encoding, reference: Encoding
+    ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
+        """Raw maps of both images of each pair."""
+        z, r = query.embeddings, reference.embeddings
+        weights = self.weights(z, r)
+        back = weights if self.shared else self.weights(r, z)
+        ok = sayable(z) & sayable(r)
+        return (
+            _zero_unless(ok, self.maps(query, weights)),
+            _zero_unless(ok, self.maps(reference, back)),
+        )
+
+
+def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
+    """Whether an embedding can be explained: finite and not zero. [b]."""
+    return jnp.all(jnp.isfinite(embeddings), axis=-1) & jnp.any(embeddings != 0, axis=-1)
+
+
+def _zero_unless(ok: Array, maps: Array) -> Array:
+    return jnp.where(ok[:, None, None], maps, 0)
+
+
+def check_encoding(enc: Encoding) -> None:
+    """Raise unless `enc` is an `Encoding`."""
+    if not isinstance(enc, Encoding):
+        raise TypeError(
+            f"expected an Encoding, encode(images), got {type(enc).__name__}; make encode with "
+            "fam_jax.capture(model, at=...) or fam_jax.encoder(features, head)"
+        )
+
+
+@partial(register_dataclass, data_fields=["method"], meta_fields=[])
+@dataclass(frozen=True)
+class AllPairs:
+    """A method for every image with every reference; made by `all_pairs`."""
+
+    method: Method
+
+    def __call__(
+        self, enc: Encoding, references: Float[AnyArray, "r d"]
+    ) -> Float[Array, "b r h w"]:
+        """Raw maps [b, r, h, w] of the images in `enc` for each of the references [r, d]."""
+        check_encoding(enc)
+        check_float("references", references, "references dimensions")
+        shape = enc.embeddings.shape
+        if references.shape[1] != shape[1]:
+            raise ValueError(
+                f"references have shape {references.shape}, but embeddings have {shape[1]} "
+                "dimensions"
+            )
+        one = lambda r: self.method(enc, jnp.broadcast_to(r, shape))  # noqa: E731
+        return jax.vmap(one, out_axes=1)(jnp.asarray(references))
+
+
+def all_pairs(method: Method) -> AllPairs:
+    """The method for every image with every reference, from one encoding of each.
+
+    Args:
+        method: `fam()` or another.
+
+    Returns:
+        (enc, references [r, d]) -> raw maps [b, r, h, w].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.ones((2, 4, 4, 3)))
+        >>> fam_jax.all_pairs(fam_jax.fam())(enc, jnp.ones((5, 3))).shape
+        (2, 5, 4, 4)
+    """
+    if not isinstance(method, Method):
+        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
+    return AllPairs(method)
