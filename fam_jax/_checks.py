@@ -31,8 +31,6 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def wide(*arrays: AnyArray) -> tuple[jax.Array, ...]:
-    """The arrays in one common floating type of at least 32 bits."""
-    dtype = jnp.float32
-    for x in arrays:
-        dtype = jnp.promote_types(dtype, x.dtype)
-    return tuple(jnp.asarray(x, dtype) for x in arrays)
+    """The arrays in float32, or in float64 if one of them is; whatever the promotion rules."""
+    double = any(x.dtype == jnp.float64 for x in arrays)
+    return tuple(jnp.asarray(x, jnp.float64 if double else jnp.float32) for x in arrays)

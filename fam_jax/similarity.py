@@ -12,7 +12,7 @@ A similarity is any object with these two functions on z, r [b, d]; yours too.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from fam_jax._checks import AnyArray, check_float, wide
 Embeddings = Float[AnyArray, "b d"]
 
 
+@runtime_checkable
 class Similarity(Protocol):
     """What a method asks of a similarity; z and r are both [b, d]."""
 
@@ -179,7 +180,7 @@ class _Foreign:
 
 def as_similarity(similarity: Similarity) -> Similarity:
     """The similarity as a pytree; TypeError if it has no `score` and `shares`."""
-    if not (hasattr(similarity, "score") and hasattr(similarity, "shares")):
+    if not isinstance(similarity, Similarity):
         raise TypeError(
             "similarity: expected fam_jax.cosine, dot, euclidean, a margin, or an object with "
             f"score(z, r) and shares(z, r), got {similarity!r}"

@@ -1,0 +1,1 @@
+"""What `fam-jax demo` shows."""

@@ -1,12 +1,14 @@
-"""Real photographs without a download, cut into a part to learn from and a part to be tested on.
+"""Real photographs without a download, each cut into a part to learn from and a part to be asked.
 
-The pictures are files inside the wheels of scikit-image and scikit-learn. The lower right quarter of each photograph
-is held out; training may use everything else. A held-out crop lies in the left or in the right half of that
-quarter, so a *query* from one half and a *reference* from the other are the same photograph without a
-shared pixel.
+The files lie inside the wheels of scikit-image and scikit-learn. A photograph is quartered: upper
+right and lower left are for training, upper left and lower right are held out.
+
+    held out  training
+    training  held out
+
+A query from one held-out quarter and a reference from the other are the same photograph without
+a shared pixel, and neither shares one with the training part.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
+
+CROP = 3 / 8  # side of a held-out crop, as a share of the photograph's shorter side
 
 SKIMAGE = (
     "astronaut.png",
@@ -38,7 +42,7 @@ SKLEARN = ("china.jpg", "flower.jpg")
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels, `top <= row < bottom` and `left <= column < right`."""
+    """A rectangle of pixels: top <= row < bottom, left <= column < right."""
 
     top: int
     left: int
@@ -48,26 +52,34 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Photograph:
-    """An RGB photograph with its training and held-out regions."""
+    """A photograph with its two training and its two held-out quarters."""
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
 
     @property
     def training(self) -> tuple[Box, Box]:
-        """The left half and the upper half: together, all but the lower right quarter."""
+        """The upper right and the lower left quarter."""
         H, W, _ = self.image.shape
-        return Box(0, 0, H, W // 2), Box(0, 0, H // 2, W)
+        return Box(0, W // 2, H // 2, W), Box(H // 2, 0, H, W // 2)
 
     @property
     def held_out(self) -> tuple[Box, Box]:
-        """The left and the right half of the lower right quarter."""
+        """The upper left and the lower right quarter."""
         H, W, _ = self.image.shape
-        return Box(H // 2, W // 2, H, 3 * W // 4), Box(H // 2, 3 * W // 4, H, W)
+        return Box(0, 0, H // 2, W // 2), Box(H // 2, W // 2, H, W)
 
 
 class Mosaics(NamedTuple):
-    """Two-by-two mosaics, each with a reference crop that matches one of its cells."""
+    """Two-by-two mosaics of held-out crops, each with a reference that matches one cell.
+
+    Attributes:
+        images: the mosaics; cells in reading order.
+        references: another crop of one of the four photographs, from the other held-out quarter.
+        masks: where that photograph's cell is.
+        cells: which photographs the four cells come from.
+        targets: which one the reference comes from.
+    """
 
     images: UInt8[np.ndarray, "n 2*size 2*size 3"]
     references: UInt8[np.ndarray, "n size size 3"]
@@ -77,35 +89,82 @@ class Mosaics(NamedTuple):
 
 
 def load(side: int = 256) -> list[Photograph]:
-    files = _files()
-    return [Photograph(path.stem, _read(path, side)) for path in files]
+    """All photographs, in colour (grey ones with three equal channels).
+
+    Args:
+        side: length of the shorter side in pixels; the longer one follows.
+
+    Returns:
+        18 photographs.
+
+    Raises:
+        ImportError: scikit-image or scikit-learn is missing.
+
+    Example:
+        >>> from fam_jax.demo import photographs
+        >>> cat = photographs.load(side=100)[3]
+        >>> cat.name, cat.image.shape, cat.held_out[1]
+        ('chelsea', (100, 150, 3), Box(top=50, left=75, bottom=100, right=150))
+    """
+    return [Photograph(path.stem, _read(path, side)) for path in _files()]
 
 
-def draw(photograph, rng, half, size=64, fraction=0.25):
-    box = photograph.held_out[half]
-    side = round(fraction * min(photograph.image.shape[:2]))
+def draw(
+    photograph: Photograph, rng: np.random.Generator, quarter: int, size: int = 64
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A random square crop of a held-out quarter, `CROP` of the shorter side, resized.
+
+    Args:
+        photograph: where from.
+        rng: random numbers.
+        quarter: 0 for the upper left, 1 for the lower right.
+        size: side of the result in pixels.
+    """
+    box = photograph.held_out[quarter]
+    side = round(CROP * min(photograph.image.shape[:2]))
     top = rng.integers(box.top, box.bottom - side, endpoint=True)
     left = rng.integers(box.left, box.right - side, endpoint=True)
-    crop = photograph.image[top : top + side, left : left + side]
-    if side != size:
-        crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
-    return crop
+    crop = Image.fromarray(photograph.image[top : top + side, left : left + side])
+    return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def mosaics(photographs, rng, count, size=64):
-    images = np.empty((count, 2 * size, 2 * size, 3), np.uint8)
-    references = np.empty((count, size, size, 3), np.uint8)
+def mosaics(
+    photographs: list[Photograph], rng: np.random.Generator, count: int, size: int = 64
+) -> Mosaics:
+    """Mosaics of held-out crops of four different photographs, with a reference for each.
+
+    All four cells come from one of the two held-out quarters, the reference from the other.
+
+    Args:
+        photographs: at least four.
+        rng: random numbers.
+        count: how many mosaics.
+        size: side of a cell, and of the reference, in pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> from fam_jax.demo import photographs
+        >>> games = photographs.mosaics(photographs.load(), np.random.default_rng(0), count=3)
+        >>> games.images.shape, games.references.shape, games.masks.mean()
+        ((3, 128, 128, 3), (3, 64, 64, 3), np.float64(0.25))
+    """
     cells = np.stack([rng.choice(len(photographs), 4, replace=False) for _ in range(count)])
-    where = rng.integers(4, size=count)
+    right = rng.integers(4, size=count)
+    quarters = rng.integers(2, size=count)
+    targets = cells[np.arange(count), right]
+
+    def crops(which, quarter):
+        return np.stack([draw(photographs[i], rng, quarter, size) for i in which])
+
+    def lay_out(quadruple):
+        grid = quadruple.reshape(2, 2, size, size, 3)
+        return grid.swapaxes(1, 2).reshape(2 * size, 2 * size, 3)
+
+    images = np.stack([lay_out(crops(c, q)) for c, q in zip(cells, quarters, strict=True)])
+    references = np.concatenate([crops([t], 1 - q) for t, q in zip(targets, quarters, strict=True)])
     masks = np.zeros((count, 2, size, 2, size), bool)
-    for n in range(count):
-        half = rng.integers(2)
-        crops = [draw(photographs[i], rng, half, size) for i in cells[n]]
-        images[n] = np.block([[[crops[0]], [crops[1]]], [[crops[2]], [crops[3]]]])
-        references[n] = draw(photographs[cells[n, where[n]]], rng, 1 - half, size)
-        masks[n, where[n] // 2, :, where[n] % 2] = True
-    return Mosaics(images, references, masks.reshape(count, 2 * size, 2 * size), cells,
-                   np.take_along_axis(cells, where[:, None], 1)[:, 0])
+    masks[np.arange(count), right // 2, :, right % 2] = True
+    return Mosaics(images, references, masks.reshape(images.shape[:3]), cells, targets)
 
 
 def _files() -> list[Path]:
@@ -114,13 +173,14 @@ def _files() -> list[Path]:
         import sklearn.datasets
     except ImportError as error:
         raise ImportError('the photographs need: pip install "fam-jax[demo]"') from error
-    ski = Path(skimage.data.__file__).parent
-    skl = Path(sklearn.datasets.__file__).parent / "images"
-    return [ski / name for name in SKIMAGE] + [skl / name for name in SKLEARN]
+    from_skimage = Path(skimage.data.__file__).parent
+    from_sklearn = Path(sklearn.datasets.__file__).parent / "images"
+    return [from_skimage / name for name in SKIMAGE] + [from_sklearn / name for name in SKLEARN]
 
 
-def _read(path, side):
-    image = Image.open(path).convert("RGB")
-    scale = side / min(image.size)
-    size = tuple(round(scale * length) for length in image.size)
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+def _read(path: Path, side: int) -> UInt8[np.ndarray, "H W 3"]:
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    scale = side / min(picture.size)
+    width, height = (round(scale * length) for length in picture.size)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))

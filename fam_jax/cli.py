@@ -1,0 +1,121 @@
+"""The command line, `fam-jax`: options in, one-line errors out."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+_DEBUG = "--debug"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Why does a network find two images alike? Heat-maps for similarities, in JAX.",
+    epilog=f"{_DEBUG} after any command shows the traceback of an error.",
+)
+
+
+@app.callback()
+def _options() -> None:
+    """Why does a network find two images alike? Heat-maps for similarities, in JAX."""
+
+
+def _one_line_errors(command: Callable) -> Callable:
+    """What a user can mend ends in one line on stderr and exit code 2."""
+
+    @wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            if _DEBUG in sys.argv:
+                raise
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+@app.command()
+@_one_line_errors
+def explain(
+    query: Annotated[Path, typer.Argument(help="The picture to explain.")],
+    references: Annotated[
+        list[Path], typer.Argument(metavar="REFERENCE...", help="What it is compared with.")
+    ],
+    model: Annotated[str, typer.Option(help="A backbone: tiny, resnet50, conv4, ...")] = "tiny",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint file for it.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Where maps are taken.")] = None,
+    method: Annotated[str, typer.Option(help="fam, decomposition or grad-cam.")] = "fam",
+    similarity: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Other pictures (a file or a folder; repeat for more): explain what makes the "
+            "pair more alike than these. FAM's weights are then signed, without min-max."
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write.")
+    ] = Path("fam-jax-explain"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")
+    ] = False,
+) -> None:
+    """Explain why QUERY and each REFERENCE are alike: overlays, a figure, maps, a manifest."""
+    from fam_jax import explain_files
+
+    explain_files.run(
+        query, references, model=model, weights=weights, layer=layer, method=method,
+        similarity=similarity, background=background or [], folder=output, overwrite=overwrite,
+        say=typer.echo,
+    )  # fmt: skip
+
+
+@app.command()
+@_one_line_errors
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write.")
+    ] = Path("fam-jax-demo"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")
+    ] = False,
+) -> None:
+    """Show what it does on real photographs, without a network: pairs, mosaics, retrieval."""
+    from fam_jax.demo import command
+
+    command.run(output, overwrite=overwrite, say=typer.echo)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; exits 2 on bad use with one line, never with a traceback."""
+    args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != _DEBUG]
+    try:
+        code = app(args, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        message = error.format_message().rstrip(".")
+        typer.echo(f"error: {' '.join(message.split())}; see fam-jax --help", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("stopped", err=True)
+        code = 130
+    except Exception as error:
+        if _DEBUG in sys.argv:
+            raise
+        typer.echo(
+            f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+            f"({_DEBUG} shows where)",
+            err=True,
+        )
+        code = 1
+    sys.exit(code or 0)

@@ -1,0 +1,168 @@
+"""`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from PIL import Image
+
+import fam_jax
+from fam_jax import _layers, images, output, plot
+from fam_jax._checks import check_choice
+
+METHODS = {
+    "fam": fam_jax.fam,
+    "decomposition": fam_jax.decomposition,
+    "grad-cam": fam_jax.grad_cam,
+}
+SIMILARITIES = {
+    "cosine": fam_jax.cosine,
+    "dot": fam_jax.dot,
+    "euclidean": fam_jax.euclidean,
+}
+_BATCH = 16
+
+
+def run(
+    query: Path,
+    references: Sequence[Path],
+    *,
+    model: str,
+    weights: Path | None,
+    layer: str | None,
+    method: str,
+    similarity: str,
+    background: Sequence[Path],
+    folder: Path,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Explain files; the arguments are the command's options."""
+    import pretrained_ports
+
+    check_choice("--method", method, METHODS)
+    check_choice("--similarity", similarity, SIMILARITIES)
+    with output.folder(folder, overwrite=overwrite) as stage:
+        paths = [query, *references]
+        pictures = [images.read(path) for path in paths]
+        others = images.find(background)
+        backbone = pretrained_ports.load(model, weights=weights)
+        layer = layer or backbone.layer
+        encode = fam_jax.capture(backbone.model, at=layer, tokens=backbone.tokens)
+        inputs = np.stack([backbone.preprocess(picture) for picture in pictures])
+        _refuse_one_cell(backbone, encode, inputs[:1])
+
+        bank = _embed(encode, (backbone.preprocess(images.read(path)) for path in others))
+        rule = _method(method, similarity, bank)
+        out = _explain_each(encode, inputs, rule)
+        what = f"{similarity} margin" if others else similarity
+        views = [backbone.preprocess.display(picture) for picture in pictures]
+        _draw(stage, paths, views, out, f"{backbone.name}, {method}: {what}", signed=bool(others))
+        np.savez_compressed(stage / "maps.npz", **out._asdict())
+        files = output.write_manifest(
+            stage,
+            command="explain",
+            model=backbone.name,
+            weights={"source": backbone.source, "sha256": backbone.sha256},
+            layer=layer,
+            method=method,
+            similarity=similarity,
+            query=output.file_facts(query),
+            references=[output.file_facts(path) for path in references],
+            background=[output.file_facts(path) for path in others],
+            scores=out.scores.tolist(),
+            valid=out.valid.tolist(),
+        )
+    for path, score, valid in zip(references, out.scores, out.valid, strict=True):
+        say(f"{what} {score:.4f}  {query} ~ {path}")
+        if not valid:
+            embeddings = _embed(encode, [inputs[0], inputs[1 + references.index(path)]])
+            say(f"warning: nothing to show: {_why((query, path), embeddings)}")
+    say("\n".join(str(folder / name) for name in files))
+
+
+def _method(method: str, similarity: str, background: Array | None) -> fam_jax.Method:
+    rule = SIMILARITIES[similarity]
+    if background is None:
+        return METHODS[method](rule)
+    rival = fam_jax.margin(rule, background)
+    # Min-max would undo what the background does (contrastive FAM takes signed shares).
+    return fam_jax.fam(rival, normalize="none") if method == "fam" else METHODS[method](rival)
+
+
+def _embed(encode: fam_jax.Encoder, inputs: Iterable[np.ndarray]) -> Array | None:
+    """Embeddings [n, d] of preprocessed pictures, a batch in memory at a time; None for none."""
+    embed = jax.jit(lambda encode, batch: encode(batch).embeddings)
+    inputs, batches = iter(inputs), []
+    while batch := list(islice(inputs, _BATCH)):
+        batches.append(embed(encode, np.stack(batch)))
+    return jnp.concatenate(batches) if batches else None
+
+
+def _explain_each(
+    encode: fam_jax.Encoder, inputs: np.ndarray, rule: fam_jax.Method
+) -> fam_jax.PairExplanation:
+    """The first picture with each of the others, pair by pair: one compilation."""
+    pairs = [
+        fam_jax.explain_pairs(encode, inputs[:1], inputs[i : i + 1], rule)
+        for i in range(1, len(inputs))
+    ]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
+
+
+def _draw(
+    stage: Path,
+    paths: Sequence[Path],
+    views: Sequence[Image.Image],
+    out: fam_jax.PairExplanation,
+    title: str,
+    *,
+    signed: bool,
+) -> None:
+    for i, score in enumerate(out.scores):
+        maps = out.query_maps[i], out.reference_maps[i]
+        if signed:  # evidence for the background is not drawn
+            maps = tuple(np.maximum(map_, 0) for map_ in maps)
+        pair = views[0], views[i + 1]
+        number = f"-{i + 1}" if len(out.scores) > 1 else ""
+        for name, view, map_ in zip(("query", "reference"), pair, maps, strict=True):
+            Image.fromarray(plot.overlay(view, map_)).save(stage / f"{name}{number}.png")
+        names = paths[0].name, paths[i + 1].name
+        figure = plot.pair_figure(*pair, *maps, score=float(score), title=title, names=names)
+        figure.savefig(stage / f"pair{number}.png")
+
+
+def _refuse_one_cell(backbone: Any, encode: fam_jax.Encoder, inputs: np.ndarray) -> None:
+    """A map of one cell is no map: name the layers that leave more."""
+    shape = jax.eval_shape(encode, inputs).activations.shape
+    if shape[1] * shape[2] > 1:
+        return
+    sizes = {}
+    for name in _layers.layers(backbone.model):
+        if name.count("."):
+            continue
+        try:
+            other = fam_jax.capture(backbone.model, at=name, tokens=backbone.tokens)
+            _, h, w, _ = jax.eval_shape(other, inputs).activations.shape
+        except ValueError:
+            continue
+        if h * w > 1:
+            sizes[name] = f"{name} ({h} x {w})"
+    raise ValueError(
+        f"the layer {encode.at!r} leaves a map of 1 x 1 for pictures of {inputs.shape[1]} x "
+        f"{inputs.shape[2]} pixels; take an earlier one with --layer: {', '.join(sizes.values())}"
+    )
+
+
+def _why(paths: Sequence[Path], embeddings: Array) -> str:
+    for path, z in zip(paths, embeddings, strict=True):
+        if not jnp.all(jnp.isfinite(z)):
+            return f"the embedding of {path} is not finite"
+        if not jnp.any(z):
+            return f"the embedding of {path} is zero"
+    return f"no evidence at this layer for {paths[0]} ~ {paths[1]}"

@@ -1,0 +1,69 @@
+"""An output folder that is written whole or not at all, with a manifest to make it again."""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """A staging folder; its files move to `path` when the block ends without an error.
+
+    With `overwrite`, files of an earlier run go where its manifest lists them; others stay.
+
+    Raises:
+        FileExistsError: if `path` holds something and `overwrite` is not set, or is a file.
+        OSError: if it cannot be written; raised on entry, before any work is done.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; --output expects a folder")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise FileExistsError(f"the folder {path} is not empty; pass --overwrite or another folder")
+    base = next(p for p in (path, *path.absolute().parents) if p.exists())
+    try:
+        staging = tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
+    except OSError as error:
+        raise OSError(f"cannot write to {path}: {error.strerror or error}") from None
+    with staging as name:
+        yield Path(name)
+        path.mkdir(parents=True, exist_ok=True)
+        for stale in _listed(path / MANIFEST):
+            (path / stale).unlink(missing_ok=True)
+        # The manifest last: where it stands, everything it lists stands too.
+        for file in sorted(Path(name).iterdir(), key=lambda f: f.name == MANIFEST):
+            os.replace(file, path / file.name)
+
+
+def _listed(manifest: Path) -> list[str]:
+    """Plain file names an earlier manifest lists; nothing outside its folder."""
+    try:
+        names = json.loads(manifest.read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and Path(name).name == name]
+
+
+def write_manifest(stage: Path, **facts: Any) -> list[str]:
+    """Write manifest.json beside the other files of the stage; returns all their names."""
+    files = [*sorted(f.name for f in stage.iterdir()), MANIFEST]
+    packages = ("fam-jax", "jax", "flax", "numpy", "pillow")
+    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    text = json.dumps({"versions": versions, **facts, "files": files}, indent=2)
+    (stage / MANIFEST).write_text(text + "\n")
+    return files
+
+
+def file_facts(path: str | os.PathLike) -> dict[str, str]:
+    """A file's path and SHA-256, for the manifest."""
+    with open(path, "rb") as file:
+        return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

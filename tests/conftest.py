@@ -1,0 +1,43 @@
+"""The session every test runs in: 8 forced host devices, strict types, checked shapes."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+
+# Every shape and type in a signature is checked where the function is called.
+jaxtyping.install_import_hook(["fam_jax", "pretrained_ports"], "beartype.beartype")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Float64 arrays inside the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def unchecked():
+    """Signatures as a user has them, unchecked: for the messages of our own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Real checkpoints and pictures, where they lie beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    if not folder.is_dir():
+        pytest.skip("needs the real checkpoints and pictures of shared/assets")
+    return folder

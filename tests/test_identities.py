@@ -1,0 +1,169 @@
+"""The identities the formulas imply, on shapes drawn by hypothesis, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests import heads
+
+import fam_jax
+from fam_jax.similarity import gradient
+
+few = settings(max_examples=8, deadline=None)
+
+
+@st.composite
+def cases(draw, names=("gap",)):
+    """(head, activations [b h w c], references [b d]) in float64; embeddings signed or not."""
+    # Few sizes for each axis, so that compiled programs serve several examples.
+    b, h, w, c = (draw(st.sampled_from(sizes)) for sizes in ((1, 3), (1, 3), (2, 4), (2, 5)))
+    seed = draw(st.integers(0, 2**16))
+    head = heads.make(draw(st.sampled_from(names)), h, w, c, seed)
+    signed = draw(st.booleans())
+    A = heads.activations(b, h, w, c, seed + 1, signed).astype(np.float64) + 1e-3 * signed + 0.01
+    d = head.embed(A[0]).shape[0]
+    R = np.random.default_rng(seed + 2).normal(size=(b, d))
+    return head, A, R if signed else np.abs(R)
+
+
+def encoded(case):
+    head, A, R = case
+    return head.encode(jnp.asarray(A)), jnp.asarray(A), jnp.asarray(R)
+
+
+def close(a, b, tolerance=1e-10):
+    scale = max(1.0, float(np.max(np.abs(np.asarray(b)))))
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
+
+
+@few
+@given(cases(heads.NAMES))
+def test_1_dividing_the_shares_by_the_score_changes_nothing(case):
+    with jax.enable_x64(True):
+        enc, _, R = encoded(case)
+
+        class Divided:
+            def shares(self, z, r):
+                s = fam_jax.cosine.score(z, r)
+                return fam_jax.cosine.shares(z, r) / jnp.abs(s)[:, None]
+
+            def score(self, z, r):
+                return self.shares(z, r).sum(-1)
+
+        close(fam_jax.fam(Divided())(enc, R), fam_jax.fam()(enc, R), 1e-8)
+
+
+@few
+@given(cases())
+def test_2_minmax_adds_a_class_agnostic_sum(case):
+    """M = (sum_k c_k A_k - c_min sum_k A_k) / (c_max - c_min)."""
+    with jax.enable_x64(True):
+        enc, A, R = encoded(case)
+        c = fam_jax.cosine.shares(enc.embeddings, R)
+        low, high = c.min(1)[:, None, None], c.max(1)[:, None, None]
+        plain = fam_jax.fam(normalize="none")(enc, R)
+        total = fam_jax.activation_sum()(enc, R)
+        close(total, A.sum(-1))
+        close(fam_jax.fam()(enc, R), (plain - low * total) / (high - low), 1e-7)
+
+
+@few
+@given(cases(heads.NAMES))
+def test_3_shares_are_gradient_times_input_with_norms_frozen(case):
+    with jax.enable_x64(True):
+        enc, _, R = encoded(case)
+        z = enc.embeddings
+        scale = jax.lax.stop_gradient(
+            1 / (jnp.linalg.norm(z, axis=1) * jnp.linalg.norm(R, axis=1))
+        )
+        g = jax.grad(lambda z: ((z * R).sum(1) * scale).sum())(z)
+        close(fam_jax.cosine.shares(z, R), z * g)
+        close(fam_jax.cosine.frozen_gradient(z, R), g)
+
+
+@few
+@given(cases(("gap", "gap_linear", "flatten")))
+def test_4_decomposition_sums_to_the_score_for_linear_heads(case):
+    with jax.enable_x64(True):
+        enc, A, R = encoded(case)
+        for similarity in (fam_jax.cosine, fam_jax.dot, fam_jax.euclidean):
+            maps = fam_jax.decomposition(similarity)(enc, R)
+            close(maps.sum((1, 2)), similarity.score(enc.embeddings, R), 1e-8)
+
+
+@few
+@given(cases())
+def test_4_pooled_decomposition_in_closed_form(case):
+    """sum over (i, j) of (1 / (|z| h w)) sum_k r^_k A_k = cosine."""
+    with jax.enable_x64(True):
+        enc, A, R = encoded(case)
+        direction = R / jnp.linalg.norm(R, axis=1, keepdims=True)
+        norm = jnp.linalg.norm(enc.embeddings, axis=1)
+        by_hand = jnp.einsum("bhwc,bc->bhw", A, direction) / (
+            norm[:, None, None] * A.shape[1] * A.shape[2]
+        )
+        close(fam_jax.decomposition()(enc, R), by_hand)
+
+
+@few
+@given(cases(("gap", "gap_linear", "flatten")))
+def test_5_true_gradient_of_the_cosine_sums_to_zero(case):
+    """Scale invariance: signed gradient x activation of the true cosine says nothing in total."""
+    with jax.enable_x64(True):
+        enc, A, R = encoded(case)
+        G = enc.pullback(gradient(fam_jax.cosine, enc.embeddings, R))
+        total = (G * A).sum((1, 2, 3))
+        scale = jnp.abs(G * A).sum((1, 2, 3))
+        assert np.all(np.abs(total) <= 1e-10 * (1 + scale))
+
+
+@few
+@given(cases(heads.NAMES), st.integers(1, 5))
+def test_6_mean_shares_over_neighbours_are_fam_against_their_mean(case, k):
+    with jax.enable_x64(True):
+        enc, _, R = encoded(case)
+        b, d = enc.embeddings.shape
+        bank = jnp.asarray(np.random.default_rng(k).normal(size=(b, k, d)))
+        each = [fam_jax.cosine.shares(enc.embeddings, bank[:, n]) for n in range(k)]
+        unit = bank / jnp.linalg.norm(bank, axis=-1, keepdims=True)
+        w = fam_jax.minmax(sum(each) / k)
+        close(fam_jax.fam()(enc, unit.mean(1)), fam_jax.fam().maps(enc, w), 1e-8)
+
+
+@few
+@given(cases(("gap", "gap_linear", "flatten")), st.integers(1, 4))
+def test_7_decomposition_of_a_margin_sums_to_the_margin(case, n):
+    with jax.enable_x64(True):
+        enc, _, R = encoded(case)
+        bank = jnp.asarray(np.random.default_rng(n).normal(size=(n, R.shape[1])))
+        rival = fam_jax.margin(fam_jax.cosine, bank)
+        z = enc.embeddings
+        by_hand = fam_jax.cosine.score(z, R) - jnp.stack(
+            [fam_jax.cosine.score(z, jnp.broadcast_to(b, z.shape)) for b in bank]
+        ).mean(0)
+        close(rival.score(z, R), by_hand)
+        close(fam_jax.decomposition(rival)(enc, R).sum((1, 2)), by_hand, 1e-8)
+
+
+@few
+@given(cases(heads.NAMES))
+def test_8_maps_do_not_depend_on_the_rest_of_the_batch(case):
+    with jax.enable_x64(True):
+        head, A, R = case
+        for method in (fam_jax.fam(), fam_jax.decomposition(), fam_jax.grad_cam()):
+            whole = method(head.encode(jnp.asarray(A)), jnp.asarray(R))
+            for n in range(len(A)):
+                alone = method(head.encode(jnp.asarray(A[n : n + 1])), jnp.asarray(R[n : n + 1]))
+                close(whole[n], alone[0], 1e-12)
+
+
+@few
+@given(cases())
+def test_pooled_heads_make_rival_names_of_one_map(case):
+    """For pooling, fam(dot) = fam(cosine) and relu(decomposition) = grad_cam up to h w."""
+    with jax.enable_x64(True):
+        enc, A, R = encoded(case)
+        close(fam_jax.fam(fam_jax.dot)(enc, R), fam_jax.fam()(enc, R), 1e-7)
+        relu = jax.nn.relu(fam_jax.decomposition()(enc, R))
+        close(fam_jax.grad_cam()(enc, R), relu, 1e-9)
