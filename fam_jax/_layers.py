@@ -26,7 +26,7 @@ class _TappedModule:
     def __call__(self, images: Array) -> Array:
         from flax import nnx
 
-        model = nnx.merge(self.graph, self.state)
+        model = nnx.merge(self.graph, self.state, copy=True)
         # The class of this copy's layer is exchanged, so that the layer keeps its place, its
         # attributes and its sharing; the model it was copied from is not touched.
         layer = find(model, self.at)

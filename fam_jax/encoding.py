@@ -32,9 +32,10 @@ class Encoding:
         pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
     """
 
-    activations: Float[Array, "b h w c"]
-    embeddings: Float[Array, "b d"]
-    pullback: Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]
+    # Any: between transformations the leaves of a pytree are whatever jax makes of them.
+    activations: Any  # Float[Array, "b h w c"]
+    embeddings: Any  # Float[Array, "b d"]
+    pullback: Any  # Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ A similarity is any object with these two functions on z, r [b, d]; yours too.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +74,8 @@ class Cosine(_Additive):
     def frozen_gradient(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
         """r^ / ||z||: the gradient with both norms held constant."""
         z, r = wide(z, r)
-        norm = jnp.linalg.norm(jax.lax.stop_gradient(z), axis=-1, keepdims=True)
-        return normalize(r) / jnp.where(norm == 0, 1, norm)
+        square = jnp.sum(z * z, axis=-1, keepdims=True)
+        return normalize(r) / jnp.sqrt(jnp.where(square == 0, 1, square))
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=[])
@@ -112,7 +112,7 @@ class Margin(_Additive):
     """The advantage of a reference over a background; made by `margin`."""
 
     similarity: Similarity
-    background: Float[AnyArray, "n d"]
+    background: Any  # Float[Array, "n d"]; between transformations whatever jax makes of a leaf
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
         """shares(z, r) - mean_n shares(z, b_n)."""

@@ -150,7 +150,7 @@ def mosaics(
     """
     cells = np.stack([rng.choice(len(photographs), 4, replace=False) for _ in range(count)])
     right = rng.integers(4, size=count)
-    quarters = rng.integers(2, size=count)
+    quarters = rng.integers(2, size=count).tolist()
     targets = cells[np.arange(count), right]
 
     def crops(which, quarter):

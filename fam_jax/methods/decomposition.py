@@ -5,7 +5,6 @@
     M = sum_k G_k A_k          sums to the score for linear heads
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -18,9 +17,9 @@ def _share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
     return jnp.where(z == 0, frozen_gradient(similarity, z, r), ratio)
 
 
-def elementwise(G: Array, A: Array) -> Array:
-    """sum_k G_k A_k."""
-    return jnp.einsum("bhwc,bhwc->bhw", G, A, precision=jax.lax.Precision.HIGHEST)
+def _elementwise(G: Array, A: Array) -> Array:
+    # Not an einsum: XLA merges its batch axes and then gathers a batch sharded over devices.
+    return jnp.sum(G * A, axis=-1)
 
 
 def decomposition(similarity: Similarity = cosine) -> Method:
@@ -52,4 +51,4 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu, Yang,
         Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
-    return Method(as_similarity(similarity), _share_per_unit, elementwise)
+    return Method(as_similarity(similarity), _share_per_unit, _elementwise)
