@@ -26,6 +26,7 @@ SIMILARITIES = {
     "euclidean": fam_jax.euclidean,
 }
 _BATCH = 16
+_SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
 
 
 def run(
@@ -61,14 +62,14 @@ def run(
         rule = _method(method, similarity, bank)
         out = _explain_each(encode, inputs, rule)
         what = f"{similarity} margin" if others else similarity
-        views = [backbone.preprocess.display(picture) for picture in pictures]
+        views = [_display(backbone.preprocess, picture) for picture in pictures]
         _draw(stage, paths, views, out, f"{backbone.name}, {method}: {what}", signed=bool(others))
         np.savez_compressed(stage / "maps.npz", **out._asdict())
         files = output.write_manifest(
             stage,
             command="explain",
             model=backbone.name,
-            weights={"source": backbone.source, "sha256": backbone.sha256},
+            weights={"source": backbone.source, **output.file_facts(backbone.report.source)},
             layer=layer,
             method=method,
             similarity=similarity,
@@ -135,6 +136,16 @@ def _draw(
         names = paths[0].name, paths[i + 1].name
         figure = plot.pair_figure(*pair, *maps, score=float(score), title=title, names=names)
         figure.savefig(stage / f"pair{number}.png")
+
+
+def _display(preprocess: Any, picture: Image.Image) -> Image.Image:
+    """What the network sees of the picture, from the picture's own pixels."""
+    box = preprocess.region(picture.size)
+    width, height = box[2] - box[0], box[3] - box[1]
+    shorter = min(width, height)
+    scale = min(max(shorter, _SIDE[0]), _SIDE[1]) / shorter
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return picture.resize(size, Image.Resampling.BICUBIC, box=box)
 
 
 def _refuse_one_cell(backbone: Any, encode: fam_jax.Encoder, inputs: np.ndarray) -> None:

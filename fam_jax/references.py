@@ -125,21 +125,22 @@ def _neighbours(query, bank, labels, temperature, *, k):
     directions = normalize(bank)
     highest = jax.lax.Precision.HIGHEST
     cosines = jnp.matmul(normalize(query), directions.T, precision=highest)
-    similarities, indices = jax.lax.top_k(cosines, k)
-    if labels is None:
-        kept, predicted = jnp.ones(indices.shape, bool), None
-    else:
-        found = labels[indices]
-        same = found[:, :, None] == found[:, None, :]
-        # Less the largest, which is the first: exp cannot overflow and the order is the same.
-        vote = jnp.exp((similarities - similarities[:, :1]) / temperature)
-        winner = jnp.argmax(jnp.sum(same * vote[:, None, :], axis=-1), axis=-1)
-        predicted = jnp.take_along_axis(found, winner[:, None], axis=1)[:, 0]
-        kept = found == predicted[:, None]
-    weight = kept / jnp.sum(kept, axis=1, keepdims=True)
-    weight = weight.astype(bank.dtype)
-    reference = jnp.einsum("qk,qkd->qd", weight, directions[indices], precision=highest)
-    return Neighbours(indices, similarities, kept, predicted, reference)
+
+    def one(cosines):
+        similarities, indices = jax.lax.top_k(cosines, k)
+        if labels is None:
+            kept, predicted = jnp.ones(k, bool), None
+        else:
+            found = labels[indices]
+            # Less the largest, which is the first: exp cannot overflow, the order is the same.
+            vote = jnp.exp((similarities - similarities[0]) / temperature)
+            votes = jnp.sum(jnp.where(found[:, None] == found[None, :], vote[None, :], 0), axis=1)
+            predicted = found[jnp.argmax(votes)]
+            kept = found == predicted
+        reference = jnp.mean(directions[indices], axis=0, where=kept[:, None])
+        return Neighbours(indices, similarities, kept, predicted, reference)
+
+    return jax.vmap(one)(cosines)
 
 
 def classifier_rows(

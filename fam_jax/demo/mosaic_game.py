@@ -1,0 +1,48 @@
+"""The mosaic game: of four pictures in one, does the map point at the one the reference matches?"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+import fam_jax
+from fam_jax.metrics import energy_in, pointing
+
+
+def rules(background: Float[Array, "n d"]) -> dict[str, fam_jax.Method]:
+    """The methods that play, by name; `background` is what the contrastive ones subtract."""
+    rival = fam_jax.margin(fam_jax.cosine, background)
+    return {
+        "fam": fam_jax.fam(),
+        "contrastive fam": fam_jax.fam(rival, normalize="none"),
+        "decomposition": fam_jax.decomposition(),
+        "contrastive decomposition": fam_jax.decomposition(rival),
+        "grad_cam, true cosine": fam_jax.grad_cam(norms="free"),
+        "sum of activations": fam_jax.activation_sum(),
+    }
+
+
+@jax.jit
+def play(
+    encode: fam_jax.Encoder,
+    methods: dict[str, fam_jax.Method],
+    mosaics: Float[Array, "n H W 3"],
+    references: Float[Array, "n h w 3"],
+    masks: Bool[Array, "n H W"],
+) -> dict[str, tuple[Float[Array, "n a b"], Float[Array, " n"], Bool[Array, " n"]]]:
+    """Maps, mass in the right cell and hits of every method, from one encoding of each picture.
+
+    Args:
+        encode: the network, at a layer whose positions do not straddle two cells.
+        methods: name -> method; see `rules`.
+        mosaics: preprocessed mosaics.
+        references: preprocessed references.
+        masks: the right cells.
+
+    Returns:
+        Name -> maps, shares of the positive mass in the right cell (chance 0.25), hits.
+    """
+    enc, targets = encode(mosaics), encode(references).embeddings
+    stride = mosaics.shape[1] // enc.activations.shape[1]
+    small = jnp.asarray(masks)[:, stride // 2 :: stride, stride // 2 :: stride]
+    maps = {name: method(enc, targets) for name, method in methods.items()}
+    return {name: (m, energy_in(m, small), pointing(m, small)) for name, m in maps.items()}

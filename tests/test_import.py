@@ -1,0 +1,35 @@
+"""`import fam_jax` is light, and every public name is there."""
+
+import subprocess
+import sys
+
+import fam_jax
+
+HEAVY = ("flax", "torch", "matplotlib", "grain", "tensorstore", "PIL", "optax", "rich", "typer")
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_import_adds_little_to_jax():
+    """At most its own modules and jaxtyping's beside those of jax: well under 0.2 s."""
+    added = modules_after("import fam_jax") - modules_after("import jax")
+    tops = {name.split(".")[0] for name in added}
+    assert not tops & set(HEAVY)
+    foreign = {name for name in added if name.split(".")[0] not in ("fam_jax", "jaxtyping", "jax")}
+    assert len(foreign) <= 60, sorted(foreign)
+
+
+def test_pretrained_ports_knows_nothing_of_fam_jax_or_torch():
+    tops = {name.split(".")[0] for name in modules_after("import pretrained_ports")}
+    assert not tops & {"fam_jax", "torch", "matplotlib"}
+
+
+def test_every_public_name_is_documented():
+    names = [name for name in dir(fam_jax) if not name.startswith("_") and name != "jaxtyping"]
+    assert {"capture", "encoder", "tap", "fam", "margin", "explain_all", "neighbours"} <= set(names)
+    for name in names:
+        assert getattr(fam_jax, name).__doc__, name

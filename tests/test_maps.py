@@ -1,0 +1,81 @@
+"""Scaling and upsampling of maps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fam_jax
+
+MAPS = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3, 5)).astype(np.float32))
+
+
+def test_rescale_reaches_0_and_1_for_every_map():
+    out = fam_jax.rescale(MAPS)
+    np.testing.assert_allclose(out.min((1, 2)), 0, atol=1e-7)
+    np.testing.assert_allclose(out.max((1, 2)), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
+def test_constant_maps_become_zeros_with_a_finite_gradient(value):
+    flat = jnp.full((1, 2, 2), value)
+    assert not fam_jax.rescale(flat).any()
+    slope = jax.grad(lambda m: fam_jax.rescale(m).sum())(flat)
+    assert np.isfinite(slope).all()
+
+
+def test_small_maps_are_not_damped():
+    """An absolute epsilon would; the author's release has one."""
+    np.testing.assert_allclose(fam_jax.rescale(1e-12 * MAPS), fam_jax.rescale(MAPS), rtol=1e-4, atol=1e-6)
+
+
+def test_author_compat_is_the_author_release():
+    maps = np.asarray(MAPS, np.float64)
+    for n in range(len(maps)):
+        m = maps[n] - maps[n].min()
+        expected = np.uint8(255 * (m / (m.max() + 1e-7)))
+        got = 255 * np.asarray(fam_jax.rescale(MAPS, author_compat=True)[n])
+        assert np.abs(got - expected).max() <= 1  # float32 may cut at the neighbouring level
+        assert (np.abs(got - expected) > 1e-3).mean() < 0.1
+
+
+@pytest.mark.parametrize("size", [(6, 10), (7, 23), (3, 5), (12, 5)])
+def test_upsample_is_bilinear_with_half_pixel_centres(size):
+    """Against the textbook formula, one pixel at a time; torch calls it align_corners=False."""
+    out = fam_jax.upsample(MAPS[:1], size)[0]
+    m = np.asarray(MAPS[0], np.float64)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            y = np.clip((i + 0.5) * 3 / size[0] - 0.5, 0, 2)
+            x = np.clip((j + 0.5) * 5 / size[1] - 0.5, 0, 4)
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, 2), min(left + 1, 4)
+            rows = m[[top, bottom]] * np.array([[1 - (y - top)], [y - top]])
+            value = rows.sum(0)[left] * (1 - (x - left)) + rows.sum(0)[right] * (x - left)
+            np.testing.assert_allclose(out[i, j], value, rtol=1e-5, atol=1e-6)
+
+
+def test_leading_axes_jit_vmap_and_bfloat16():
+    many = MAPS.reshape(2, 4, 3, 5)
+    for fn in (fam_jax.rescale, lambda m: fam_jax.upsample(m, (6, 10))):
+        expected = fn(MAPS)
+        np.testing.assert_allclose(fn(many).reshape(expected.shape), expected, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(fn)(MAPS), expected, atol=1e-6)
+        np.testing.assert_allclose(jax.vmap(fn)(MAPS), expected, atol=1e-6)
+        assert fn(MAPS.astype(jnp.bfloat16)).dtype == jnp.float32
+        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
+        np.testing.assert_allclose(jax.jit(fn)(jax.device_put(MAPS, shard)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fam_jax.rescale(MAPS[0, 0]), r"maps: expected \[..., height, width\], got shape"),
+        (lambda: fam_jax.upsample(MAPS, (0, 4)), "size: expected two positive integers"),
+        (lambda: fam_jax.upsample(MAPS, (4.5, 4)), "size: expected two positive integers"),
+        (lambda: fam_jax.upsample(MAPS, (4,)), "size: expected two positive integers"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        call()
