@@ -61,9 +61,9 @@ def explain(
             "pair more alike than these. FAM's weights are then signed, without min-max."
         ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write.")
-    ] = Path("fam-jax-explain"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "fam-jax-explain"
+    ),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")
     ] = False,
@@ -81,9 +81,9 @@ def explain(
 @app.command()
 @_one_line_errors
 def demo(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write.")
-    ] = Path("fam-jax-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "fam-jax-demo"
+    ),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")
     ] = False,

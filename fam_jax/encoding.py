@@ -70,7 +70,7 @@ class TokenGrid:
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens"])
 @dataclass(frozen=True)
 class Encoder:
-    """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: its leaves are the parameters.
+    """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
     Compiled on its first call for a shape. The network is a pure function: what it would write
     into its own state (batch statistics, random streams) is dropped.

@@ -25,7 +25,7 @@ def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 def rescale(
     maps: Float[AnyArray, "... h w"], *, author_compat: bool = False
 ) -> Float[Array, "... h w"]:
-    """Every map to [0, 1] on its own: (M - min) / (max - min); zeros where M is constant.
+    """Every map to [0, 1] on its own: (M - min) / (max - min); zeros for a constant map.
 
     Args:
         maps: raw maps.
@@ -53,7 +53,10 @@ def rescale(
     highest = jnp.max(shifted, axis=(-2, -1), keepdims=True)
     if author_compat:
         return jnp.floor(255 * (shifted / (highest + 1e-7))) / 255
-    return shifted / jnp.where(highest == 0, 1, highest)
+    # Constant up to rounding is constant: `upsample` of a constant map must not become noise.
+    rounding = 8 * jnp.finfo(maps.dtype).eps * jnp.max(jnp.abs(maps), axis=(-2, -1), keepdims=True)
+    flat = highest <= rounding
+    return jnp.where(flat, 0, shifted / jnp.where(flat, 1, highest))
 
 
 def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[Array, "... H W"]:
@@ -83,6 +86,6 @@ def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[A
     return jax.image.resize(maps, shape, method="bilinear", antialias=False)
 
 
-def _check_maps(maps: Array) -> None:
+def _check_maps(maps: AnyArray) -> None:
     if maps.ndim < 2:
         raise ValueError(f"maps: expected [..., height, width], got shape {maps.shape}")

@@ -17,7 +17,7 @@ Picture = Any  # a PIL image, or an array [H, W, 3] or [H, W] of uint8 or of flo
 
 def overlay(
     image: Picture,
-    map: Float[jax.Array | np.ndarray, "h w"],  # noqa: A002
+    map: Float[jax.Array | np.ndarray, "h w"],
     *,
     alpha: float = 0.65,
     colormap: str = "turbo",
@@ -125,7 +125,9 @@ def grid_figure(
     columns = max(len(row) for row in rows)
     shapes = [_pixels(p).shape for row in rows for p in row if p is not None]
     aspect = float(np.mean([width / height for height, width, _ in shapes]))
-    size = (columns * cell * aspect + 0.9 * colorbar, len(rows) * (cell + 0.3) + 0.5)
+    captioned = sum(any(line) for line in captions or ())
+    height = len(rows) * cell + 0.35 * captioned + 0.4 * bool(title)
+    size = (columns * cell * aspect + 1.1 * colorbar, height)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, line in enumerate(axes):
@@ -134,7 +136,7 @@ def grid_figure(
             picture = rows[i][j] if j < len(rows[i]) else None
             if picture is not None:
                 ax.imshow(_pixels(picture))
-            if captions is not None and j < len(captions[i]):
+            if captions is not None and j < len(captions[i]) and captions[i][j]:
                 ax.set_title(captions[i][j], fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)

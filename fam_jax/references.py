@@ -1,7 +1,7 @@
 """What an image is compared with when it is not another image: reference embeddings."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ def classifier_rows(
     return jnp.where(inside[:, None], rows, jnp.nan)
 
 
-def _check_labels(labels: Array, count: int | None = None, of: str = "") -> None:
+def _check_labels(labels: Any, count: int | None = None, of: str = "") -> None:
     if not (isinstance(labels, AnyArray) and jnp.issubdtype(labels.dtype, jnp.integer)):
         got = getattr(labels, "dtype", type(labels).__name__)
         raise TypeError(f"labels: expected an array of integers, got {got}")

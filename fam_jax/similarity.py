@@ -38,7 +38,7 @@ class Similarity(Protocol):
 
 
 def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
-    """x / ||x||_2 over the last axis, at least float32; 0 for a zero vector, also in its gradient.
+    """X / ||x||_2 over the last axis, at least float32; 0 for a zero vector, also in its gradient.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,7 +67,7 @@ class Cosine(_Additive):
     """cos(z, r) = sum_d z^_d r^_d; 0 if either is zero."""
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
-        """z^_d r^_d."""
+        """z^_d r^_d for every d."""
         z, r = wide(z, r)
         return normalize(z) * normalize(r)
 
@@ -115,7 +115,7 @@ class Margin(_Additive):
     background: Any  # Float[Array, "n d"]; between transformations whatever jax makes of a leaf
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
-        """shares(z, r) - mean_n shares(z, b_n)."""
+        """The shares against r less their mean over the background."""
         return self._rival(z, self.similarity.shares, r)
 
     def frozen_gradient(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
@@ -189,13 +189,13 @@ def as_similarity(similarity: Similarity) -> Similarity:
 
 
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
-    """d score(z, r) / dz, [b, d]."""
+    """D score(z, r) / dz, [b, d]."""
     z, r = wide(z, r)
     return jax.grad(lambda z: jnp.sum(similarity.score(z, r)))(z)
 
 
 def frozen_gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
-    """d score / dz with norms held constant: the similarity's own if it has one, else `gradient`.
+    """D score / dz with norms held constant: the similarity's own if it has one, else `gradient`.
 
     The true gradient of a cosine is blind to the length of z, so gradient times input sums to 0;
     with the norms held it sums to the cosine.

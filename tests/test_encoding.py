@@ -266,7 +266,7 @@ def test_tokens_that_do_not_fill_the_grid(images):
     encode = fam_jax.capture(
         Tokens(nnx.Rngs(0)), at="blocks.0", tokens=fam_jax.TokenGrid(prefix=2, shape=(8, 8))
     )
-    with pytest.raises(ValueError, match="98 tokens less a prefix of 2 do not fill .* 8 x 8"):
+    with pytest.raises(ValueError, match=r"98 tokens less a prefix of 2 do not fill .* 8 x 8"):
         encode(images)
 
 
@@ -285,5 +285,3 @@ def test_perturbation_costs_nothing(net, images, at):
     tapped = jax.jit(lambda encode, x: encode(x).embeddings).lower(encode, images)
     flops = [p.compile().cost_analysis()["flops"] for p in (plain, tapped)]
     assert flops[1] <= 1.001 * flops[0]
-
-

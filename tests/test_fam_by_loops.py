@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests import heads
 
 import fam_jax
+from tests import heads
 
 SIMILARITIES = {
     "cosine": fam_jax.cosine,
@@ -41,7 +41,9 @@ def test_float32_holds_single_precision(name):
 
 def test_constant_shares_weigh_every_channel_alike():
     A = jnp.asarray(heads.activations(1, 3, 3, 4))
-    enc = fam_jax.encoder(lambda x: x, lambda A: jnp.ones((A.shape[0], 4), A.dtype) + 0 * A.mean((1, 2)))(A)
+    enc = fam_jax.encoder(
+        lambda x: x, lambda A: jnp.ones((A.shape[0], 4), A.dtype) + 0 * A.mean((1, 2))
+    )(A)
     # A head without a gradient: the pullback is zero, the weights themselves are all ones.
     weights = fam_jax.fam().weights(enc.embeddings, jnp.ones((1, 4)))
     np.testing.assert_array_equal(weights, np.ones((1, 4)))
@@ -60,10 +62,16 @@ def test_gradient_x_input_is_the_share_for_cosine_and_dot_only():
     A = jnp.asarray(heads.activations(2, 3, 5, 4))
     enc = heads.make("gap", 3, 5, 4).encode(A)
     R = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32))
-    for similarity, same in ((fam_jax.cosine, True), (fam_jax.dot, True), (fam_jax.euclidean, False)):
+    for similarity, same in (
+        (fam_jax.cosine, True),
+        (fam_jax.dot, True),
+        (fam_jax.euclidean, False),
+    ):
         plain = fam_jax.fam(similarity)(enc, R)
         other = fam_jax.fam(similarity, weights="gradient_x_input")(enc, R)
         assert np.allclose(plain, other, atol=1e-5) == same
     z, r = np.asarray(enc.embeddings), np.asarray(R)
     method = fam_jax.fam(fam_jax.euclidean, normalize="none", weights="gradient_x_input")
-    np.testing.assert_allclose(method.weights(enc.embeddings, R), -2 * (z - r) * z, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        method.weights(enc.embeddings, R), -2 * (z - r) * z, rtol=1e-5, atol=1e-6
+    )

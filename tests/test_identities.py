@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import heads
 
 import fam_jax
 from fam_jax.similarity import gradient
+from tests import heads
 
 few = settings(max_examples=8, deadline=None)
 
@@ -74,9 +74,7 @@ def test_3_shares_are_gradient_times_input_with_norms_frozen(case):
     with jax.enable_x64(True):
         enc, _, R = encoded(case)
         z = enc.embeddings
-        scale = jax.lax.stop_gradient(
-            1 / (jnp.linalg.norm(z, axis=1) * jnp.linalg.norm(R, axis=1))
-        )
+        scale = jax.lax.stop_gradient(1 / (jnp.linalg.norm(z, axis=1) * jnp.linalg.norm(R, axis=1)))
         g = jax.grad(lambda z: ((z * R).sum(1) * scale).sum())(z)
         close(fam_jax.cosine.shares(z, R), z * g)
         close(fam_jax.cosine.frozen_gradient(z, R), g)
@@ -86,7 +84,7 @@ def test_3_shares_are_gradient_times_input_with_norms_frozen(case):
 @given(cases(("gap", "gap_linear", "flatten")))
 def test_4_decomposition_sums_to_the_score_for_linear_heads(case):
     with jax.enable_x64(True):
-        enc, A, R = encoded(case)
+        enc, _, R = encoded(case)
         for similarity in (fam_jax.cosine, fam_jax.dot, fam_jax.euclidean):
             maps = fam_jax.decomposition(similarity)(enc, R)
             close(maps.sum((1, 2)), similarity.score(enc.embeddings, R), 1e-8)
@@ -122,7 +120,7 @@ def test_5_true_gradient_of_the_cosine_sums_to_zero(case):
 @given(cases(heads.NAMES), st.integers(1, 5))
 def test_6_mean_shares_over_neighbours_are_fam_against_their_mean(case, k):
     with jax.enable_x64(True):
-        enc, _, R = encoded(case)
+        enc, _, _ = encoded(case)
         b, d = enc.embeddings.shape
         bank = jnp.asarray(np.random.default_rng(k).normal(size=(b, k, d)))
         each = [fam_jax.cosine.shares(enc.embeddings, bank[:, n]) for n in range(k)]
@@ -163,7 +161,7 @@ def test_8_maps_do_not_depend_on_the_rest_of_the_batch(case):
 def test_pooled_heads_make_rival_names_of_one_map(case):
     """For pooling, fam(dot) = fam(cosine) and relu(decomposition) = grad_cam up to h w."""
     with jax.enable_x64(True):
-        enc, A, R = encoded(case)
+        enc, _, R = encoded(case)
         close(fam_jax.fam(fam_jax.dot)(enc, R), fam_jax.fam()(enc, R), 1e-7)
         relu = jax.nn.relu(fam_jax.decomposition()(enc, R))
         close(fam_jax.grad_cam()(enc, R), relu, 1e-9)

@@ -20,13 +20,16 @@ def test_rescale_reaches_0_and_1_for_every_map():
 def test_constant_maps_become_zeros_with_a_finite_gradient(value):
     flat = jnp.full((1, 2, 2), value)
     assert not fam_jax.rescale(flat).any()
+    assert not fam_jax.rescale(fam_jax.upsample(flat, (7, 9))).any()
     slope = jax.grad(lambda m: fam_jax.rescale(m).sum())(flat)
     assert np.isfinite(slope).all()
 
 
 def test_small_maps_are_not_damped():
     """An absolute epsilon would; the author's release has one."""
-    np.testing.assert_allclose(fam_jax.rescale(1e-12 * MAPS), fam_jax.rescale(MAPS), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        fam_jax.rescale(1e-12 * MAPS), fam_jax.rescale(MAPS), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_author_compat_is_the_author_release():

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from tests import heads
 
 import fam_jax
+from tests import heads
 
 BANK = np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32)
 
@@ -179,7 +179,9 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad):
         A[1] = 0
     else:
         R[1] = 0
-    out = fam_jax.explain(head.encode, jnp.asarray(A), jnp.asarray(R), METHODS[name](fam_jax.cosine))
+    out = fam_jax.explain(
+        head.encode, jnp.asarray(A), jnp.asarray(R), METHODS[name](fam_jax.cosine)
+    )
     assert not out.maps[1].any()
     assert not out.valid[1]
     others = jnp.array([0, 2])
@@ -190,7 +192,10 @@ def test_negative_evidence_only_is_zeros_and_not_valid():
     """relu of an all-negative map is all zeros, not NaN."""
     A = jnp.ones((1, 2, 2, 3))
     out = fam_jax.explain(
-        fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2))), A, -jnp.ones((1, 3)), fam_jax.grad_cam()
+        fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2))),
+        A,
+        -jnp.ones((1, 3)),
+        fam_jax.grad_cam(),
     )
     assert not out.maps.any()
     assert out.valid.tolist() == [False]

@@ -13,7 +13,7 @@ LABELS = RNG.integers(0, 4, 30).astype(np.int32)
 
 
 def test_prototypes_are_class_means():
-    expected = np.stack([Z[LABELS == c].mean(0) for c in range(4)])
+    expected = np.stack([Z[c == LABELS].mean(0) for c in range(4)])
     run = jax.jit(fam_jax.prototypes, static_argnums=2)
     np.testing.assert_allclose(run(jnp.asarray(Z), jnp.asarray(LABELS), 4), expected, atol=1e-6)
 
@@ -27,7 +27,9 @@ def test_an_empty_class_has_a_zero_prototype_and_no_valid_map():
 
 
 def test_prototypes_take_gradients_and_bfloat16():
-    slope = jax.grad(lambda z: fam_jax.prototypes(z, jnp.asarray(LABELS), 4)[2].sum())(jnp.asarray(Z))
+    slope = jax.grad(lambda z: fam_jax.prototypes(z, jnp.asarray(LABELS), 4)[2].sum())(
+        jnp.asarray(Z)
+    )
     expected = (LABELS == 2)[:, None] / (LABELS == 2).sum() * np.ones((1, 6))
     np.testing.assert_allclose(slope, expected, rtol=1e-6)
     low = fam_jax.prototypes(jnp.asarray(Z, jnp.bfloat16), jnp.asarray(LABELS), 4)
@@ -54,7 +56,9 @@ def test_neighbours_follow_the_rule(k, temperature):
     found = fam_jax.neighbours(
         jnp.asarray(query), jnp.asarray(Z), k, jnp.asarray(LABELS), temperature
     )
-    labels, references = knn_by_hand(query.astype(np.float64), Z.astype(np.float64), LABELS, k, temperature)
+    labels, references = knn_by_hand(
+        query.astype(np.float64), Z.astype(np.float64), LABELS, k, temperature
+    )
     np.testing.assert_array_equal(found.labels, labels)
     np.testing.assert_allclose(found.reference, references, atol=1e-6)
     assert (np.diff(found.similarities, axis=1) <= 0).all()
@@ -108,7 +112,11 @@ def test_classifier_rows_are_the_logit_with_dot():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda z, y: fam_jax.prototypes(z, y[:5], 4), ValueError, r"one for each of the embeddings"),
+        (
+            lambda z, y: fam_jax.prototypes(z, y[:5], 4),
+            ValueError,
+            r"one for each of the embeddings",
+        ),
         (lambda z, y: fam_jax.prototypes(z, z[:, 0], 4), TypeError, "labels: expected an array of"),
         (lambda z, y: fam_jax.prototypes(z, y, 0), ValueError, "num_classes: expected a positive"),
         (lambda z, y: fam_jax.neighbours(z, z, k=31), ValueError, r"expected 1 to 30 .* got 31"),

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 from rich.console import Console
@@ -14,12 +13,12 @@ from rich.table import Table
 import fam_jax
 from fam_jax import output, plot
 from fam_jax.demo import mosaic_game, photographs
-from fam_jax.similarity import normalize
 
 SIZE = 64  # pixels of a crop, as `tiny` was trained
 GAMES, BATCH = 100, 20
 SHOWN = 3  # mosaics in the figure
-NEAREST = 5
+SHOW = 192  # pixels of a crop in the figures
+NEAREST, ASKED = 5, "coffee"
 
 
 def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
@@ -52,7 +51,8 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
 
 def _preparation(preprocess) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 crops -> network input at their own size: the model's scaling without its resizing."""
-    mean, std = (np.asarray(x, np.float32).reshape(1, 1, 1, 3) for x in (preprocess.mean, preprocess.std))
+    mean = np.asarray(preprocess.mean, np.float32).reshape(1, 1, 1, 3)
+    std = np.asarray(preprocess.std, np.float32).reshape(1, 1, 1, 3)
     return lambda crops: (crops.astype(np.float32) / 255 - mean) / std
 
 
@@ -61,7 +61,10 @@ def _pair(encode, prepare, photos):
     cat = next(photo for photo in photos if photo.name == "chelsea").image
     height, width, _ = cat.shape
     side = height * 3 // 4
-    crops = [cat[:side, :side], cat[height - side :, width - side - width // 8 : width - width // 8]]
+    crops = [
+        cat[:side, :side],
+        cat[height - side :, width - side - width // 8 : width - width // 8],
+    ]
     small = [_resize(crop, 2 * SIZE)[None] for crop in crops]
     out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
     return plot.pair_figure(
@@ -76,22 +79,24 @@ def _mosaics(encode, prepare, photos, rules):
     games = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SIZE)
     parts = []
     for i in track(range(0, GAMES, BATCH), "mosaics", transient=True):
-        cut = slice(i, i + BATCH)
-        parts.append(
-            mosaic_game.play(
-                encode, rules, prepare(games.images[cut]), prepare(games.references[cut]),
-                games.masks[cut],
-            )  # fmt: skip
+        images, references, masks = (
+            x[i : i + BATCH] for x in (games.images, games.references, games.masks)
         )
+        images, references = prepare(images), prepare(references)
+        parts.append(mosaic_game.play(encode, rules, images, references, masks))
     results = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    results = {name: results[name] for name in rules}  # jax sorts the keys of dictionaries
     scores = {
         name: {"mass": float(mass.mean()), "pointing": float(hits.mean())}
         for name, (_, mass, hits) in results.items()
     }
+    large = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SHOW)  # the same crops
+    _, first = np.unique(games.targets, return_index=True)
     rows, captions = [], []
-    for n in range(SHOWN):
-        overlays = [plot.overlay(games.images[n], np.maximum(m[n], 0)) for m, _, _ in results.values()]
-        rows.append([games.references[n], games.images[n], *overlays])
+    for n in np.sort(first)[:SHOWN]:
+        positive = [np.maximum(maps[n], 0) for maps, _, _ in results.values()]
+        overlays = [plot.overlay(large.images[n], heat) for heat in positive]
+        rows.append([large.references[n], large.images[n], *overlays])
         masses = [f"{name}\n{mass[n]:.0%}" for name, (_, mass, _) in results.items()]
         captions.append(["reference", "mosaic", *masses])
     title = "Where in the mosaic is the reference? Share of each map in the right cell (chance 25%)"
@@ -100,33 +105,38 @@ def _mosaics(encode, prepare, photos, rules):
 
 def _retrieval(encode, prepare, photos, background):
     """A held-out crop, its nearest five among the other held-out crops, and why: both sides."""
-    rng = np.random.default_rng(1)
-    bank = np.stack([photographs.draw(p, rng, 1, SIZE) for p in photos for _ in range(8)])
     of = np.repeat([photo.name for photo in photos], 8)
-    flower = next(photo for photo in photos if photo.name == "flower")
-    query = photographs.draw(flower, rng, 0, SIZE)
+    (query, bank), (large, large_bank) = (_gallery(photos, size) for size in (SIZE, SHOW))
     gallery = encode(prepare(bank)).embeddings
-    found = fam_jax.neighbours(encode(prepare(query[None])).embeddings, gallery, k=NEAREST)
+    found = fam_jax.neighbours(encode(prepare(query)).embeddings, gallery, k=NEAREST)
     nearest = np.asarray(found.indices[0])
     method = fam_jax.fam(fam_jax.margin(fam_jax.cosine, background), normalize="none")
-    queries = np.repeat(prepare(query[None]), NEAREST, axis=0)
+    queries = np.repeat(prepare(query), NEAREST, axis=0)
     out = fam_jax.explain_pairs(encode, queries, prepare(bank[nearest]), method)
-    positive = jax.tree.map(lambda maps: np.maximum(maps, 0), out)
-    cosines = found.similarities[0]
+    names = [f"{of[i]}  {s:.3f}" for i, s in zip(nearest, found.similarities[0], strict=True)]
+    on_query = [plot.overlay(large[0], np.maximum(heat, 0)) for heat in out.query_maps]
+    on_neighbour = [
+        plot.overlay(large_bank[i], np.maximum(heat, 0))
+        for i, heat in zip(nearest, out.reference_maps, strict=True)
+    ]
     return plot.grid_figure(
-        [
-            [query, *bank[nearest]],
-            [None, *map(plot.overlay, [query] * NEAREST, positive.query_maps)],
-            [None, *map(plot.overlay, bank[nearest], positive.reference_maps)],
-        ],
+        [[large[0], *large_bank[nearest]], [None, *on_query], [None, *on_neighbour]],
         captions=[
-            ["query", *(f"{of[i]}  {s:.2f}" for i, s in zip(nearest, cosines, strict=True))],
+            ["query", *names],
             ["", *["on the query"] * NEAREST],
             ["", *["on the neighbour"] * NEAREST],
         ],
         title="A held-out crop, its nearest five, and what makes them more alike than the rest",
         cell=1.7,
     )
+
+
+def _gallery(photos, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A query from one held-out quarter, and eight crops of every photograph's other one."""
+    rng = np.random.default_rng(1)
+    bank = np.stack([photographs.draw(p, rng, 1, size) for p in photos for _ in range(8)])
+    asked = next(photo for photo in photos if photo.name == ASKED)
+    return photographs.draw(asked, rng, 0, size)[None], bank
 
 
 def _training_crops(photos) -> np.ndarray:

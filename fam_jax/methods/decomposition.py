@@ -1,8 +1,8 @@
 """Decomposition of a similarity over positions.
 
-    v = share_d / z_d          (cosine: r^ / ||z||)
-    G = pullback(v)
-    M = sum_k G_k A_k          sums to the score for linear heads
+v = share_d / z_d          (cosine: r^ / ||z||)
+G = pullback(v)
+M = sum_k G_k A_k          sums to the score for linear heads
 """
 
 import jax.numpy as jnp

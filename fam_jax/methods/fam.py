@@ -1,8 +1,8 @@
 """FAM: Feature Activation Maps.
 
-    w     = minmax_d(shares(z, r))     weights in embedding space
-    alpha = sum_hw pullback(w)         channel weights
-    M     = sum_k alpha_k A_k          the raw map, no ReLU
+w     = minmax_d(shares(z, r))     weights in embedding space
+alpha = sum_hw pullback(w)         channel weights
+M     = sum_k alpha_k A_k          the raw map, no ReLU
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Grad-CAM on a similarity.
 
-    G     = pullback(ds/dz)
-    alpha = mean_hw G
-    M     = relu(sum_k alpha_k A_k)
+G     = pullback(ds/dz)
+alpha = mean_hw G
+M     = relu(sum_k alpha_k A_k)
 """
 
 import jax

@@ -55,9 +55,7 @@ class Method:
         maps = self.combine(G, A)
         return _zero_unless(jnp.all(jnp.isfinite(maps), axis=(-2, -1)), maps)
 
-    def __call__(
-        self, enc: Encoding, references: Float[AnyArray, "b d"]
-    ) -> Float[Array, "b h w"]:
+    def __call__(self, enc: Encoding, references: Float[AnyArray, "b d"]) -> Float[Array, "b h w"]:
         """Raw maps [b, h, w] of the images in `enc` for one reference embedding [b, d] each.
 
         At least float32. A map is all zeros where nothing can be said: not finite activations or

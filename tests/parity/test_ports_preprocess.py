@@ -26,9 +26,9 @@ def test_equals_torchvision(torch_models, shape, interpolation, size, resize):
             transforms.CenterCrop(size),
         ]
     )(Image.fromarray(pixels))
-    theirs = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(ours.mean, ours.std)]
-    )(cropped)
+    theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(ours.mean, ours.std)])(
+        cropped
+    )
     np.testing.assert_array_equal(np.asarray(ours.view(pixels)), np.asarray(cropped))
     np.testing.assert_allclose(ours(pixels), theirs.permute(1, 2, 0).numpy(), rtol=0, atol=1e-6)
 

@@ -25,7 +25,7 @@ def import_torchvision():
         if not hasattr(torch.ops.torchvision, name):
             torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
     import torchvision
-    import torchvision.transforms  # noqa: F401
+    import torchvision.transforms
 
     return torchvision
 

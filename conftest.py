@@ -37,7 +37,7 @@ def unchecked():
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Real checkpoints and pictures, where they lie beside the repository."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    folder = Path(__file__).resolve().parent.parent / "shared" / "assets"
     if not folder.is_dir():
         pytest.skip("needs the real checkpoints and pictures of shared/assets")
     return folder

@@ -1,0 +1,9 @@
+"""Backbones in flax.nnx that give PyTorch's numbers, and the converters that fill them."""
+
+from pretrained_ports.checkpoint import CheckpointError as CheckpointError
+from pretrained_ports.preprocess import Preprocess as Preprocess
+from pretrained_ports.report import Report as Report
+from pretrained_ports.zoo import Backbone as Backbone
+from pretrained_ports.zoo import create as create
+from pretrained_ports.zoo import load as load
+from pretrained_ports.zoo import names as names

@@ -1,0 +1,239 @@
+"""Checkpoints into models and back to files: every tensor accounted for, or one error that says."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from safetensors.numpy import save
+
+from pretrained_ports.checkpoint import Checkpoint, CheckpointError, sha256
+from pretrained_ports.dialects import DIALECTS, Dialect
+from pretrained_ports.report import Report, listing
+
+CONVERTER_VERSION = "1"  # goes up when a table maps an old file to other weights
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def convert(
+    checkpoint: Checkpoint,
+    model_for: Callable[[Shapes], nnx.Module],
+    dialects: Iterable[Dialect],
+    param_dtype: DTypeLike = jnp.float32,
+    architecture: str = "the model",
+) -> tuple[nnx.Module, Report]:
+    """A model that holds a checkpoint's weights.
+
+    Args:
+        checkpoint: What `read` gave.
+        model_for: Makes the model, which may be abstract (`nnx.eval_shape`), from the module paths
+            and shapes that the checkpoint has to offer.
+        dialects: Tables to try. The one that gives every key a place and every parameter a source
+            is taken.
+        param_dtype: Type that all floating-point weights are cast to.
+        architecture: What to call the model in errors.
+
+    Returns:
+        The model and an account of every tensor.
+
+    Raises:
+        CheckpointError: No dialect fits, or more than one does; shapes or types differ; weights
+            are not finite. Everything amiss is listed, on both sides.
+
+    Example:
+        >>> import tempfile
+        >>> from pretrained_ports.checkpoint import read
+        >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+        >>> path = write(Path(tempfile.mkdtemp()) / "a.safetensors", model, {"architecture": "toy"})
+        >>> model, report = convert(read(path), lambda shapes: model, [DIALECTS["native"]])
+        >>> report.used
+        {'bias': 'bias', 'kernel': 'kernel'}
+    """
+    attempts = [_attempt(checkpoint, model_for, dialect) for dialect in dialects]
+    model, arrays, report = _choose(checkpoint, attempts, architecture)
+    if not report.fits:
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {architecture}{_claim(checkpoint)} "
+            f"(dialect {report.dialect}):\n{report.misfits()}"
+        )
+    fill(model, arrays, param_dtype, str(checkpoint.path))
+    return model, report
+
+
+def write(path: str | Path, model: nnx.Module, metadata: Mapping[str, str]) -> Path:
+    """Write a model's weights as `.safetensors`, with module paths as keys ("native").
+
+    Args:
+        path: The file to write.
+        model: Any module; all its parameters and batch statistics are written.
+        metadata: Goes into the header, strings only: "architecture" at least; see `provenance`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: The path does not end in `.safetensors`, or no architecture is given.
+        CheckpointError: Weights are not finite.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path must end in .safetensors, got {path.name}")
+    if "architecture" not in metadata:
+        raise ValueError(f"metadata must name the architecture, got {dict(metadata)}")
+    arrays = {key: np.asarray(value) for key, value in parameters(model).items()}
+    _check_finite(arrays, str(path))
+    header = {"dialect": "native", "converter_version": CONVERTER_VERSION, **metadata}
+    path.write_bytes(save(arrays, {key: str(value) for key, value in header.items()}))
+    return path
+
+
+def provenance(architecture: str, source: str | Path) -> dict[str, str]:
+    """Metadata for `write`: the architecture, and the file the weights come from with its hash."""
+    return {
+        "architecture": architecture,
+        "source": Path(source).name,
+        "source_sha256": sha256(source),
+    }
+
+
+def fill(
+    model: nnx.Module, arrays: Mapping[str, np.ndarray], param_dtype: DTypeLike, source: str
+) -> None:
+    """Put an array at every module path of a model, cast to one type.
+
+    Args:
+        model: Any module, abstract or not; changed in place.
+        arrays: Module path -> array of the parameter's shape, for every parameter.
+        param_dtype: The type.
+        source: Where the arrays come from, for the error.
+
+    Raises:
+        CheckpointError: Weights are not finite, or the type is too narrow for them.
+    """
+    _check_finite(arrays, source)
+    with np.errstate(over="ignore"):
+        arrays = {key: array.astype(param_dtype) for key, array in arrays.items()}
+    _check_finite(arrays, source)  # again: a narrower type may not hold what the file holds
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    filled = [
+        (parts, variable.replace(jnp.asarray(arrays[_path(parts)])))
+        for parts, variable in nnx.to_flat_state(state)
+    ]
+    nnx.update(model, nnx.from_flat_state(filled))
+
+
+def parameters(model: nnx.Module) -> dict[str, jax.Array | jax.ShapeDtypeStruct]:
+    """Module path -> array (or its abstract shape), for parameters and batch statistics.
+
+    Example:
+        >>> [(k, v.shape) for k, v in parameters(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).items()]
+        [('bias', (3,)), ('kernel', (2, 3))]
+    """
+    state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    return {_path(path): variable.get_value() for path, variable in state}
+
+
+def _path(parts: tuple) -> str:
+    return ".".join(map(str, parts))
+
+
+def _attempt(
+    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], dialect: Dialect
+) -> tuple[nnx.Module, dict[str, np.ndarray], Report]:
+    """Translate all keys by one dialect and hold the result against the model it asks for."""
+    placed, ignored, unmatched, mismatched = {}, dict(checkpoint.ignored), {}, {}
+    for key, tensor in checkpoint.tensors.items():
+        if reason := dialect.reason_to_ignore(key):
+            ignored[key] = reason
+        elif rule := dialect.place(key):
+            try:
+                placed[key] = rule.target, rule.transform(tensor)
+            except ValueError:
+                mismatched[key] = f"has {tensor.ndim} dimensions {list(tensor.shape)}"
+        else:
+            unmatched[key] = str(list(tensor.shape))
+
+    model = model_for({path: array.shape for path, array in placed.values()})
+    expected = {path: array.shape for path, array in parameters(model).items()}
+    used, arrays = {}, {}
+    for key, (path, array) in placed.items():
+        if path not in expected:
+            unmatched[key] = str(list(checkpoint.tensors[key].shape))
+        elif path in arrays:
+            mismatched[key] = f"would fill {path} a second time"
+        else:
+            used[key], arrays[path] = path, array
+            if array.shape != expected[path]:
+                mismatched[key] = f"gives {list(array.shape)}, {path} is {list(expected[path])}"
+            elif not jnp.issubdtype(array.dtype, jnp.floating):
+                mismatched[key] = f"is {array.dtype}, {path} is floating point"
+    return (
+        model,
+        arrays,
+        Report(
+            source=str(checkpoint.path),
+            dialect=dialect.name,
+            unwrapped=checkpoint.unwrapped,
+            used=used,
+            ignored=ignored,
+            unmatched=unmatched,
+            missing={p: str(list(s)) for p, s in expected.items() if p not in arrays},
+            mismatched=mismatched,
+        ),
+    )
+
+
+def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
+    """The one attempt whose dialect fits.
+
+    Raises:
+        CheckpointError: None or several do; lists them, and what the nearest one leaves over.
+    """
+    fitting = [a for a in attempts if a[2].names_fit]
+    fitting = [a for a in fitting if a[2].fits] or fitting
+    if len(fitting) == 1 or len(attempts) == 1:
+        return (fitting or attempts)[0]
+    if fitting:
+        names = ", ".join(report.dialect for _, _, report in fitting)
+        raise CheckpointError(
+            f"{checkpoint.path} fits more than one dialect: {names}; say which with dialect="
+        )
+    nearest = max((report for _, _, report in attempts), key=lambda report: len(report.used))
+    counts = ", ".join(f"{report.dialect} places {len(report.used)}" for _, _, report in attempts)
+    raise CheckpointError(
+        f"{checkpoint.path} does not fit {architecture}{_claim(checkpoint)} in any dialect (of "
+        f"{len(checkpoint.tensors)} keys, {counts}){_elsewhere(checkpoint, attempts)}; "
+        f"by {nearest.dialect}:\n{nearest.misfits()}"
+    )
+
+
+def _claim(checkpoint: Checkpoint) -> str:
+    """What a file of ours says it holds."""
+    architecture = checkpoint.metadata.get("architecture")
+    return f"; it says it holds {architecture!r}" if architecture else ""
+
+
+def _elsewhere(checkpoint: Checkpoint, attempts: list) -> str:
+    """Dialects of other models that know every key."""
+    tried = {report.dialect for _, _, report in attempts}
+    names = [
+        name
+        for name, dialect in DIALECTS.items()
+        if name not in tried
+        and all(dialect.place(k) or dialect.reason_to_ignore(k) for k in checkpoint.tensors)
+    ]
+    return f", but all its keys are known to {' and '.join(names)}" if names else ""
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    broken = {
+        key: f"{array.dtype}{list(array.shape)}"
+        for key, array in arrays.items()
+        if not np.isfinite(array).all()
+    }
+    if broken:
+        raise CheckpointError(f"{source}: weights that are not finite: {listing(broken)}")

@@ -1,0 +1,83 @@
+"""The vocabulary of the dialect tables: how one source tensor finds its place in a model."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Rule(NamedTuple):
+    """Source keys that match `pattern` go to the module path `target`.
+
+    Attributes:
+        pattern: Regular expression for the whole key.
+        target: Path of the parameter; may use the pattern's groups, as in `re.sub`.
+        transform: From the source's array layout to ours; raises ValueError for another rank.
+    """
+
+    pattern: str
+    target: str
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+class Ignore(NamedTuple):
+    """Source keys that match `pattern` are not needed, for a `reason` that the report gives."""
+
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dialect:
+    r"""The key names of one source of checkpoints.
+
+    Example:
+        >>> dialect = Dialect("toy", conv(r"layer(\d)", r"block\1"), (Ignore("fc.*", "head"),))
+        >>> dialect.place("layer2.weight").target
+        'block2.kernel'
+        >>> dialect.reason_to_ignore("fc.weight")
+        'head'
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    ignore: tuple[Ignore, ...] = ()
+
+    def place(self, key: str) -> Rule | None:
+        """The first rule for a source key, its target filled in."""
+        for rule in self.rules:
+            if match := re.fullmatch(rule.pattern, key):
+                return rule._replace(target=match.expand(rule.target))
+        return None
+
+    def reason_to_ignore(self, key: str) -> str | None:
+        """Why a source key is not needed, or None if nothing says so."""
+        return next((i.reason for i in self.ignore if re.fullmatch(i.pattern, key)), None)
+
+
+def conv(source: str, target: str = r"\1") -> tuple[Rule, ...]:
+    """Rules for a convolution at a source path (a regular expression), with or without bias."""
+    return (
+        Rule(rf"{source}\.weight", f"{target}.kernel", oihw_to_hwio),
+        Rule(rf"{source}\.bias", f"{target}.bias"),
+    )
+
+
+def batch_norm(source: str, target: str = r"\1") -> tuple[Rule, ...]:
+    """Rules for a batch normalisation at a source path (a regular expression)."""
+    return (
+        Rule(rf"{source}\.weight", f"{target}.scale"),
+        Rule(rf"{source}\.bias", f"{target}.bias"),
+        Rule(rf"{source}\.running_mean", f"{target}.mean"),
+        Rule(rf"{source}\.running_var", f"{target}.var"),
+    )
+
+
+def oihw_to_hwio(kernel: np.ndarray) -> np.ndarray:
+    """[outputs inputs h w] -> [h w inputs outputs]."""
+    return kernel.transpose(2, 3, 1, 0)
+
+
+COUNTERS = Ignore(r".*num_batches_tracked", "a training counter")

@@ -1,0 +1,169 @@
+"""From a picture to the array that a network was trained on."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, crop the centre, scale to [0, 1], then (x - mean) / std.
+
+    Pillow resizes (with antialiasing), and sizes and crop offsets are rounded as torchvision rounds
+    them, so the pixels are those of `Resize(resize)`, `CenterCrop(size)`, `ToTensor()`.
+
+    Args:
+        size: Height and width of the result.
+        resize: Length of the shorter side before the crop; None stretches to `size`.
+        mean: One number per channel.
+        std: One number per channel.
+        interpolation: "bilinear" or "bicubic".
+        scale: "unit" divides grey levels by 255; "minmax" maps each picture's own range to [0, 1]
+            (a picture of one grey level to 0).
+
+    Raises:
+        ValueError: The options contradict each other.
+
+    Example:
+        >>> preprocess = Preprocess(size=(224, 224), resize=256)
+        >>> preprocess(np.zeros((300, 400, 3), np.uint8)).shape
+        (224, 224, 3)
+    """
+
+    size: tuple[int, int]
+    resize: int | None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    scale: Literal["unit", "minmax"] = "unit"
+
+    def __post_init__(self):
+        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std need 1 or 3 numbers each, got {len(self.mean)} and {len(self.std)}"
+            )
+        if self.resize is not None and self.resize < max(self.size):
+            raise ValueError(f"resize {self.resize} is smaller than the crop {self.size}")
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"interpolation must be bilinear or bicubic: {self.interpolation!r}")
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return len(self.mean)
+
+    def __call__(self, image: Any) -> Float32[np.ndarray, "h w c"]:
+        """The network's input for one picture.
+
+        Args:
+            image: A PIL image of 8 bits per channel, or a uint8 array [H W], [H W 1] or [H W 3].
+
+        Returns:
+            float32 [h w c], normalised.
+
+        Raises:
+            TypeError: Not a picture, or an array of another type than uint8.
+            ValueError: An array of another shape, or a picture of more than 8 bits per channel.
+        """
+        pixels = np.asarray(self.view(image), np.float32)
+        pixels = pixels.reshape(*self.size, self.channels)
+        if self.scale == "minmax":
+            low, high = pixels.min(), pixels.max()
+            pixels = (pixels - low) / max(high - low, np.float32(1))
+        else:
+            pixels = pixels / np.float32(255)
+        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+    def view(self, image: Any) -> Image.Image:
+        """The resized and cropped picture before normalisation: what the network sees.
+
+        Args:
+            image: As for calling.
+
+        Returns:
+            A picture of `size`, mode "RGB" or "L".
+
+        Raises:
+            TypeError: As for calling.
+            ValueError: As for calling.
+        """
+        height, width = self.size
+        picture = as_picture(image).convert("L" if self.channels == 1 else "RGB")
+        if self.resize is None:
+            return picture.resize((width, height), _FILTERS[self.interpolation])
+        picture = picture.resize(self._resized(picture.size), _FILTERS[self.interpolation])
+        left = round((picture.width - width) / 2)  # half to even, as in torchvision
+        top = round((picture.height - height) / 2)
+        return picture.crop((left, top, left + width, top + height))
+
+    def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of a picture that the network sees, in the picture's own pixels.
+
+        Args:
+            size: Width and height of the picture.
+
+        Returns:
+            Left, top, right, bottom: the box whose content `view` shows, up to rounding.
+
+        Example:
+            >>> Preprocess(size=(224, 224), resize=256).region((512, 1024))
+            (32.0, 288.0, 480.0, 736.0)
+        """
+        width, height = size
+        if self.resize is None:
+            return 0.0, 0.0, float(width), float(height)
+        scale = min(size) / self.resize
+        right, down = scale * self.size[1] / 2, scale * self.size[0] / 2
+        return width / 2 - right, height / 2 - down, width / 2 + right, height / 2 + down
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The shorter side becomes `resize`, the longer one is rounded down."""
+        width, height = size
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+
+def as_picture(image: Any) -> Image.Image:
+    """A PIL image from a PIL image or a uint8 array [H W], [H W 1] or [H W 3].
+
+    Raises:
+        TypeError: Not a picture, or an array of another type than uint8.
+        ValueError: An array of another shape, or a picture of more than 8 bits per channel.
+
+    Example:
+        >>> as_picture(np.zeros((4, 6), np.uint8)).size
+        (6, 4)
+    """
+    if isinstance(image, Image.Image):
+        if image.mode not in _EIGHT_BIT_MODES:
+            raise ValueError(
+                f"image has mode {image.mode!r}; expected 8 bits per channel, such as 'RGB' or 'L'"
+            )
+        if isinstance(image.info.get("transparency"), bytes):
+            return image.convert("RGBA")  # Pillow warns where a palette's alpha is lost on the way
+        return image
+    if not (hasattr(image, "dtype") and hasattr(image, "__array__")):
+        raise TypeError(
+            f"image is a {type(image).__name__}; expected a PIL image or a uint8 array "
+            "[H W], [H W 1] or [H W 3]"
+        )
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        raise TypeError(
+            f"image is an array of {pixels.dtype}; expected uint8 grey levels from 0 to 255"
+        )
+    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (1,), (3,)) or 0 in pixels.shape:
+        raise ValueError(
+            f"image has shape {list(pixels.shape)}; expected [H W], [H W 1] or [H W 3]"
+        )
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)

@@ -1,0 +1,74 @@
+"""What became of every tensor of a checkpoint and of every parameter of a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one conversion.
+
+    Attributes:
+        source: The checkpoint file.
+        dialect: Name of the table that was used.
+        unwrapped: What was taken off around the weights, in order.
+        used: Source key -> module path.
+        ignored: Source key -> why it was not needed.
+        unmatched: Source key -> its shape, for keys that no parameter takes.
+        missing: Module path -> its shape, for parameters that no key fills.
+        mismatched: Source key -> both shapes, or what else keeps the tensor from its parameter.
+
+    Example:
+        >>> print(Report("a.pth", "torchvision", ("state_dict",), {"fc.weight": "fc.kernel"}))
+        a.pth: dialect torchvision, unwrapped state_dict; 1 tensors used, 0 ignored
+    """
+
+    source: str
+    dialect: str
+    unwrapped: tuple[str, ...] = ()
+    used: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    mismatched: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names_fit(self) -> bool:
+        """Every source key has its place and every parameter its source, whatever the shapes."""
+        return not (self.unmatched or self.missing)
+
+    @property
+    def fits(self) -> bool:
+        """Nothing is left over on either side."""
+        return self.names_fit and not self.mismatched
+
+    def __str__(self) -> str:
+        wrappers = f", unwrapped {' '.join(self.unwrapped)}" if self.unwrapped else ""
+        return (
+            f"{self.source}: dialect {self.dialect}{wrappers}; "
+            f"{len(self.used)} tensors used, {len(self.ignored)} ignored"
+        )
+
+    def misfits(self) -> str:
+        """All that does not fit, both ways, a line each; long lists are shortened."""
+        lists = (
+            ("keys of the file have no place in the model", self.unmatched),
+            ("parameters of the model are not in the file", self.missing),
+            ("tensors do not suit their parameter", self.mismatched),
+        )
+        return "\n".join(
+            f"  {len(items)} {what}: {listing(items)}" for what, items in lists if items
+        )
+
+
+def listing(items: Mapping[str, str]) -> str:
+    """The first few items and how many there are besides.
+
+    Example:
+        >>> listing({"a": "[3]", "b": "[4]"})
+        'a [3]; b [4]'
+    """
+    shown = "; ".join(f"{key} {what}" for key, what in list(items.items())[:_SHOWN])
+    return f"{shown}; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else shown

@@ -1,0 +1,268 @@
+"""The models by name: architecture, hub file, preprocessing, default layer."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from pretrained_ports.checkpoint import CheckpointError, read
+from pretrained_ports.cifar_resnet import CifarResNet
+from pretrained_ports.conv4 import Conv4
+from pretrained_ports.convert import Shapes, convert, parameters
+from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.random_weights import randomise
+from pretrained_ports.report import Report
+from pretrained_ports.resnet import VARIANTS, ResNet
+from pretrained_ports.tiny import Tiny
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network with all that is needed to use it.
+
+    Attributes:
+        name: Its name in the zoo.
+        model: images [b H W c] -> embeddings [b d], a flax.nnx module in evaluation mode.
+        layer: Path of the layer to explain by default.
+        tokens: How a transformer's tokens lie on the image; None for convolutional networks.
+        preprocess: One picture -> float32 [H W c].
+        embedding_dim: d, for pictures of `preprocess.size`.
+        source: Where the weights come from, in one line.
+        report: What the conversion did with every tensor; None for random weights.
+    """
+
+    name: str
+    model: nnx.Module
+    layer: str
+    tokens: Any
+    preprocess: Preprocess
+    embedding_dim: int
+    source: str
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the zoo.
+
+    Attributes:
+        build: Makes the model from `rngs=` and `param_dtype=`.
+        layer: Default layer path.
+        preprocess: The input that the weights were trained on.
+        dialects: Names of the tables that its checkpoints may follow.
+        hub: Hugging Face repository and file of the default weights, if any.
+        embedded: File in this package's `weights` folder with the default weights, if any.
+        infer: Adapts the row to the shapes that a checkpoint offers, if its models vary.
+    """
+
+    build: Callable[..., nnx.Module]
+    layer: str
+    preprocess: Preprocess
+    dialects: tuple[str, ...]
+    hub: tuple[str, str] | None = None
+    embedded: str | None = None
+    infer: Callable[["Entry", Shapes], "Entry"] | None = None
+
+
+def _conv4_of(entry: Entry, shapes: Shapes) -> Entry:
+    """Channels and width from the first kernel; grey pictures are Omniglot's unless told."""
+    *_, channels, width = shapes.get("block1.conv.kernel", (3, 64))
+    if channels == 1:
+        entry = ENTRIES["conv4-omniglot"]
+    elif channels == 3:
+        entry = ENTRIES["conv4"]
+    return replace(entry, build=partial(entry.build, width=width))
+
+
+_PHOTOGRAPH = Preprocess(size=(224, 224), resize=256)
+_TINY = Preprocess(size=(128, 128), resize=128)  # trained on crops of 64: a scene of four
+_CIFAR = Preprocess(size=(32, 32), resize=32)
+_MINI_IMAGENET = Preprocess(size=(84, 84), resize=84)
+_OMNIGLOT = Preprocess(size=(28, 28), resize=None, mean=(0.0,), std=(1.0,), scale="minmax")
+
+# Hub files: the original torchvision weights as timm serves them.
+ENTRIES: dict[str, Entry] = {
+    "tiny": Entry(
+        build=Tiny,
+        layer="layer3",
+        preprocess=_TINY,
+        dialects=("native",),
+        embedded="tiny.safetensors",
+    ),
+    **{
+        name: Entry(
+            build=partial(ResNet, name),
+            layer="layer4",
+            preprocess=_PHOTOGRAPH,
+            dialects=("torchvision", "native"),
+            hub=(f"timm/{name}.tv_in1k", "model.safetensors"),
+        )
+        for name in VARIANTS
+    },
+    **{
+        f"cifar-resnet{depth}": Entry(
+            build=partial(CifarResNet, depth),
+            layer="layer3",
+            preprocess=_CIFAR,
+            dialects=("akamaster-cifar", "native"),
+        )
+        for depth in (20, 32, 44, 56, 110)
+    },
+    "conv4": Entry(
+        build=Conv4,
+        layer="block4",
+        preprocess=_MINI_IMAGENET,
+        dialects=("conv4-sequential", "native"),
+        infer=_conv4_of,
+    ),
+    "conv4-omniglot": Entry(
+        build=partial(Conv4, in_channels=1),
+        layer="block4",
+        preprocess=_OMNIGLOT,
+        dialects=("conv4-sequential", "native"),
+        infer=_conv4_of,
+    ),
+}
+
+
+def names() -> list[str]:
+    """All model names.
+
+    Example:
+        >>> "resnet50" in names()
+        True
+    """
+    return list(ENTRIES)
+
+
+def create(name: str, seed: int = 0, param_dtype: DTypeLike = jnp.float32) -> Backbone:
+    """A backbone with random weights.
+
+    Args:
+        name: One of `names()`.
+        seed: The same seed gives the same weights.
+        param_dtype: Type of the parameters, and of the computation.
+
+    Raises:
+        ValueError: Unknown name, or float64 without 64-bit mode.
+
+    Example:
+        >>> create("cifar-resnet20").embedding_dim
+        64
+    """
+    entry = _entry(name)
+    _check_dtype(param_dtype)
+    model = _abstract(entry, param_dtype)
+    randomise(model, seed, param_dtype)
+    return _bundle(name, entry, model, f"random weights, seed {seed}")
+
+
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    dialect: str = "auto",
+    param_dtype: DTypeLike = jnp.float32,
+) -> Backbone:
+    """A backbone with trained weights.
+
+    Args:
+        name: One of `names()`.
+        weights: A checkpoint file; None takes the default weights, from this package or the hub.
+        dialect: Names in the checkpoint: a key of `pretrained_ports.dialects.DIALECTS`, or "auto".
+        param_dtype: Type of the parameters, and of the computation.
+
+    Raises:
+        ValueError: Unknown name or dialect, float64 without 64-bit mode, or no default weights.
+        CheckpointError: The file cannot be had or read, or does not fit the model.
+
+    Example:
+        >>> import tempfile
+        >>> from pretrained_ports.convert import write
+        >>> file = Path(tempfile.mkdtemp()) / "mine.safetensors"
+        >>> _ = write(file, create("conv4").model, {"architecture": "conv4"})
+        >>> load("conv4", weights=file).report.dialect
+        'native'
+    """
+    entry = _entry(name)
+    _check_dtype(param_dtype)
+    dialects = entry.dialects if dialect == "auto" else (dialect,)
+    if unknown := [d for d in dialects if d not in entry.dialects]:
+        raise ValueError(
+            f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(entry.dialects)}"
+        )
+    if weights is None:
+        weights, source = _default_weights(name, entry)
+    else:
+        source = str(weights)
+
+    def fitted(shapes: Shapes) -> Entry:
+        return entry.infer(entry, shapes) if entry.infer else entry
+
+    model, report = convert(
+        read(weights),
+        lambda shapes: _abstract(fitted(shapes), param_dtype),
+        [DIALECTS[d] for d in dialects],
+        param_dtype,
+        name,
+    )
+    shapes = {path: array.shape for path, array in parameters(model).items()}
+    return _bundle(name, fitted(shapes), model, source, report)
+
+
+def _abstract(entry: Entry, param_dtype: DTypeLike) -> nnx.Module:
+    """The model with shapes in place of arrays."""
+    return nnx.eval_shape(lambda: entry.build(rngs=nnx.Rngs(0), param_dtype=param_dtype))
+
+
+def _bundle(
+    name: str, entry: Entry, model: nnx.Module, source: str, report: Report | None = None
+) -> Backbone:
+    model.eval()
+    picture = jax.ShapeDtypeStruct(
+        (1, *entry.preprocess.size, entry.preprocess.channels), "float32"
+    )
+    dim = nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]
+    return Backbone(name, model, entry.layer, None, entry.preprocess, dim, source, report)
+
+
+def _entry(name: str) -> Entry:
+    if name not in ENTRIES:
+        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.5) or list(ENTRIES)
+        raise ValueError(f"no model {name!r}; the nearest names are: {', '.join(near)}")
+    return ENTRIES[name]
+
+
+def _check_dtype(param_dtype: DTypeLike) -> None:
+    if jnp.dtype(param_dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+        raise ValueError('param_dtype float64 needs jax.config.update("jax_enable_x64", True)')
+
+
+def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
+    """The file with a model's default weights, and where it comes from."""
+    if entry.embedded:
+        return Path(__file__).parent / "weights" / entry.embedded, f"embedded {entry.embedded}"
+    if entry.hub is None:
+        raise ValueError(
+            f"{name} has no default weights: pass weights=FILE, or use create({name!r}) for random "
+            "ones"
+        )
+    import huggingface_hub
+
+    repository, file = entry.hub
+    try:
+        path = huggingface_hub.hf_hub_download(repository, file)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"cannot fetch the weights of {name} ({type(error).__name__}): download "
+            f"https://huggingface.co/{repository}/resolve/main/{file} elsewhere and pass "
+            "weights=FILE"
+        ) from error
+    return Path(path), f"{repository} {file}"

@@ -1,0 +1,86 @@
+"""Pickled files: nothing in them runs, and broken ones get one line."""
+
+import os
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from pretrained_ports.checkpoint import CheckpointError, read
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path, kind):
+    file, trace = tmp_path / "a.pth", tmp_path / "trace"
+    content = {"state_dict": Malicious(f"touch {trace}"), "w": torch.ones(3)}
+    if kind == "pickle":
+        file.write_bytes(pickle.dumps(Malicious(f"touch {trace}"), protocol=2))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(CheckpointError, match=r"is refused: .*system.*nothing in it was run") as e:
+        read(file)
+    assert "\n" not in str(e.value)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_model_is_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"refused: .*torch.nn.modules.linear.Linear"):
+        read(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0.5, 0.05])
+def test_truncated_files(tmp_path, zipped, kept):
+    file = tmp_path / "a.pth"
+    torch.save({"w": torch.ones(1000)}, file, _use_new_zipfile_serialization=zipped)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(CheckpointError, match=r"damaged|refused") as caught:
+        read(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"just text\n" * 20, b"\x80\x02.", b"PK\x03\x04 not really"])
+def test_other_files(tmp_path, content):
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
+        read(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_types_are_kept(tmp_path, zipped):
+    weights = {
+        "double": torch.arange(3, dtype=torch.float64),
+        "half": torch.nn.Parameter(torch.ones(2, dtype=torch.float16)),
+        "brain": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        "strided": torch.arange(6.0).reshape(2, 3).T,
+    }
+    torch.save(
+        {"net_state_dict": weights}, tmp_path / "a.th", _use_new_zipfile_serialization=zipped
+    )
+    checkpoint = read(tmp_path / "a.th")
+    assert checkpoint.unwrapped == ("net_state_dict",)
+    assert checkpoint.tensors["brain"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(checkpoint.tensors["brain"].astype(float), [1.5, -2.0])
+    assert checkpoint.tensors["double"].dtype == np.float64
+    assert checkpoint.tensors["half"].dtype == np.float16
+    np.testing.assert_array_equal(checkpoint.tensors["strided"], [[0, 3], [1, 4], [2, 5]])
+
+
+def test_sparse_tensors_are_refused_by_name(tmp_path):
+    torch.save({"w": torch.ones(3).to_sparse()}, tmp_path / "a.bin")
+    with pytest.raises(CheckpointError, match="cannot read tensor w"):
+        read(tmp_path / "a.bin")

@@ -1,0 +1,77 @@
+"""Writes golden.npz beside this file, from the PyTorch models: `python tests/ports/golden/make.py`.
+
+The weights are a formula of a tensor's name and shape, so that only the embeddings are stored.
+"""
+
+import importlib.util
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+SHAPES = {
+    "resnet18": (1, 64, 96, 3),
+    "resnet50": (1, 64, 96, 3),
+    "cifar-resnet20": (2, 32, 40, 3),
+    "conv4": (2, 48, 32, 3),
+    "conv4-omniglot": (2, 28, 28, 1),
+}
+
+
+def tensor(key, shape):
+    """Waves of a frequency that depends on the name, scaled as weights usually are."""
+    number = zlib.crc32(key.encode()) % 1000
+    size = int(np.prod(shape))
+    wave = np.sin((1.0 + number / 997) * np.arange(1, size + 1)).reshape(shape)
+    if key.endswith("running_var"):
+        wave = 1 + 0.5 * wave
+    elif len(shape) > 1:
+        wave *= np.sqrt(2 / np.prod(shape[1:]))
+    elif key.endswith(".weight"):
+        wave = 0.75 + 0.25 * wave
+    else:
+        wave = 0.2 * wave
+    return wave.astype(np.float32)
+
+
+def images(shape):
+    return np.sin(0.1 * np.arange(np.prod(shape))).reshape(shape).astype(np.float32)
+
+
+def main():
+    import torch
+
+    path = HERE.parents[1] / "parity" / "torch_models.py"
+    spec = importlib.util.spec_from_file_location("torch_models", path)
+    torch_models = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(torch_models)
+    zoo = torch_models.import_torchvision().models
+    models = {
+        "resnet18": zoo.resnet18(),
+        "resnet50": zoo.resnet50(),
+        "cifar-resnet20": torch_models.CifarResNet(20),
+        "conv4": torch_models.conv4(3),
+        "conv4-omniglot": torch_models.conv4(1),
+    }
+    golden = {}
+    for name, model in models.items():
+        weights = {
+            key: tensor(key, tuple(value.shape))
+            for key, value in model.state_dict().items()
+            if "num_batches_tracked" not in key
+        }
+        golden[f"{name} keys"] = np.array([f"{k} {list(w.shape)}" for k, w in weights.items()])
+        tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+        model.load_state_dict(tensors, strict=False)
+        if hasattr(model, "fc"):
+            model.fc = torch.nn.Identity()
+        embedding = torch_models.outputs(
+            model.double().eval(), {}, images(SHAPES[name]).astype(float)
+        )
+        golden[f"{name} embedding"] = embedding[""].astype(np.float32)[:, ::4]
+    np.savez_compressed(HERE / "golden.npz", **golden)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Every tensor has its place, or the error says which has not."""
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import pretrained_ports
+from pretrained_ports.checkpoint import CheckpointError, read, sha256
+from pretrained_ports.convert import convert, parameters, provenance, write
+from pretrained_ports.dialects import DIALECTS
+
+
+def sequential(in_channels=3, width=64):
+    """A Conv-4 checkpoint as nn.Sequential writes it."""
+    random = np.random.default_rng(0)
+    weights = {}
+    for block in range(4):
+        shape = (width, in_channels if block == 0 else width, 3, 3)
+        weights[f"{4 * block}.weight"] = random.standard_normal(shape)
+        weights[f"{4 * block}.bias"] = random.standard_normal(width)
+        norm = f"{4 * block + 1}"
+        for leaf in ("weight", "bias", "running_mean"):
+            weights[f"{norm}.{leaf}"] = random.standard_normal(width)
+        weights[f"{norm}.running_var"] = random.uniform(0.5, 1.5, width)
+        weights[f"{norm}.num_batches_tracked"] = np.array(7)
+    return weights
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a dictionary of arrays through a file."""
+
+    def through_a_file(name, weights, **options):
+        save_file(weights, tmp_path / "weights.safetensors")
+        return pretrained_ports.load(name, tmp_path / "weights.safetensors", **options)
+
+    return through_a_file
+
+
+def test_the_report_accounts_for_every_tensor(load):
+    weights = {f"_orig_mod.module.{key}": w for key, w in sequential().items()}
+    report = load("conv4", weights).report
+    assert report.fits
+    assert report.dialect == "conv4-sequential"
+    assert report.unwrapped == ("_orig_mod.", "module.")
+    assert report.used["0.weight"] == "block1.conv.kernel"
+    assert report.used["13.running_var"] == "block4.bn.var"
+    assert set(report.ignored) == {f"{i}.num_batches_tracked" for i in (1, 5, 9, 13)}
+    assert "unwrapped _orig_mod. module.; 24 tensors used, 4 ignored" in str(report)
+
+
+def test_kernels_are_transposed_and_cast(load):
+    weights = sequential()
+    model = load("conv4", weights, param_dtype=jnp.bfloat16).model
+    assert {value.dtype for value in parameters(model).values()} == {jnp.bfloat16.dtype}
+    expected = weights["4.weight"].transpose(2, 3, 1, 0).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(model.block2.conv.kernel[...], expected)
+
+
+def test_bfloat16_files_are_read(load):
+    weights = {k: w.astype(ml_dtypes.bfloat16) for k, w in sequential().items()}
+    assert load("conv4", weights).model.block1.conv.kernel.dtype == jnp.float32
+
+
+def test_grey_conv4_brings_its_own_preprocessing(load):
+    for name in ("conv4", "conv4-omniglot"):
+        backbone = load(name, sequential(in_channels=1))
+        assert backbone.preprocess.size == (28, 28)
+        assert backbone.preprocess.channels == 1
+        assert backbone.embedding_dim == 64
+        assert load(name, sequential(in_channels=3)).preprocess.size == (84, 84)
+
+
+def test_width_is_read_from_the_checkpoint(load):
+    assert load("conv4", sequential(width=32)).embedding_dim == 5 * 5 * 32
+
+
+def test_all_misfits_are_reported_together(load):
+    weights = sequential()
+    del weights["4.weight"], weights["13.running_var"]
+    weights["14.weight"] = np.zeros((5, 1600))
+    weights["8.weight"] = np.zeros((64, 32, 3, 3))
+    weights["12.weight"] = np.zeros((64, 64))
+    weights["9.weight"] = np.zeros(64, np.int32)
+    with pytest.raises(CheckpointError) as caught:
+        load("conv4", weights, dialect="conv4-sequential")
+    message = str(caught.value)
+    assert "does not fit conv4" in message
+    assert "14.weight [5, 1600]" in message
+    assert "block2.conv.kernel [3, 3, 64, 64]" in message
+    assert "block4.bn.var [64]" in message
+    assert "8.weight gives [3, 3, 32, 64], block3.conv.kernel is [3, 3, 64, 64]" in message
+    assert "12.weight has 2 dimensions [64, 64]" in message
+    assert "9.weight is int32, block3.bn.scale is floating point" in message
+
+
+def test_another_architecture_lists_keys_both_ways_and_hints(load):
+    with pytest.raises(CheckpointError) as caught:
+        load("resnet18", sequential())
+    message = str(caught.value)
+    assert "does not fit resnet18 in any dialect" in message
+    assert "all its keys are known to conv4-sequential" in message
+    assert "0.weight [64, 3, 3, 3]" in message
+    assert "conv1.kernel [7, 7, 3, 64]" in message
+    assert "and 18 more" in message
+
+
+def test_a_fitting_but_ambiguous_checkpoint_is_refused(tmp_path):
+    model = pretrained_ports.create("conv4").model
+    write(tmp_path / "a.safetensors", model, {"architecture": "conv4"})
+    native = DIALECTS["native"]
+    twin = type(native)("twin", native.rules)
+    with pytest.raises(CheckpointError, match="more than one dialect: native, twin"):
+        convert(read(tmp_path / "a.safetensors"), lambda shapes: model, [native, twin])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(load, value):
+    weights = sequential()
+    weights["5.bias"][3] = value
+    with pytest.raises(CheckpointError, match=r"not finite: block2.bn.bias"):
+        load("conv4", weights)
+
+
+def test_a_type_too_narrow_for_the_weights_is_refused(load):
+    weights = sequential()
+    weights["5.bias"][3] = 1e6
+    with pytest.raises(CheckpointError, match=r"not finite: block2.bn.bias float16"):
+        load("conv4", weights, param_dtype=jnp.float16)
+
+
+def test_write_and_load_are_inverse(tmp_path):
+    backbone = pretrained_ports.create("cifar-resnet20", seed=3)
+    source = tmp_path / "source.th"
+    source.write_bytes(b"original")
+    metadata = provenance("cifar-resnet20", source)
+    file = write(tmp_path / "native.safetensors", backbone.model, metadata)
+    with safe_open(file, framework="numpy") as opened:
+        assert opened.metadata() == {
+            "dialect": "native",
+            "converter_version": "1",
+            "architecture": "cifar-resnet20",
+            "source": "source.th",
+            "source_sha256": sha256(source),
+        }
+        assert "layer3.2.bn2.mean" in set(opened.keys())
+    again = pretrained_ports.load("cifar-resnet20", file)
+    assert again.report.dialect == "native"
+    for path, value in parameters(backbone.model).items():
+        np.testing.assert_array_equal(value, parameters(again.model)[path])
+    with pytest.raises(CheckpointError, match="it says it holds 'cifar-resnet20'"):
+        pretrained_ports.load("cifar-resnet32", file)
+
+
+def test_write_checks_before_it_writes(tmp_path):
+    model = pretrained_ports.create("conv4").model
+    with pytest.raises(ValueError, match=r"must end in \.safetensors, got a\.pth"):
+        write(tmp_path / "a.pth", model, {"architecture": "conv4"})
+    with pytest.raises(ValueError, match="must name the architecture"):
+        write(tmp_path / "a.safetensors", model, {})
+    model.block1.bn.var[...] = model.block1.bn.var[...] * jnp.nan
+    with pytest.raises(CheckpointError, match=r"not finite: block1.bn.var"):
+        write(tmp_path / "a.safetensors", model, {"architecture": "conv4"})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,109 @@
+"""From pictures to arrays."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from pretrained_ports.zoo import ENTRIES
+
+PHOTOGRAPH = ENTRIES["resnet50"].preprocess
+OMNIGLOT = ENTRIES["conv4-omniglot"].preprocess
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_arrays_and_pictures_give_the_same():
+    pixels = noise(300, 400, 3)
+    given_picture = PHOTOGRAPH(Image.fromarray(pixels))
+    assert given_picture.shape == (224, 224, 3)
+    assert given_picture.dtype == np.float32
+    np.testing.assert_array_equal(given_picture, PHOTOGRAPH(pixels))
+    np.testing.assert_array_equal(given_picture, PHOTOGRAPH(jnp.asarray(pixels)))
+
+
+def test_no_resizing_leaves_only_the_normalisation():
+    pixels = noise(32, 32, 3)
+    expected = (pixels / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    np.testing.assert_allclose(Preprocess((32, 32), 32)(pixels), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_view_is_what_the_network_sees():
+    pixels = noise(300, 400, 3)
+    view = PHOTOGRAPH.view(pixels)
+    assert view.size == (224, 224)
+    assert view.mode == "RGB"
+    back = PHOTOGRAPH(pixels) * np.float32(IMAGENET_STD) + np.float32(IMAGENET_MEAN)
+    np.testing.assert_array_equal(np.round(back * 255).astype(np.uint8), np.asarray(view))
+
+
+def test_grey_arrays_become_three_equal_channels():
+    grey = noise(64, 64)
+    view = np.asarray(Preprocess((32, 32), 40).view(grey[:, :, None]))
+    np.testing.assert_array_equal(view, np.asarray(Preprocess((32, 32), 40).view(grey)))
+    np.testing.assert_array_equal(view[:, :, 0], view[:, :, 2])
+
+
+def test_omniglot_is_grey_with_its_own_range_and_dark_ink():
+    drawing = np.full((105, 105), 255, np.uint8)
+    drawing[40:60, 20:80] = 0
+    given_image = OMNIGLOT(Image.fromarray(drawing).convert("1"))
+    assert given_image.shape == (28, 28, 1)
+    assert given_image.min() == 0
+    assert given_image.max() == 1
+    assert given_image[13, 14, 0] == 0  # ink
+    assert given_image[0, 0, 0] == 1  # paper
+    assert OMNIGLOT.view(drawing).mode == "L"
+
+
+def test_a_blank_drawing_is_zero_and_not_nan():
+    np.testing.assert_array_equal(OMNIGLOT(np.full((105, 105), 255, np.uint8)), 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("preprocess", [PHOTOGRAPH, OMNIGLOT], ids=["colour", "grey"])
+def test_pictures_of_any_eight_bit_mode(preprocess, mode):
+    picture = Image.fromarray(noise(40, 50, 3)).convert(mode)
+    assert np.isfinite(preprocess(picture)).all()
+
+
+def test_a_palette_with_transparency_does_not_warn():
+    picture = Image.fromarray(noise(40, 50, 3)).convert("P")
+    picture.info["transparency"] = bytes(range(256))
+    assert PHOTOGRAPH.view(picture).mode == "RGB"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_any_size_gives_the_size_of_the_network(height, width):
+    assert Preprocess((24, 20), 24)(np.zeros((height, width, 3), np.uint8)).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((8, 8, 3)), TypeError, "array of float64; expected uint8"),
+        ("cat.png", TypeError, "image is a str; expected a PIL image or a uint8 array"),
+        (np.zeros((2, 8, 8, 3), np.uint8), ValueError, r"shape \[2, 8, 8, 3\]; expected \[H W\]"),
+        (np.zeros((8, 8, 4), np.uint8), ValueError, r"shape \[8, 8, 4\]"),
+        (np.zeros((0, 8), np.uint8), ValueError, r"shape \[0, 8\]"),
+        (Image.new("I;16", (8, 8)), ValueError, "mode 'I;16'; expected 8 bits"),
+        (Image.new("F", (8, 8)), ValueError, "mode 'F'; expected 8 bits"),
+    ],
+)
+def test_bad_pictures_are_refused(image, error, message):
+    with pytest.raises(error, match=message) as caught:
+        PHOTOGRAPH(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_contradicting_options_are_refused():
+    with pytest.raises(ValueError, match="resize 200 is smaller than the crop"):
+        Preprocess((224, 224), 200)
+    with pytest.raises(ValueError, match="1 or 3 numbers each, got 3 and 1"):
+        Preprocess((224, 224), 256, std=(1.0,))

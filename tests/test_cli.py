@@ -1,0 +1,197 @@
+"""The command line as a user meets it: files in, files out, one-line errors."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import pretrained_ports
+from fam_jax.cli import app
+from pretrained_ports.convert import write
+
+pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of photographs, good and bad."""
+    from fam_jax.demo import photographs
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for photo in photographs.load()[:6]:
+        Image.fromarray(photo.image).save(folder / f"{photo.name}.jpg")
+    return folder
+
+
+@pytest.fixture
+def bad(tmp_path, folder):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "cut.jpg").write_bytes((folder / "coffee.jpg").read_bytes()[:3000])
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    Image.new("L", (20_000, 10)).save(tmp_path / "wide.png")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("keep")
+    (tmp_path / "pickle.pth").write_bytes(b"PK\x03\x04")
+    write(
+        tmp_path / "other.safetensors",
+        pretrained_ports.create("cifar-resnet20").model,
+        {"architecture": "cifar-resnet20"},
+    )
+    return tmp_path
+
+
+def test_a_pair_gives_overlays_a_figure_maps_and_a_manifest(folder, tmp_path):
+    out = tmp_path / "out"
+    result = run("explain", folder / "coffee.jpg", folder / "coffee.jpg", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "cosine 1.0000" in result.output
+    names = {"query.png", "reference.png", "pair.png", "maps.npz", "manifest.json"}
+    assert {file.name for file in out.iterdir()} == names
+    assert all(str(out / name) in result.output for name in names)
+    with np.load(out / "maps.npz") as maps:
+        assert maps["query_maps"].dtype == np.float32
+        np.testing.assert_allclose(maps["query_maps"], maps["reference_maps"], rtol=1e-5)
+        np.testing.assert_allclose(maps["scores"], [1.0], rtol=1e-5)
+        assert maps["valid"].all()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert set(manifest["files"]) == names
+    assert manifest["model"] == "tiny"
+    assert len(manifest["weights"]["sha256"]) == len(manifest["query"]["sha256"]) == 64
+    assert manifest["method"] == "fam"
+    assert {"fam-jax", "jax", "numpy"} <= set(manifest["versions"])
+
+
+@pytest.mark.parametrize("method", ["fam", "decomposition", "grad-cam"])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+def test_methods_and_similarities(folder, tmp_path, method, similarity):
+    result = run(
+        "explain", folder / "coffee.jpg", folder / "brick.jpg", "-o", tmp_path / "out",
+        "--method", method, "--similarity", similarity,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert similarity in result.output
+
+
+def test_several_references_and_a_background(folder, tmp_path):
+    references = [folder / "coffee.jpg", folder / "chelsea.jpg"]
+    out = tmp_path / "deep" / "out"
+    result = run("explain", folder / "coffee.jpg", *references, "--background", folder, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "cosine margin" in result.output
+    assert {"pair-1.png", "pair-2.png", "query-2.png", "reference-2.png"} <= {
+        file.name for file in out.iterdir()
+    }
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert len(manifest["background"]) == 6
+    assert manifest["scores"][0] > manifest["scores"][1]
+    with np.load(out / "maps.npz") as maps:
+        assert maps["query_maps"].shape[0] == 2
+        assert maps["query_maps"].min() < 0, "signed: what speaks for the background is negative"
+
+
+def test_overwrite_replaces_its_own_files_only(folder, tmp_path):
+    out, pair = tmp_path / "out", (folder / "coffee.jpg", folder / "brick.jpg")
+    assert run("explain", *pair, folder / "chelsea.jpg", "-o", out).exit_code == 0
+    (out / "mine.txt").write_text("keep")
+    assert run("explain", *pair, "-o", out).exit_code == 2
+    assert (out / "pair-2.png").exists()
+    assert run("explain", *pair, "-o", out, "--overwrite").exit_code == 0
+    names = {"query.png", "reference.png", "pair.png", "maps.npz", "manifest.json", "mine.txt"}
+    assert {file.name for file in out.iterdir()} == names
+
+
+BAD = {
+    "missing file": (["a.jpg", "nowhere.jpg"], "no such file: .*nowhere.jpg"),
+    "not a picture": (["a.jpg", "text.jpg"], "text.jpg is not a picture"),
+    "truncated": (["a.jpg", "cut.jpg"], "cut.jpg is damaged"),
+    "zero bytes": (["empty.jpg", "a.jpg"], r"empty.jpg is empty"),
+    "one pixel": (["dot.png", "a.jpg"], "1 x 1 pixels; at least 8"),
+    "huge": (["wide.png", "a.jpg"], "20000 x 10 pixels; at most"),
+    "folder for a file": (["full", "a.jpg"], "full is a folder; a picture file is expected"),
+    "unknown model": (["a.jpg", "a.jpg", "--model", "resnet5"], "no model 'resnet5'.*resnet50"),
+    "unknown layer": (["a.jpg", "a.jpg", "--layer", "layer9"], "no layer 'layer9'.*layer3"),
+    "unknown method": (["a.jpg", "a.jpg", "--method", "gradcam"], "did you mean 'grad-cam'"),
+    "unknown similarity": (["a.jpg", "a.jpg", "--similarity", "cos"], "did you mean 'cosine'"),
+    "unknown option": (["a.jpg", "a.jpg", "--metod", "fam"], "--metod"),
+    "other weights": (
+        ["a.jpg", "a.jpg", "--weights", "other.safetensors"],
+        "other.safetensors does not fit tiny.*layer",
+    ),
+    "weights are a folder": (["a.jpg", "a.jpg", "--weights", "full"], "full is a folder"),
+    "no weights": (["a.jpg", "a.jpg", "--weights", "none.safetensors"], "none.safetensors"),
+    "output exists": (["a.jpg", "a.jpg", "-o", "full"], "full is not empty; pass --overwrite"),
+    "output is a file": (["a.jpg", "a.jpg", "-o", "text.jpg"], "text.jpg is a file"),
+    "output cannot be": (["a.jpg", "a.jpg", "-o", "text.jpg/out"], "cannot write to"),
+    "output unwritable": (["a.jpg", "a.jpg", "-o", "/proc/out"], "cannot write to /proc/out"),
+    "empty background": (["a.jpg", "a.jpg", "--background", "full"], "no pictures in the folder"),
+    "one cell": (
+        ["a.jpg", "a.jpg", "--model", "conv4-omniglot", "--weights", "conv4.safetensors"],
+        r"map of 1 x 1 .* block1 \(14 x 14\), block2 \(7 x 7\), block3 \(3 x 3\)",
+    ),
+    "no default weights": (["a.jpg", "a.jpg", "--model", "conv4"], "no default weights"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_use_ends_in_one_line_and_exit_code_2(case, bad, folder):
+    args, message = BAD[case]
+    (bad / "a.jpg").write_bytes((folder / "coffee.jpg").read_bytes())
+    model = pretrained_ports.create("conv4-omniglot").model
+    write(bad / "conv4.safetensors", model, {"architecture": "conv4-omniglot"})
+    before = {file: file.stat().st_mtime_ns for file in bad.rglob("*")}
+    args = [bad / a if i < 2 or "." in a or a == "full" else a for i, a in enumerate(args)]
+    if "-o" not in args:
+        args += ["-o", bad / "out"]
+    result = run("explain", *args)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert re.search(message, result.output, re.DOTALL), result.output
+    if case != "unknown option":
+        assert result.output.startswith("error: ")
+        assert result.output.count("\n") == 1, result.output
+    assert {file: file.stat().st_mtime_ns for file in bad.rglob("*")} == before, "left something"
+
+
+def test_pth_without_torch_says_what_to_install(bad, folder):
+    """In a fresh interpreter in which torch cannot be imported."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from fam_jax.cli import main; "
+        f"main(['explain', {str(folder / 'coffee.jpg')!r}, {str(folder / 'coffee.jpg')!r}, "
+        f"'--weights', {str(bad / 'pickle.pth')!r}, '-o', {str(bad / 'out')!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert 'pip install "fam-jax[torch]"' in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_main_prints_usage_errors_in_one_line():
+    code = "from fam_jax.cli import main; main(['explain', '--metod', 'fam'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_demo_writes_its_figures_and_beats_the_plain_sum(tmp_path):
+    result = run("demo", "-o", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in (tmp_path / "demo").iterdir()} == {
+        "pair.png", "mosaics.png", "retrieval.png", "manifest.json",
+    }  # fmt: skip
+    scores = json.loads((tmp_path / "demo" / "manifest.json").read_text())["mosaics"]["scores"]
+    plain = scores["sum of activations"]["mass"]
+    assert 0.15 < plain < 0.35, "the plain sum knows nothing of the reference: chance is 0.25"
+    assert scores["fam"]["mass"] > plain + 0.1
+    assert scores["contrastive fam"]["mass"] > scores["fam"]["mass"]
+    assert run("demo", "-o", tmp_path / "demo").exit_code == 2
