@@ -6,7 +6,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 _DEBUG = "--debug"
@@ -21,8 +20,21 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> bool:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fam-jax {version('fam-jax')}")
+        raise typer.Exit
+    return wanted
+
+
 @app.callback()
-def _options() -> None:
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """Why does a network find two images alike? Heat-maps for similarities, in JAX."""
 
 
@@ -45,9 +57,9 @@ def _one_line_errors(command: Callable) -> Callable:
 @app.command()
 @_one_line_errors
 def explain(
-    query: Annotated[Path, typer.Argument(help="The picture to explain.")],
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="The picture to explain.")],
     references: Annotated[
-        list[Path], typer.Argument(metavar="REFERENCE...", help="What it is compared with.")
+        list[Path], typer.Argument(metavar="REFERENCE", help="What it is compared with.")
     ],
     model: Annotated[str, typer.Option(help="A backbone: tiny, resnet50, conv4, ...")] = "tiny",
     weights: Annotated[Path | None, typer.Option(help="A checkpoint file for it.")] = None,
@@ -98,24 +110,21 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits 2 on bad use with one line, never with a traceback."""
     args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != _DEBUG]
     try:
-        code = app(args, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        message = error.format_message().rstrip(".")
-        typer.echo(f"error: {' '.join(message.split())}; see fam-jax --help", err=True)
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        code = app(args or ["--help"], standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
         code = 130
     except Exception as error:
         if _DEBUG in sys.argv:
             raise
-        typer.echo(
-            f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
-            f"({_DEBUG} shows where)",
-            err=True,
-        )
-        code = 1
+        typer.echo(_one_line(error), err=True)
+        code = getattr(error, "exit_code", 1)
     sys.exit(code or 0)
+
+
+def _one_line(error: Exception) -> str:
+    if hasattr(error, "format_message"):  # bad use, found by typer itself
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return f"error: {message}; see fam-jax --help"
+    what = " ".join(str(error).split())[:300]
+    return f"internal error: {type(error).__name__}: {what} ({_DEBUG} shows where)"

@@ -261,8 +261,7 @@ def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
         path = huggingface_hub.hf_hub_download(repository, file)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"cannot fetch the weights of {name} ({type(error).__name__}): download "
-            f"https://huggingface.co/{repository}/resolve/main/{file} elsewhere and pass "
-            "weights=FILE"
+            f"cannot fetch the weights of {name} ({type(error).__name__}): download {file} of the "
+            f"Hugging Face repository {repository} elsewhere and pass weights=FILE"
         ) from error
     return Path(path), f"{repository} {file}"
