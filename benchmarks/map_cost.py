@@ -3,20 +3,19 @@
     python benchmarks/map_cost.py            # minutes on a CPU
     python benchmarks/map_cost.py --quick    # tiny sizes, to see that it runs
 
-What is compared is timed in turns within one process, so that a busy machine slows all of it. A time
-is the median over the rounds, a ratio the median of the ratios within the rounds.
+What is compared is timed in turns within one process, so that a busy machine slows all of it. A
+time is the median over the rounds, a ratio the median of the ratios within the rounds.
 """
 
 import argparse
+import ctypes
 import gc
-import importlib
-import importlib.util
 import os
 import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +30,7 @@ from flax import nnx
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch_side import TOOLS, TorchSide, absent
 
 import fam_jax
 import pretrained_ports
@@ -48,7 +48,7 @@ class Sizes:
     activations: tuple[int, int, int] = (7, 7, 2048)
     chunks: tuple[int, ...] = (16, 64, 256, 1000)
     many: int = 100  # references of one image
-    repeated: int = 10  # of these, how many are timed where every one costs a forward pass
+    repeated: int = 10  # of these, how many are timed where each one costs a forward pass
     rounds: int = 9
 
 
@@ -62,7 +62,8 @@ def in_turns(jobs: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
         jobs[name]()
     seconds = {name: [] for name in names}
     for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
+        turn = i % len(names)
+        for name in names[turn:] + names[:turn]:
             start = time.perf_counter()
             jobs[name]()
             seconds[name].append(time.perf_counter() - start)
@@ -74,15 +75,15 @@ def ratio(seconds: list[float], others: list[float]) -> str:
     return f"{statistics.median(a / b for a, b in zip(seconds, others, strict=True)):.2f} x"
 
 
-def duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} us"
+def duration(seconds: list[float]) -> str:
+    """The median, in a fitting unit."""
+    median = statistics.median(seconds)
+    unit, size = next(u for u in (("s", 1), ("ms", 1e-3), ("us", 0)) if median >= u[1])
+    return f"{median / (size or 1e-6):.3g} {unit}"
 
 
-def mebibytes(size: float | None) -> str:
-    return "not measured" if size is None else f"{size / 2**20:.0f} MiB"
+def mebibytes(size: int | None) -> str:
+    return "not measured" if size is None else f"{size / 2**20:.1f} MiB"
 
 
 def table(title: str, *columns: str) -> Table:
@@ -92,41 +93,92 @@ def table(title: str, *columns: str) -> Table:
     return out
 
 
-def ready(fn: Callable, *args, **options) -> Callable:
+def ready(fn: Callable, *args) -> Callable:
     """A job that waits for its result."""
-    return lambda: jax.block_until_ready(fn(*args, **options))
+    return lambda: jax.block_until_ready(fn(*args))
 
 
 def random(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def forward_pass(sizes: Sizes) -> Table:
-    """FAM against the embedding alone."""
+def torch_side(sizes: Sizes) -> TorchSide | None:
+    """The network in PyTorch, if that is installed."""
+    if absent("torch", "torchvision"):
+        return None
+    return TorchSide(sizes.network, gpu=jax.default_backend() == "gpu")
+
+
+def pairs(sizes: Sizes, side: TorchSide | None) -> Table:
+    """A batch of images, one reference each: every framework against its own embedding."""
     backbone = pretrained_ports.create(sizes.network)
     encode = fam_jax.capture(backbone.model, at=backbone.layer)
-    images = random(0, sizes.batch, sizes.pixels, sizes.pixels, 3)
-    references = random(1, sizes.batch, backbone.embedding_dim)
     graph, state = nnx.split(backbone.model)
     embed = jax.jit(lambda state, images: nnx.merge(graph, state)(images))
-
-    seconds = in_turns(
-        {
-            "embedding only": ready(embed, state, images),
-            "fam_jax.explain": ready(fam_jax.explain, encode, images, references),
-        },
-        3 * sizes.rounds,
-    )
+    images = random(0, sizes.batch, sizes.pixels, sizes.pixels, 3)
+    references = random(1, sizes.batch, backbone.embedding_dim)
     out = table(
-        f"{sizes.network}, batch {sizes.batch}, {sizes.pixels} pixels",
-        "job",
-        "time",
-        "of embedding",
-        "aim",
+        f"One reference an image: {sizes.network}, batch {sizes.batch}, {sizes.pixels} pixels",
+        *("job", "time", "of the embedding", "aim"),
     )
-    for name, aim in (("embedding only", ""), ("fam_jax.explain", "1.05 x")):
-        median = statistics.median(seconds[name])
-        out.add_row(name, duration(median), ratio(seconds[name], seconds["embedding only"]), aim)
+
+    def report(framework, jobs, rounds, aims):
+        seconds = in_turns(jobs, rounds)
+        for name, times in seconds.items():
+            cost = ratio(times, seconds["embedding only"])
+            out.add_row(f"{framework}: {name}", duration(times), cost, aims.get(name, ""))
+
+    explain = ready(fam_jax.explain, encode, images, references)
+    jobs = {"embedding only": ready(embed, state, images), "fam_jax.explain": explain}
+    report("JAX", jobs, 3 * sizes.rounds, {"fam_jax.explain": "1.05 x"})
+
+    if side is None:
+        out.add_row("PyTorch", "not installed", "", "")
+        return out
+    images = side.random(sizes.batch, 3, sizes.pixels, sizes.pixels)
+    references = side.random(sizes.batch, side.dimensions)
+    jobs = {"embedding only": side.job(side.embed, images)}
+    for tool in TOOLS:
+        if not absent(*tool.modules):
+            jobs[tool.label()] = side.job(tool.pairs, side, images, references)
+    report("PyTorch", jobs, sizes.rounds, {})
+    for tool in TOOLS:
+        if absent(*tool.modules):
+            out.add_row(f"PyTorch: {tool.distribution}", "not installed", "", "")
+    return out
+
+
+def many_references(sizes: Sizes, side: TorchSide | None) -> Table:
+    """One image against many references, its forward pass included."""
+    backbone = pretrained_ports.create(sizes.network)
+    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    image = random(0, 1, sizes.pixels, sizes.pixels, 3)
+    references = random(1, sizes.many, backbone.embedding_dim)
+    ours = "JAX: fam_jax.explain_all"
+    jobs, counts = {ours: ready(fam_jax.explain_all, encode, image, references)}, {ours: sizes.many}
+
+    missing = ["PyTorch"] if side is None else []
+    for tool in TOOLS if side else ():
+        if absent(*tool.modules):
+            missing.append(f"PyTorch: {tool.distribution}")
+            continue
+        picture = side.random(1, 3, sizes.pixels, sizes.pixels)
+        count = sizes.repeated if tool.forward_each else sizes.many
+        label = f"PyTorch: {tool.label()}"
+        label += f" ({count} of them timed)" if count < sizes.many else ""
+        jobs[label] = side.job(tool.many, side, picture, side.random(count, side.dimensions))
+        counts[label] = count
+
+    out = table(
+        f"One image, {sizes.many} references: {sizes.network}, {sizes.pixels} pixels",
+        *("job", "time a reference", "of explain_all"),
+    )
+    seconds = in_turns(jobs, max(2, sizes.rounds // 3))
+    each = {name: [s / counts[name] for s in times] for name, times in seconds.items()}
+    for name, times in each.items():
+        out.add_row(name, duration(times), ratio(times, each[ours]))
+    for name in missing:
+        out.add_row(name, "not installed", "")
     return out
 
 
@@ -142,25 +194,28 @@ def fam_by_hand(activations: jax.Array, references: jax.Array) -> jax.Array:
     return jnp.einsum("qhwd,qrd->qrhw", activations, weights, precision=jax.lax.Precision.HIGHEST)
 
 
-def temporary_memory(fn: Callable, *args) -> int | None:
+def temporaries(fn: Callable, *args) -> int | None:
     """Bytes that the compiled program takes beside its arguments and results."""
     analysis = jax.jit(fn).lower(*args).compile().memory_analysis()
     return None if analysis is None else analysis.temp_size_in_bytes
 
 
-def resident_growth(job: Callable) -> int | None:
-    """Bytes by which the process grows at most during a job (Linux); None elsewhere."""
+def growth(job: Callable) -> int | None:
+    """Bytes by which the process grows at most during a job on the CPU (Linux; None elsewhere)."""
 
     def status(field: str) -> int:
         return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
+    if jax.default_backend() != "cpu":
+        return None
     gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest value so far
         before = status("VmRSS")
         job()
-        return max(0, status("VmHWM") - before)
-    except (OSError, TypeError):
+        return status("VmHWM") - before
+    except (OSError, AttributeError, TypeError):
         return None
 
 
@@ -169,243 +224,66 @@ def all_pairs(sizes: Sizes) -> Table:
     activations = jax.nn.relu(random(2, sizes.queries, *sizes.activations))
     references = jax.nn.relu(random(3, sizes.references, sizes.activations[-1]))
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-    pairs = sizes.queries * sizes.references
+    by_hand = {"by hand, one einsum": lambda encode, A, r: fam_by_hand(A, r)}
+    ours = {
+        f"explain_all, chunk {chunk}": lambda encode, A, r, chunk=chunk: (
+            fam_jax.explain_all(encode, A, r, chunk=chunk).maps
+        )
+        for chunk in sizes.chunks
+    }
+    jobs = {
+        name: ready(fn, encode, activations, references) for name, fn in (by_hand | ours).items()
+    }
+    (base,) = by_hand
+    expected = jobs[base]()
+    for name in ours:
+        np.testing.assert_allclose(jobs[name](), expected, rtol=0, atol=1e-5 * expected.max())
 
-    def job(chunk: int) -> Callable:
-        def run(encode, activations, references):
-            return fam_jax.explain_all(encode, activations, references, chunk=chunk).maps
-
-        return run
-
-    by_hand = fam_by_hand(activations, references)
-    given = job(sizes.chunks[0])(encode, activations, references)
-    np.testing.assert_allclose(given, by_hand, rtol=1e-4, atol=1e-4 * float(by_hand.max()))
-    del by_hand, given
-
-    timed = {"by hand": ready(fam_by_hand, activations, references)}
-    memory = {"by hand": temporary_memory(fam_by_hand, activations, references)}
-    for chunk in sizes.chunks:
-        name = f"explain_all, chunk {chunk}"
-        timed[name] = ready(job(chunk), encode, activations, references)
-        memory[name] = temporary_memory(job(chunk), encode, activations, references)
-    seconds = in_turns(timed, sizes.rounds)
-    on_cpu = jax.default_backend() == "cpu"
-    growth = {name: resident_growth(run) if on_cpu else None for name, run in timed.items()}
-
+    seconds = in_turns(jobs, sizes.rounds)
     shape = ", ".join(map(str, sizes.activations))
     out = table(
-        f"FAM of {sizes.queries} x {sizes.references} pairs, encodings [{shape}]",
-        "job",
-        "time a pair",
-        "of by hand",
-        "aim",
-        "XLA temporaries",
-        "process grows by",
+        f"{sizes.queries} x {sizes.references} pairs, encodings [{shape}] given",
+        *("job", "time a pair", "of by hand", "aim", "XLA temporaries", "process grows by"),
     )
-    for name in timed:
+    for name, fn in every.items():
+        each = [s / (sizes.queries * sizes.references) for s in seconds[name]]
         out.add_row(
             name,
-            duration(statistics.median(seconds[name]) / pairs),
-            ratio(seconds[name], seconds["by hand"]),
-            "" if name == "by hand" else "3 x",
-            mebibytes(memory[name]),
-            mebibytes(growth[name]),
+            duration(each),
+            ratio(seconds[name], seconds[base]),
+            "3 x" if name in ours else "",
+            mebibytes(temporaries(fn, encode, activations, references)),
+            mebibytes(growth(jobs[name])),
         )
     return out
 
 
-def import_torchvision():
-    """Torchvision, also where its compiled operators cannot be loaded: its models need none."""
-    import torch
-
-    found = importlib.util.find_spec("torchvision")
-    if found is None:
-        raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
-    rules = Path(found.submodule_search_locations[0], "_meta_registrations.py").read_text()
-    mentioned = re.findall(r'register_meta\("(\w+)"|torchvision::(\w+)', rules)
-    for operator in {"nms", *(a or b for a, b in mentioned)}:
-        if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
-    return importlib.import_module("torchvision")
-
-
-def absent(*packages: str) -> list[str]:
-    """Those of the packages that cannot be imported."""
-    return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-class TorchSide:
-    """The same kind of network in PyTorch, and the tools that explain it."""
-
-    def __init__(self, sizes: Sizes):
-        import torch
-
-        self.torch = torch
-        on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-        self.device = "cuda" if on_gpu else "cpu"
-        torch.manual_seed(0)
-        network = getattr(import_torchvision().models, sizes.network)()
-        self.dimensions = network.fc.in_features
-        network.fc = torch.nn.Identity()
-        self.network = network.eval().to(self.device)
-        self.layer = network.layer4
-
-    def random(self, *shape: int):
-        return self.torch.randn(*shape, device=self.device)
-
-    def embed(self, images):
-        with self.torch.inference_mode():
-            self.network(images)
-        self.wait()
-
-    def wait(self):
-        if self.device == "cuda":
-            self.torch.cuda.synchronize()
-
-    def cosine(self, reference):
-        """A target in the sense of both tools."""
-        return lambda embedding: self.torch.cosine_similarity(embedding, reference, dim=0)
-
-    def pytorch_grad_cam(self, images, references):
-        """A map of each image for the reference beside it."""
-        from pytorch_grad_cam import GradCAM
-
-        with GradCAM(self.network, [self.layer]) as cam:
-            cam(images, [self.cosine(r) for r in references])
-        self.wait()
-
-    def torchcam(self, images, references):
-        """As `pytorch_grad_cam`."""
-        from torchcam.methods import GradCAM
-
-        with GradCAM(self.network, self.layer) as cam:
-            cam(scores=self.network(images), targets=[self.cosine(r) for r in references])
-        self.wait()
-
-    def pytorch_grad_cam_many(self, image, references):
-        """A map of one image for every reference: a forward and a backward pass each."""
-        from pytorch_grad_cam import GradCAM
-
-        with GradCAM(self.network, [self.layer]) as cam:
-            for r in references:
-                cam(image, [self.cosine(r)])
-        self.wait()
-
-    def torchcam_many(self, image, references):
-        """A map of one image for every reference: one forward pass, a backward pass each."""
-        from torchcam.methods import GradCAM
-
-        with GradCAM(self.network, self.layer) as cam:
-            scores = self.network(image)
-            for r in references:
-                cam(scores=scores, targets=self.cosine(r), retain_graph=True)
-        self.wait()
-
-
-# Name in the table -> distribution, what it needs beside torch and torchvision, methods of TorchSide.
-TOOLS = {
-    "pytorch-grad-cam": ("grad-cam", ("pytorch_grad_cam", "cv2", "ttach", "sklearn"), True),
-    "torchcam": ("torchcam", ("torchcam",), False),
-}
-
-
-def torch_tools(sizes: Sizes) -> list[Table]:
-    """Grad-CAM of a cosine in PyTorch, a batch of pairs and one image with many references."""
-    pairs = table(
-        f"Pairs in PyTorch and JAX: {sizes.network}, batch {sizes.batch}, {sizes.pixels} pixels",
-        "job",
-        "time",
-        "of the same framework's embedding",
-    )
-    many = table(
-        f"One image, {sizes.many} references: {sizes.network}, {sizes.pixels} pixels",
-        "job",
-        "time a reference",
-        "of explain_all",
-    )
-
-    backbone = pretrained_ports.create(sizes.network)
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
-    graph, state = nnx.split(backbone.model)
-    embed = jax.jit(lambda state, images: nnx.merge(graph, state)(images))
-    images = random(0, sizes.batch, sizes.pixels, sizes.pixels, 3)
-    references = random(1, sizes.many, backbone.embedding_dim)
-    here = {
-        "JAX: embedding only": ready(embed, state, images),
-        "JAX: fam_jax.explain": ready(fam_jax.explain, encode, images, references[: sizes.batch]),
-    }
-    base = {name: "JAX: embedding only" for name in here}
-    jobs = {"fam_jax.explain_all": ready(fam_jax.explain_all, encode, images[:1], references)}
-    counted = {"fam_jax.explain_all": sizes.many}
-
-    missing = {}
-    if gone := absent("torch", "torchvision"):
-        missing = {f"PyTorch: {name}": gone for name in ("embedding only", *TOOLS)}
-    else:
-        side = TorchSide(sizes)
-        pictures = side.random(sizes.batch, 3, sizes.pixels, sizes.pixels)
-        targets = side.random(sizes.many, side.dimensions)
-        here["PyTorch: embedding only"] = lambda: side.embed(pictures)
-        base["PyTorch: embedding only"] = "PyTorch: embedding only"
-        for name, (distribution, modules, repeats_forward) in TOOLS.items():
-            if gone := absent(*modules):
-                missing[f"PyTorch: {name}"] = gone
-                continue
-            method = name.replace("-", "_")
-            label = f"PyTorch: {name} {version(distribution)}"
-            pair, every = getattr(side, method), getattr(side, f"{method}_many")
-            here[label] = lambda pair=pair: pair(pictures, targets[: sizes.batch])
-            base[label] = "PyTorch: embedding only"
-            count = sizes.repeated if repeats_forward else sizes.many
-            jobs[label] = lambda every=every, count=count: every(pictures[:1], targets[:count])
-            counted[label] = count
-
-    seconds = in_turns(here, sizes.rounds)
-    for name, times in seconds.items():
-        pairs.add_row(name, duration(statistics.median(times)), ratio(times, seconds[base[name]]))
-    seconds = in_turns(jobs, max(2, sizes.rounds // 3))
-    each = {name: [s / counted[name] for s in times] for name, times in seconds.items()}
-    for name, times in each.items():
-        timed = "" if counted[name] == sizes.many else f" ({counted[name]} of them timed)"
-        cost = duration(statistics.median(times))
-        many.add_row(name + timed, cost, ratio(times, each["fam_jax.explain_all"]))
-    for name, gone in missing.items():
-        pairs.add_row(name, "not installed: " + ", ".join(gone), "")
-        if not name.endswith("only"):
-            many.add_row(name, "not installed: " + ", ".join(gone), "")
-    return [pairs, many]
-
-
 def machine() -> str:
     """Device, processor count and versions, in one line."""
-    devices = jax.devices()
-    kind = devices[0].device_kind if devices[0].platform != "cpu" else platform.machine() + " CPU"
+    device = jax.devices()[0]
+    kind = f"{platform.machine()} CPU" if device.platform == "cpu" else device.device_kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch = "no torch" if absent("torch") else f"torch {version('torch')}"
-    return (
-        f"{kind} (JAX backend {devices[0].platform}), {cores} CPU cores, Python "
-        f"{platform.python_version()}, jax {jax.__version__}, {torch}"
-    )
+    python = f"Python {platform.python_version()}"
+    return f"{kind}, {cores} CPU cores, {python}, jax {jax.__version__}, {torch}"
 
 
-def main(argv: list[str] | None = None) -> None:
+def tables(sizes: Sizes) -> Iterator[Table]:
+    side = torch_side(sizes)
+    yield pairs(sizes, side)
+    yield all_pairs(sizes)
+    yield many_references(sizes, side)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the numbers mean nothing")
-    sizes = QUICK if parser.parse_args(argv).quick else Sizes()
-    console = Console(width=120)
-    console.print(machine(), highlight=False)
-    for tables in (
-        lambda: [forward_pass(sizes)],
-        lambda: [all_pairs(sizes)],
-        torch_tools_of(sizes),
-    ):
-        for part in tables():
-            console.print()
-            console.print(part)
-
-
-def torch_tools_of(sizes: Sizes) -> Callable[[], list[Table]]:
-    return lambda: torch_tools(sizes)
+    sizes = QUICK if parser.parse_args().quick else Sizes()
+    console = Console(width=120, highlight=False)
+    console.print(machine())
+    for part in tables(sizes):
+        console.print()
+        console.print(part)
 
 
 if __name__ == "__main__":

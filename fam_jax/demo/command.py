@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -32,7 +31,7 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
         prepare = _preparation(backbone.preprocess)
 
         _pair(encode, prepare, photos).savefig(stage / "pair.png")
-        background = encode(prepare(_training_crops(photos))).embeddings
+        background = encode(prepare(photographs.training_crops(photos, SIZE))).embeddings
         scores, figure = _mosaics(encode, prepare, photos, mosaic_game.rules(background))
         figure.savefig(stage / "mosaics.png")
         _retrieval(encode, prepare, photos, background).savefig(stage / "retrieval.png")
@@ -65,7 +64,7 @@ def _pair(encode, prepare, photos):
         cat[:side, :side],
         cat[height - side :, width - side - width // 8 : width - width // 8],
     ]
-    small = [_resize(crop, 2 * SIZE)[None] for crop in crops]
+    small = [photographs.resize(crop, 2 * SIZE)[None] for crop in crops]
     out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
     return plot.pair_figure(
         *crops, out.query_maps[0], out.reference_maps[0], score=float(out.scores[0]),
@@ -137,21 +136,6 @@ def _gallery(photos, size: int) -> tuple[np.ndarray, np.ndarray]:
     bank = np.stack([photographs.draw(p, rng, 1, size) for p in photos for _ in range(8)])
     asked = next(photo for photo in photos if photo.name == ASKED)
     return photographs.draw(asked, rng, 0, size)[None], bank
-
-
-def _training_crops(photos) -> np.ndarray:
-    """The middle of every training quarter: what the contrastive methods subtract."""
-    crops = []
-    for photo in photos:
-        side = round(photographs.CROP * min(photo.image.shape[:2]))
-        for box in photo.training:
-            top, left = (box.top + box.bottom - side) // 2, (box.left + box.right - side) // 2
-            crops.append(_resize(photo.image[top : top + side, left : left + side], SIZE))
-    return np.stack(crops)
-
-
-def _resize(crop: np.ndarray, size: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _table(scores: dict[str, dict[str, float]]) -> Table:

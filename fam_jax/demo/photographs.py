@@ -124,8 +124,23 @@ def draw(
     side = round(CROP * min(photograph.image.shape[:2]))
     top = rng.integers(box.top, box.bottom - side, endpoint=True)
     left = rng.integers(box.left, box.right - side, endpoint=True)
-    crop = Image.fromarray(photograph.image[top : top + side, left : left + side])
-    return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
+    return resize(photograph.image[top : top + side, left : left + side], size)
+
+
+def training_crops(
+    photographs: list[Photograph], size: int = 64
+) -> UInt8[np.ndarray, "n size size 3"]:
+    """The middle of both training quarters of every photograph, cropped as `draw` crops.
+
+    A background for contrastive methods that shares no pixel with the held-out crops.
+    """
+    crops = []
+    for photo in photographs:
+        side = round(CROP * min(photo.image.shape[:2]))
+        for box in photo.training:
+            top, left = (box.top + box.bottom - side) // 2, (box.left + box.right - side) // 2
+            crops.append(resize(photo.image[top : top + side, left : left + side], size))
+    return np.stack(crops)
 
 
 def mosaics(
@@ -165,6 +180,11 @@ def mosaics(
     masks = np.zeros((count, 2, size, 2, size), bool)
     masks[np.arange(count), right // 2, :, right % 2] = True
     return Mosaics(images, references, masks.reshape(images.shape[:3]), cells, targets)
+
+
+def resize(crop: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The crop stretched to a square of `size` pixels (bicubic)."""
+    return np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _files() -> list[Path]:

@@ -91,7 +91,9 @@ def test_offline_the_error_says_what_to_fetch(monkeypatch, error):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(pretrained_ports.CheckpointError) as caught:
         pretrained_ports.load("resnet50")
-    assert "timm/resnet50.tv_in1k/resolve/main/model.safetensors" in str(caught.value)
+    assert "model.safetensors of the Hugging Face repository timm/resnet50.tv_in1k" in str(
+        caught.value
+    )
     assert "weights=FILE" in str(caught.value)
     assert "\n" not in str(caught.value)
 
