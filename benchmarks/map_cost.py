@@ -231,9 +231,8 @@ def all_pairs(sizes: Sizes) -> Table:
         )
         for chunk in sizes.chunks
     }
-    jobs = {
-        name: ready(fn, encode, activations, references) for name, fn in (by_hand | ours).items()
-    }
+    every = by_hand | ours
+    jobs = {name: ready(fn, encode, activations, references) for name, fn in every.items()}
     (base,) = by_hand
     expected = jobs[base]()
     for name in ours:

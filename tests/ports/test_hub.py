@@ -28,7 +28,7 @@ def hub(tmp_path):
     asked = []
 
     class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self):  # noqa: N802
+        def do_HEAD(self):
             asked.append((self.command, self.path))
             if self.path != "/timm/resnet18.tv_in1k/resolve/main/model.safetensors":
                 self.send_error(404)
@@ -39,7 +39,7 @@ def hub(tmp_path):
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
 
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             self.do_HEAD()
             self.wfile.write(content)
 
