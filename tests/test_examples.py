@@ -9,7 +9,6 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
-pytest.importorskip("optax", reason="needs the train extra: optax")
 
 
 def run(*args):
@@ -17,16 +16,6 @@ def run(*args):
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
-
-
-def test_contrastive_training_writes_weights_that_load(tmp_path):
-    import pretrained_ports
-
-    file = tmp_path / "tiny.safetensors"
-    printed = run("examples/train_contrastive.py", "--quick", "--out", file)
-    assert "Recall@1" in printed
-    assert "contrastive fam" in printed
-    assert pretrained_ports.load("tiny", weights=file).report.dialect == "native"
 
 
 def test_the_mosaic_game_prints_its_table():
