@@ -19,6 +19,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Helpers of the tests, which `--doctest-modules` would import; they need torch.
+collect_ignore_glob = ["tests/parity/torch_models.py", "tests/ports/golden/*.py"]
+
+
 @pytest.fixture
 def x64():
     """Float64 arrays inside the test."""

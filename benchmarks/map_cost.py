@@ -9,16 +9,18 @@ time is the median over the rounds, a ratio the median of the ratios within the 
 
 import argparse
 import ctypes
-import gc
 import os
 import platform
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 # JAX would take most of a GPU's memory at once, and PyTorch may need some.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -34,6 +36,11 @@ from torch_side import TOOLS, TorchSide, absent
 
 import fam_jax
 import pretrained_ports
+
+HIGHEST = jax.lax.Precision.HIGHEST
+EINSUM, FACTORED = "by hand, einsum", "by hand, factored"
+
+encode_pooled = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Sizes:
     rounds: int = 9
 
 
-QUICK = Sizes("resnet18", 2, 64, 2, 12, (3, 3, 32), (4, 12), 5, 2, 2)
+QUICK = Sizes("resnet18", 2, 64, 2, 12, (3, 3, 32), (5,), 5, 2, 2)
 
 
 def in_turns(jobs: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
@@ -182,77 +189,94 @@ def many_references(sizes: Sizes, side: TorchSide | None) -> Table:
     return out
 
 
-@jax.jit
-def fam_by_hand(activations: jax.Array, references: jax.Array) -> jax.Array:
-    """FAM with the cosine for a mean-pooled layer, every query with every reference."""
-    z = activations.mean((1, 2))
+def shares_by_hand(activations: jax.Array, references: jax.Array) -> tuple[jax.Array, ...]:
+    """Cosine shares [q r d] for a mean-pooled layer, the two factors, smallest and largest."""
+    z, r = activations.mean((1, 2)), references
     z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
-    r = references / jnp.linalg.norm(references, axis=-1, keepdims=True)
+    r = r / jnp.linalg.norm(r, axis=-1, keepdims=True)
     shares = jnp.einsum("qd,rd->qrd", z, r)
-    low, high = shares.min(-1, keepdims=True), shares.max(-1, keepdims=True)
+    return shares, z, r, shares.min(-1, keepdims=True), shares.max(-1, keepdims=True)
+
+
+def einsum_by_hand(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
+    """FAM as its formula reads: weights of every pair, then one contraction."""
+    shares, _, _, low, high = shares_by_hand(activations, references)
     weights = (shares - low) / (high - low)
-    return jnp.einsum("qhwd,qrd->qrhw", activations, weights, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("qrd,qhwd->qrhw", weights, activations, precision=HIGHEST)
 
 
-def temporaries(fn: Callable, *args) -> int | None:
-    """Bytes that the compiled program takes beside its arguments and results."""
-    analysis = jax.jit(fn).lower(*args).compile().memory_analysis()
-    return None if analysis is None else analysis.temp_size_in_bytes
+def factored_by_hand(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
+    """FAM without the weights of every pair: one matrix product, then the smallest share off."""
+    _, z, r, low, high = shares_by_hand(activations, references)
+    product = jnp.einsum("qhwd,rd->qrhw", activations * z[:, None, None], r, precision=HIGHEST)
+    plain = activations.sum(-1)[:, None]
+    return (product - low[..., None] * plain) / (high - low)[..., None]
 
 
-def growth(job: Callable) -> int | None:
-    """Bytes by which the process grows at most during a job on the CPU (Linux; None elsewhere)."""
+def by_chunk(chunk: int) -> Callable:
+    def explain_all(encode, activations, references):
+        return fam_jax.explain_all(encode, activations, references, chunk=chunk).maps
+
+    return explain_all
+
+
+def all_pairs_jobs(sizes: Sizes) -> tuple[dict[str, Callable], tuple]:
+    """What is compared, and the arguments of each."""
+    fns = {EINSUM: einsum_by_hand, FACTORED: factored_by_hand}
+    fns |= {f"explain_all, chunk {chunk}": by_chunk(chunk) for chunk in sizes.chunks}
+    activations = jax.nn.relu(random(2, sizes.queries, *sizes.activations))
+    references = jax.nn.relu(random(3, sizes.references, sizes.activations[-1]))
+    return fns, (encode_pooled, activations, references)
+
+
+def growth(sizes: Sizes, name: str) -> int | None:
+    """Bytes by which a fresh process grows at most in one run of a job (Linux; None elsewhere)."""
 
     def status(field: str) -> int:
         return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
-    if jax.default_backend() != "cpu":
-        return None
-    gc.collect()
+    fns, args = all_pairs_jobs(sizes)
+    run = jax.jit(fns[name]).lower(*args).compile()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
+        ctypes.CDLL(None).malloc_trim(0)  # memory that is free already would hide what is taken
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest value so far
         before = status("VmRSS")
-        job()
+        jax.block_until_ready(run(*args))
         return status("VmHWM") - before
     except (OSError, AttributeError, TypeError):
         return None
 
 
+def in_fresh_process(fn: Callable, *args) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(fn, *args).result()
+
+
 def all_pairs(sizes: Sizes) -> Table:
-    """`explain_all` on given encodings against one hand-written contraction."""
-    activations = jax.nn.relu(random(2, sizes.queries, *sizes.activations))
-    references = jax.nn.relu(random(3, sizes.references, sizes.activations[-1]))
-    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-    by_hand = {"by hand, one einsum": lambda encode, A, r: fam_by_hand(A, r)}
-    ours = {
-        f"explain_all, chunk {chunk}": lambda encode, A, r, chunk=chunk: (
-            fam_jax.explain_all(encode, A, r, chunk=chunk).maps
-        )
-        for chunk in sizes.chunks
-    }
-    every = by_hand | ours
-    jobs = {name: ready(fn, encode, activations, references) for name, fn in every.items()}
-    (base,) = by_hand
-    expected = jobs[base]()
-    for name in ours:
-        np.testing.assert_allclose(jobs[name](), expected, rtol=0, atol=1e-5 * expected.max())
+    """`explain_all` on given encodings against two hand-written versions."""
+    fns, args = all_pairs_jobs(sizes)
+    compiled = {name: jax.jit(fn).lower(*args).compile() for name, fn in fns.items()}
+    jobs = {name: ready(run, *args) for name, run in compiled.items()}
+    expected = jobs[EINSUM]()
+    for job in jobs.values():
+        np.testing.assert_allclose(job(), expected, rtol=0, atol=1e-5 * expected.max())
 
     seconds = in_turns(jobs, sizes.rounds)
     shape = ", ".join(map(str, sizes.activations))
     out = table(
-        f"{sizes.queries} x {sizes.references} pairs, encodings [{shape}] given",
-        *("job", "time a pair", "of by hand", "aim", "XLA temporaries", "process grows by"),
+        f"{sizes.queries} x {sizes.references} pairs, encodings [{shape}] given (aim: 3 x)",
+        *("job", "time a pair", "of einsum", "of factored", "XLA temporaries", "process grows by"),
     )
-    for name, fn in every.items():
-        each = [s / (sizes.queries * sizes.references) for s in seconds[name]]
+    on_cpu = jax.default_backend() == "cpu"
+    for name, run in compiled.items():
+        analysis = run.memory_analysis()
         out.add_row(
             name,
-            duration(each),
-            ratio(seconds[name], seconds[base]),
-            "3 x" if name in ours else "",
-            mebibytes(temporaries(fn, encode, activations, references)),
-            mebibytes(growth(jobs[name])),
+            duration([s / (sizes.queries * sizes.references) for s in seconds[name]]),
+            ratio(seconds[name], seconds[EINSUM]),
+            ratio(seconds[name], seconds[FACTORED]),
+            mebibytes(analysis and analysis.temp_size_in_bytes),
+            mebibytes(in_fresh_process(growth, sizes, name) if on_cpu else None),
         )
     return out
 

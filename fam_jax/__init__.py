@@ -1,5 +1,7 @@
 """fam_jax: why does a network find two images alike? Feature Activation Maps in JAX."""
 
+import importlib
+
 from fam_jax._tap import tap as tap
 from fam_jax.encoding import Encoder as Encoder
 from fam_jax.encoding import Encoding as Encoding
@@ -29,3 +31,15 @@ from fam_jax.similarity import cosine as cosine
 from fam_jax.similarity import dot as dot
 from fam_jax.similarity import euclidean as euclidean
 from fam_jax.similarity import margin as margin
+
+_LATER = ("images", "metrics", "plot")  # need pillow or matplotlib, or are not always wanted
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return importlib.import_module(f"fam_jax.{name}")
+    raise AttributeError(f"module 'fam_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *_LATER))

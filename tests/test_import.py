@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import fam_jax
 
 HEAVY = ("flax", "torch", "matplotlib", "grain", "tensorstore", "PIL", "optax", "rich", "typer")
@@ -28,8 +30,16 @@ def test_pretrained_ports_knows_nothing_of_fam_jax_or_torch():
     assert not tops & {"fam_jax", "torch", "matplotlib"}
 
 
+def test_figures_are_one_attribute_away_and_imported_on_demand():
+    assert "matplotlib" not in modules_after("import fam_jax")
+    assert "matplotlib" in modules_after("import fam_jax; fam_jax.plot.overlay")
+    with pytest.raises(AttributeError, match="has no attribute 'plots'"):
+        _ = fam_jax.plots
+
+
 def test_every_public_name_is_documented():
-    names = [name for name in dir(fam_jax) if not name.startswith("_") and name != "jaxtyping"]
+    outside = {"jaxtyping", "importlib"}
+    names = [n for n in dir(fam_jax) if not n.startswith("_") and n not in outside]
     assert {"capture", "encoder", "tap", "fam", "margin", "explain_all", "neighbours"} <= set(names)
     for name in names:
         assert getattr(fam_jax, name).__doc__, name
