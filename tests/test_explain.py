@@ -198,9 +198,10 @@ def test_memory_is_bounded_by_the_chunk():
 
 
 def test_one_compilation_for_remade_encoders_and_methods():
-    model, x, y = Net(nnx.Rngs(0)), pictures(2), pictures(2, 1)
     from fam_jax.explain import _explain_pairs
 
+    size = (5, 9)  # of no other test
+    model, x, y = Net(nnx.Rngs(0)), pictures(2, 0, size), pictures(2, 1, size)
     before = _explain_pairs._cache_size()
     for _ in range(3):
         fam_jax.explain_pairs(fam_jax.capture(model, at="norm"), x, y, fam_jax.fam())
