@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -194,7 +194,7 @@ def shares_by_hand(activations: jax.Array, references: jax.Array) -> tuple[jax.A
     z, r = activations.mean((1, 2)), references
     z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
     r = r / jnp.linalg.norm(r, axis=-1, keepdims=True)
-    shares = jnp.einsum("qd,rd->qrd", z, r)
+    shares = z[:, None] * r[None]
     return shares, z, r, shares.min(-1, keepdims=True), shares.max(-1, keepdims=True)
 
 
@@ -301,7 +301,10 @@ def tables(sizes: Sizes) -> Iterator[Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the numbers mean nothing")
-    sizes = QUICK if parser.parse_args().quick else Sizes()
+    parser.add_argument("--rounds", type=int, help="how often everything is timed")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else Sizes()
+    sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
     console = Console(width=120, highlight=False)
     console.print(machine())
     for part in tables(sizes):

@@ -115,7 +115,7 @@ class Tapped:
 def _meets(eqn: JaxprEqn, name: str) -> bool:
     if eqn.primitive is _tap_p:
         return eqn.params["name"] == name
-    return any(tap.params["name"] == name for inner in _subjaxprs(eqn) for tap in _taps(inner))
+    return any(_meets(inner, name) for jaxpr in _subjaxprs(eqn) for inner in jaxpr.eqns)
 
 
 def _evaluate(jaxpr: Jaxpr, consts, args, name: str, insert: Callable) -> list[Array]:
