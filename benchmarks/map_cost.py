@@ -53,7 +53,7 @@ class Sizes:
     queries: int = 16
     references: int = 1000
     activations: tuple[int, int, int] = (7, 7, 2048)
-    chunks: tuple[int, ...] = (16, 64, 256, 1000)
+    chunks: tuple[int, ...] = (16, 32, 64, 256)
     many: int = 100  # references of one image
     repeated: int = 10  # of these, how many are timed where each one costs a forward pass
     rounds: int = 9

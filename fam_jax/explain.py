@@ -143,7 +143,7 @@ def explain_all(
     references: Float[AnyArray, "r ..."],
     method: Method | None = None,
     *,
-    chunk: int = 64,
+    chunk: int = 32,
 ) -> Explanation:
     """Explain every query against every reference; each image is encoded once.
 

@@ -1,6 +1,7 @@
 """The models by name: architecture, hub file, preprocessing, default layer."""
 
 import difflib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -257,6 +258,10 @@ def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
     import huggingface_hub
 
     repository, file = entry.hub
+    # Its warnings about every retry would bury the one line below.
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         path = huggingface_hub.hf_hub_download(repository, file)
     except (OSError, ValueError, RuntimeError) as error:
@@ -264,4 +269,6 @@ def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
             f"cannot fetch the weights of {name} ({type(error).__name__}): download {file} of the "
             f"Hugging Face repository {repository} elsewhere and pass weights=FILE"
         ) from error
+    finally:
+        logger.setLevel(level)
     return Path(path), f"{repository} {file}"

@@ -13,3 +13,9 @@ def torch_models():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def same_random_weights_every_time():
+    """PyTorch's initial weights are drawn when a model is built."""
+    pytest.importorskip("torch").manual_seed(0)
