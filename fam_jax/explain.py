@@ -143,7 +143,7 @@ def explain_all(
     references: Float[AnyArray, "r ..."],
     method: Method | None = None,
     *,
-    chunk: int = 32,
+    chunk: int = 16,
 ) -> Explanation:
     """Explain every query against every reference; each image is encoded once.
 
@@ -153,7 +153,8 @@ def explain_all(
         references: images [r, H, W, c], or embeddings [r, d].
         method: `fam()` if not given.
         chunk: at most this many images are encoded, and this many references contracted with
-            them, at a time; beside the result, memory does not grow with q or r.
+            them, at a time; beside the result, memory does not grow with q or r. Small chunks
+            suit a CPU's caches; a GPU or TPU is busier with larger ones.
 
     Returns:
         `Explanation`: raw maps [q, r, h, w], scores [q, r], valid [q, r].
