@@ -148,8 +148,8 @@ def test_raw_maps(ours, theirs, dtype, similarity, record_property):
         "float32": (1e-5, ours["dot" if similarity == "dot" else "frozen cosine"]),
     }[dtype]
     difference = error(ours[similarity], raw, largest)
-    record_property("raw maps", difference)
-    record_property("raw maps, of themselves", error(ours[similarity], raw, raw))
+    record_property("raw maps", float(difference))
+    record_property("raw maps, of themselves", float(error(ours[similarity], raw, raw)))
     assert difference <= tolerance
 
 
@@ -160,5 +160,5 @@ def test_shown_maps(ours, theirs, similarity, tool, record_property):
     with jax.enable_x64(True):
         given = np.asarray(SHOWN[tool](jnp.asarray(ours[similarity])))
     difference = error(given, shown, shown)
-    record_property("shown maps", difference)
+    record_property("shown maps", float(difference))
     assert difference <= 1e-5

@@ -58,6 +58,6 @@ def test_conv4_reaches_its_accuracy_on_omniglot(assets, record_property):
             )
             correct += [support[i] == a for i, a in zip(distances.argmin(1), answers, strict=True)]
     accuracy = 100 * np.mean(correct)
-    record_property("omniglot accuracy", accuracy)
+    record_property("omniglot accuracy", float(accuracy))
     assert len(correct) == 400
     assert accuracy == pytest.approx(93.5, abs=0.5)
