@@ -76,7 +76,7 @@ def run(
             query=output.file_facts(query),
             references=[output.file_facts(path) for path in references],
             background=[output.file_facts(path) for path in others],
-            scores=out.scores.tolist(),
+            scores=[score if np.isfinite(score) else None for score in out.scores.tolist()],
             valid=out.valid.tolist(),
         )
     for path, score, valid in zip(references, out.scores, out.valid, strict=True):

@@ -70,13 +70,16 @@ def test_jit_vmap_grad_agree(trained):
 def test_bfloat16():
     model = build(jnp.bfloat16)
     model.eval()
-    assert model(jnp.ones((1, 32, 32, 3), jnp.bfloat16)).dtype == jnp.bfloat16
+    out = jax.jit(lambda images: model(images))(jnp.ones((1, 32, 32, 3), jnp.bfloat16))
+    assert out.dtype == jnp.bfloat16
+    assert np.isfinite(out.astype(jnp.float32)).all()
 
 
 def test_float64(x64):
     model = build(jnp.float64)
     model.eval()
-    assert model(jnp.ones((1, 32, 32, 3))).dtype == jnp.float64
+    out = jax.jit(lambda images: model(images))(jnp.ones((1, 32, 32, 3)))
+    assert out.dtype == jnp.float64
 
 
 def test_training_changes_the_batch_statistics_and_evaluation_does_not():
