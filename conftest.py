@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
+from hypothesis import settings
 
 # Every shape and type in a signature is checked where the function is called.
 jaxtyping.install_import_hook(["fam_jax", "pretrained_ports"], "beartype.beartype")
@@ -18,6 +19,11 @@ jaxtyping.install_import_hook(["fam_jax", "pretrained_ports"], "beartype.beartyp
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+# The same examples in every run: a rare one must not fail a change that has nothing to do with it.
+# No deadline: the first example compiles.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # Helpers of the tests, which `--doctest-modules` would import; they need torch.
 collect_ignore_glob = ["tests/parity/torch_models.py", "tests/ports/golden/*.py"]
