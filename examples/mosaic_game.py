@@ -31,11 +31,7 @@ def rank_correlation(a, b):
 def play(backbone, cell, count, seed):
     """Method -> mass, hits, swap correlation, each [count]."""
     encode = fam_jax.capture(backbone.model, at=backbone.layer)
-    mean, std = (
-        np.asarray(x, np.float32).reshape(1, 1, 1, 3)
-        for x in (backbone.preprocess.mean, backbone.preprocess.std)
-    )
-    prepare = lambda crops: (crops.astype(np.float32) / 255 - mean) / std  # noqa: E731
+    prepare = backbone.preprocess.normalise
     photos = photographs.load()
     games = photographs.mosaics(photos, np.random.default_rng(seed), count, cell)
     rules = mosaic_game.rules(encode(prepare(photographs.training_crops(photos, cell))).embeddings)

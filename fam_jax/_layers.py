@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+import jax
 from jax import Array
 from jax.tree_util import register_dataclass
 
@@ -69,7 +70,8 @@ def tapped_module(model: Any, at: str) -> _TappedModule | None:
         inside = f"; it holds: {', '.join(_children(layer))}" if _children(layer) else ""
         raise ValueError(f"the layer {at!r} is a {type(layer).__name__} that is not called{inside}")
     graph, state = nnx.split(owner)
-    return _TappedModule(graph, state, at, method)
+    # New variables around the same arrays: an encoder does not follow later updates of the model.
+    return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
 
 
 def find(model: Any, path: str) -> Any:

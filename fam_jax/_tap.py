@@ -1,4 +1,4 @@
-"""`tap`: name a place in a function; `run_tapped`: run the function with something added there."""
+"""`tap`: name a place in a function; `Tapped`: run the function with another value there."""
 
 from collections.abc import Callable, Iterator
 

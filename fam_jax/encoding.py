@@ -193,8 +193,8 @@ def capture(model: Callable, at: str, tokens: TokenGrid | None = None) -> Encode
     """An encoder from a model and the name of one of its layers; the model stays as it is.
 
     Args:
-        model: a `flax.nnx` module or one of its bound methods, used as it is now (parameters are
-            copied by reference: make a new encoder after an update); or any pure function of
+        model: a `flax.nnx` module or one of its bound methods, used as it is now (no array is
+            copied; make a new encoder after an update); or any pure function of
             images that calls `fam_jax.tap(x, at)`, whose parameters, if it holds any, should be
             its pytree leaves (`jax.tree_util.Partial`).
         at: the layer: a module path ("layer4", "layer4.2", "blocks.10") or a tap's name.

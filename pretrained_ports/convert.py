@@ -87,7 +87,13 @@ def write(path: str | Path, model: nnx.Module, metadata: Mapping[str, str]) -> P
     arrays = {key: np.asarray(value) for key, value in parameters(model).items()}
     _check_finite(arrays, str(path))
     header = {"dialect": "native", "converter_version": CONVERTER_VERSION, **metadata}
-    path.write_bytes(save(arrays, {key: str(value) for key, value in header.items()}))
+    content = save(arrays, {key: str(value) for key, value in header.items()})
+    part = path.with_name(f".{path.name}.part")  # an older file is replaced whole or not at all
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -74,14 +74,25 @@ class Preprocess:
             TypeError: Not a picture, or an array of another type than uint8.
             ValueError: An array of another shape, or a picture of more than 8 bits per channel.
         """
-        pixels = np.asarray(self.view(image), np.float32)
-        pixels = pixels.reshape(*self.size, self.channels)
+        pixels = np.asarray(self.view(image)).reshape(*self.size, self.channels)
+        return self.normalise(pixels)
+
+    def normalise(self, pixels: UInt8[np.ndarray, "*b h w c"]) -> Float32[np.ndarray, "*b h w c"]:
+        """Grey levels as the network takes them, at whatever size they have: no resizing, no crop.
+
+        Args:
+            pixels: One picture or a batch, uint8.
+
+        Returns:
+            (x - mean) / std of the levels scaled to [0, 1], float32, the same shape.
+        """
+        levels = pixels.astype(np.float32)
         if self.scale == "minmax":
-            low, high = pixels.min(), pixels.max()
-            pixels = (pixels - low) / max(high - low, np.float32(1))
+            low, high = (f(levels, axis=(-3, -2, -1), keepdims=True) for f in (np.min, np.max))
+            levels = (levels - low) / np.maximum(high - low, np.float32(1))
         else:
-            pixels = pixels / np.float32(255)
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+            levels = levels / np.float32(255)
+        return (levels - np.float32(self.mean)) / np.float32(self.std)
 
     def view(self, image: Any) -> Image.Image:
         """The resized and cropped picture before normalisation: what the network sees.

@@ -128,6 +128,14 @@ def test_a_forward_pass_that_raises_leaves_the_model_unchanged(net, images):
     assert encode(images).activations.shape == (2, 8, 12, 8)
 
 
+def test_an_encoder_does_not_follow_later_updates_of_the_model(net, images):
+    encode = fam_jax.capture(net, at="layer4")
+    before = encode(images).embeddings
+    net.conv1.kernel[...] = 3 * net.conv1.kernel[...]
+    np.testing.assert_array_equal(encode(images).embeddings, before)
+    assert not np.allclose(fam_jax.capture(net, at="layer4")(images).embeddings, before)
+
+
 def test_the_encoder_is_a_pytree_of_parameters(net, images):
     encode = fam_jax.capture(net, at="layer4")
     doubled = jax.tree.map(lambda x: 2 * x if jnp.issubdtype(x.dtype, jnp.floating) else x, encode)

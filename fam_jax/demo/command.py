@@ -28,7 +28,7 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
         photos = photographs.load()
         backbone = pretrained_ports.load("tiny")
         encode = fam_jax.capture(backbone.model, at=backbone.layer)
-        prepare = _preparation(backbone.preprocess)
+        prepare = backbone.preprocess.normalise  # crops keep their own size
 
         _pair(encode, prepare, photos).savefig(stage / "pair.png")
         background = encode(prepare(photographs.training_crops(photos, SIZE))).embeddings
@@ -46,13 +46,6 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
         )
     Console().print(_table(scores))
     say("\n".join(str(folder / name) for name in files))
-
-
-def _preparation(preprocess) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 crops -> network input at their own size: the model's scaling without its resizing."""
-    mean = np.asarray(preprocess.mean, np.float32).reshape(1, 1, 1, 3)
-    std = np.asarray(preprocess.std, np.float32).reshape(1, 1, 1, 3)
-    return lambda crops: (crops.astype(np.float32) / 255 - mean) / std
 
 
 def _pair(encode, prepare, photos):
