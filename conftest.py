@@ -26,7 +26,11 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # Helpers of the tests, which `--doctest-modules` would import; they need torch.
-collect_ignore_glob = ["tests/parity/torch_models.py", "tests/ports/golden/*.py"]
+collect_ignore_glob = [
+    "tests/parity/compare.py",
+    "tests/parity/torch_*.py",
+    "tests/ports/golden/*.py",
+]
 
 
 @pytest.fixture

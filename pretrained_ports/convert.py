@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ def convert(
     dialects: Iterable[Dialect],
     param_dtype: DTypeLike = jnp.float32,
     architecture: str = "the model",
+    head: Literal["drop", "keep"] = "drop",
 ) -> tuple[nnx.Module, Report]:
     """A model that holds a checkpoint's weights.
 
@@ -36,6 +38,7 @@ def convert(
             is taken.
         param_dtype: Type that all floating-point weights are cast to.
         architecture: What to call the model in errors.
+        head: Whether a projection head goes into the model, at "head", or is left out.
 
     Returns:
         The model and an account of every tensor.
@@ -53,7 +56,11 @@ def convert(
         >>> report.used
         {'bias': 'bias', 'kernel': 'kernel'}
     """
-    attempts = [_attempt(checkpoint, model_for, dialect) for dialect in dialects]
+    plans = [_plan(checkpoint, dialect, head) for dialect in dialects]
+    known = [plan for plan in plans if not plan.unmatched]  # the others need no model made
+    attempts = [_attempt(checkpoint, model_for, plan) for plan in known]
+    if not any(report.names_fit for _, _, report in attempts):
+        attempts = [_attempt(checkpoint, model_for, plan) for plan in plans]
     model, arrays, report = _choose(checkpoint, attempts, architecture)
     if not report.fits:
         raise CheckpointError(
@@ -147,22 +154,40 @@ def _path(parts: tuple) -> str:
     return ".".join(map(str, parts))
 
 
-def _attempt(
-    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], dialect: Dialect
-) -> tuple[nnx.Module, dict[str, np.ndarray], Report]:
-    """Translate all keys by one dialect and hold the result against the model it asks for."""
-    placed, ignored, unmatched, mismatched = {}, dict(checkpoint.ignored), {}, {}
+class _Plan(NamedTuple):
+    """Where one dialect wants every key to go, before there is a model."""
+
+    dialect: Dialect
+    placed: dict[str, tuple[str, np.ndarray]]
+    ignored: dict[str, str]
+    unmatched: dict[str, str]
+    mismatched: dict[str, str]
+
+
+def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str) -> _Plan:
+    plan = _Plan(dialect, {}, dict(checkpoint.ignored), {}, {})
     for key, tensor in checkpoint.tensors.items():
         if reason := dialect.reason_to_ignore(key):
-            ignored[key] = reason
-        elif rule := dialect.place(key):
+            plan.ignored[key] = reason
+            continue
+        rule, in_head = dialect.place(key), dialect.place_head(key)
+        if in_head and head == "drop":
+            plan.ignored[key] = 'the projection head (head="keep" takes it)'
+        elif rule := rule or in_head:
             try:
-                placed[key] = rule.target, rule.transform(tensor)
+                plan.placed[key] = rule.target, rule.transform(tensor)
             except ValueError:
-                mismatched[key] = f"has {tensor.ndim} dimensions {list(tensor.shape)}"
+                plan.mismatched[key] = f"has {tensor.ndim} dimensions {list(tensor.shape)}"
         else:
-            unmatched[key] = str(list(tensor.shape))
+            plan.unmatched[key] = str(list(tensor.shape))
+    return plan
 
+
+def _attempt(
+    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], plan: _Plan
+) -> tuple[nnx.Module, dict[str, np.ndarray], Report]:
+    """Hold a plan against the model it asks for."""
+    dialect, placed, ignored, unmatched, mismatched = plan
     model = model_for({path: array.shape for path, array in placed.values()})
     expected = {path: array.shape for path, array in parameters(model).items()}
     used, arrays = {}, {}
@@ -183,7 +208,7 @@ def _attempt(
         Report(
             source=str(checkpoint.path),
             dialect=dialect.name,
-            unwrapped=checkpoint.unwrapped,
+            unwrapped=checkpoint.unwrapped + _taken_off(dialect),
             used=used,
             ignored=ignored,
             unmatched=unmatched,
@@ -191,6 +216,10 @@ def _attempt(
             mismatched=mismatched,
         ),
     )
+
+
+def _taken_off(dialect: Dialect) -> tuple[str, ...]:
+    return (dialect.prefix.replace("\\", ""),) if dialect.prefix else ()
 
 
 def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
@@ -229,8 +258,7 @@ def _elsewhere(checkpoint: Checkpoint, attempts: list) -> str:
     names = [
         name
         for name, dialect in DIALECTS.items()
-        if name not in tried
-        and all(dialect.place(k) or dialect.reason_to_ignore(k) for k in checkpoint.tensors)
+        if name not in tried and not _plan(checkpoint, dialect, "keep").unmatched
     ]
     return f", but all its keys are known to {' and '.join(names)}" if names else ""
 

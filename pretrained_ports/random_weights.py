@@ -8,6 +8,9 @@ from jax.typing import DTypeLike
 
 from pretrained_ports.convert import fill, parameters
 
+# The identity of a norm, of a layer scale; PReLU's usual slope.
+_CONSTANT = {"scale": 1, "var": 1, "bias": 0, "mean": 0, "gamma": 1, "slope": 0.25}
+
 
 def randomise(model: nnx.Module, seed: int, param_dtype: DTypeLike) -> None:
     """Fill an abstract model: kernels normal with variance 2 / fan-out, norms the identity.
@@ -29,7 +32,8 @@ def randomise(model: nnx.Module, seed: int, param_dtype: DTypeLike) -> None:
             *window, _, outputs = expected.shape
             deviation = math.sqrt(2 / (math.prod(window) * outputs))
             arrays[path] = np.float32(deviation) * random.standard_normal(expected.shape, "f")
-        else:
-            value = 1 if leaf in ("scale", "var") else 0
-            arrays[path] = np.full(expected.shape, value, np.float32)
+        elif leaf in _CONSTANT:
+            arrays[path] = np.full(expected.shape, _CONSTANT[leaf], np.float32)
+        else:  # class tokens, positions, word embeddings
+            arrays[path] = np.float32(0.02) * random.standard_normal(expected.shape, "f")
     fill(model, arrays, param_dtype, f"seed {seed}")

@@ -2,27 +2,23 @@
 
 import difflib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.checkpoint import CheckpointError, read
-from pretrained_ports.cifar_resnet import CifarResNet
-from pretrained_ports.conv4 import Conv4
 from pretrained_ports.convert import Shapes, convert, parameters
 from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.entry import Entry, Tokens
 from pretrained_ports.preprocess import Preprocess
 from pretrained_ports.random_weights import randomise
 from pretrained_ports.report import Report
-from pretrained_ports.resnet import VARIANTS, ResNet
-from pretrained_ports.tiny import Tiny
 
 
 @dataclass(frozen=True)
@@ -43,95 +39,11 @@ class Backbone:
     name: str
     model: nnx.Module
     layer: str
-    tokens: Any
+    tokens: Tokens | None
     preprocess: Preprocess
     embedding_dim: int
     source: str
     report: Report | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the zoo.
-
-    Attributes:
-        build: Makes the model from `rngs=` and `param_dtype=`.
-        layer: Default layer path.
-        preprocess: The input that the weights were trained on.
-        dialects: Names of the tables that its checkpoints may follow.
-        hub: Hugging Face repository and file of the default weights, if any.
-        embedded: File in this package's `weights` folder with the default weights, if any.
-        infer: Adapts the row to the shapes that a checkpoint offers, if its models vary.
-    """
-
-    build: Callable[..., nnx.Module]
-    layer: str
-    preprocess: Preprocess
-    dialects: tuple[str, ...]
-    hub: tuple[str, str] | None = None
-    embedded: str | None = None
-    infer: Callable[["Entry", Shapes], "Entry"] | None = None
-
-
-def _conv4_of(entry: Entry, shapes: Shapes) -> Entry:
-    """Channels and width from the first kernel; grey pictures are Omniglot's unless told."""
-    *_, channels, width = shapes.get("block1.conv.kernel", (3, 64))
-    if channels == 1:
-        entry = ENTRIES["conv4-omniglot"]
-    elif channels == 3:
-        entry = ENTRIES["conv4"]
-    return replace(entry, build=partial(entry.build, width=width))
-
-
-_PHOTOGRAPH = Preprocess(size=(224, 224), resize=256)
-_TINY = Preprocess(size=(128, 128), resize=128)  # trained on crops of 64: a scene of four
-_CIFAR = Preprocess(size=(32, 32), resize=32)
-_MINI_IMAGENET = Preprocess(size=(84, 84), resize=84)
-_OMNIGLOT = Preprocess(size=(28, 28), resize=None, mean=(0.0,), std=(1.0,), scale="minmax")
-
-# Hub files: the original torchvision weights as timm serves them.
-ENTRIES: dict[str, Entry] = {
-    "tiny": Entry(
-        build=Tiny,
-        layer="layer3",
-        preprocess=_TINY,
-        dialects=("native",),
-        embedded="tiny.safetensors",
-    ),
-    **{
-        name: Entry(
-            build=partial(ResNet, name),
-            layer="layer4",
-            preprocess=_PHOTOGRAPH,
-            dialects=("torchvision", "native"),
-            hub=(f"timm/{name}.tv_in1k", "model.safetensors"),
-        )
-        for name in VARIANTS
-    },
-    **{
-        f"cifar-resnet{depth}": Entry(
-            build=partial(CifarResNet, depth),
-            layer="layer3",
-            preprocess=_CIFAR,
-            dialects=("akamaster-cifar", "native"),
-        )
-        for depth in (20, 32, 44, 56, 110)
-    },
-    "conv4": Entry(
-        build=Conv4,
-        layer="block4",
-        preprocess=_MINI_IMAGENET,
-        dialects=("conv4-sequential", "native"),
-        infer=_conv4_of,
-    ),
-    "conv4-omniglot": Entry(
-        build=partial(Conv4, in_channels=1),
-        layer="block4",
-        preprocess=_OMNIGLOT,
-        dialects=("conv4-sequential", "native"),
-        infer=_conv4_of,
-    ),
-}
 
 
 def names() -> list[str]:
@@ -171,6 +83,7 @@ def load(
     weights: str | Path | None = None,
     dialect: str = "auto",
     param_dtype: DTypeLike = jnp.float32,
+    head: Literal["drop", "keep"] = "drop",
 ) -> Backbone:
     """A backbone with trained weights.
 
@@ -179,6 +92,8 @@ def load(
         weights: A checkpoint file; None takes the default weights, from this package or the hub.
         dialect: Names in the checkpoint: a key of `pretrained_ports.dialects.DIALECTS`, or "auto".
         param_dtype: Type of the parameters, and of the computation.
+        head: Self-supervised checkpoints may hold a projection head: "drop" compares what enters
+            it, "keep" what leaves it. The similarity that is explained is another one.
 
     Raises:
         ValueError: Unknown name or dialect, float64 without 64-bit mode, or no default weights.
@@ -213,6 +128,7 @@ def load(
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
+        head,
     )
     shapes = {path: array.shape for path, array in parameters(model).items()}
     return _bundle(name, fitted(shapes), model, source, report)
@@ -231,7 +147,7 @@ def _bundle(
         (1, *entry.preprocess.size, entry.preprocess.channels), "float32"
     )
     dim = nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]
-    return Backbone(name, model, entry.layer, None, entry.preprocess, dim, source, report)
+    return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
 
 
 def _entry(name: str) -> Entry:

@@ -33,6 +33,14 @@ class Ignore(NamedTuple):
 class Dialect:
     r"""The key names of one source of checkpoints.
 
+    Attributes:
+        name: What `dialect=` and the report call it.
+        rules: Where the weights go.
+        ignore: Whole keys that are not needed; they come before the rules.
+        prefix: Regular expression, without groups, before every key of `rules` and `head`:
+            "encoder_q\\.".
+        head: Where a projection head goes, for those who keep it.
+
     Example:
         >>> dialect = Dialect("toy", conv(r"layer(\d)", r"block\1"), (Ignore("fc.*", "head"),))
         >>> dialect.place("layer2.weight").target
@@ -44,17 +52,27 @@ class Dialect:
     name: str
     rules: tuple[Rule, ...]
     ignore: tuple[Ignore, ...] = ()
+    prefix: str = ""
+    head: tuple[Rule, ...] = ()
 
     def place(self, key: str) -> Rule | None:
         """The first rule for a source key, its target filled in."""
-        for rule in self.rules:
-            if match := re.fullmatch(rule.pattern, key):
-                return rule._replace(target=match.expand(rule.target))
-        return None
+        return _first(self.rules, key, self.prefix)
+
+    def place_head(self, key: str) -> Rule | None:
+        """The same among the rules of the projection head."""
+        return _first(self.head, key, self.prefix)
 
     def reason_to_ignore(self, key: str) -> str | None:
         """Why a source key is not needed, or None if nothing says so."""
         return next((i.reason for i in self.ignore if re.fullmatch(i.pattern, key)), None)
+
+
+def _first(rules: tuple[Rule, ...], key: str, prefix: str) -> Rule | None:
+    for rule in rules:
+        if match := re.fullmatch(prefix + rule.pattern, key):
+            return rule._replace(target=match.expand(rule.target))
+    return None
 
 
 def conv(source: str, target: str = r"\1") -> tuple[Rule, ...]:

@@ -11,6 +11,7 @@ import fam_jax
 import pretrained_ports
 
 torch = pytest.importorskip("torch")
+compare = pytest.importorskip("tests.parity.compare")
 pytestmark = pytest.mark.parity
 
 SIZE = (64, 96)
@@ -73,9 +74,9 @@ SHOWN = {
 
 
 @pytest.fixture(scope="module")
-def weights(torch_models, tmp_path_factory):
+def weights(tmp_path_factory):
     torch.manual_seed(0)
-    network = torch_models.randomise(torch_models.import_torchvision().models.resnet18())
+    network = compare.randomise(compare.import_torchvision().models.resnet18())
     file = tmp_path_factory.mktemp("resnet18") / "random.pth"
     torch.save(network.state_dict(), file)
     network.fc = torch.nn.Identity()
@@ -122,9 +123,9 @@ def tool(request):
 
 
 @pytest.fixture
-def theirs(torch_models, weights, images, layer, dtype, similarity, tool):
+def theirs(weights, images, layer, dtype, similarity, tool):
     """The tool's raw maps, and the maps it returns; the references through PyTorch as well."""
-    torch_models.import_torchvision()  # here, since pytorch-grad-cam imports it too
+    compare.import_torchvision()  # here, since pytorch-grad-cam imports it too
     network = weights.network.to(getattr(torch, dtype))
     queries, references = torch.as_tensor(images).permute(0, 1, 4, 2, 3)
     with torch.no_grad():

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.preprocess import Preprocess
-from pretrained_ports.zoo import ENTRIES
 
 pytest.importorskip("torch")
+compare = pytest.importorskip("tests.parity.compare")
 pytestmark = pytest.mark.parity
 
 SHAPES = [(224, 224), (333, 500), (500, 333), (257, 301), (91, 640), (1000, 97), (255, 257)]
@@ -16,8 +17,8 @@ SHAPES = [(224, 224), (333, 500), (500, 333), (257, 301), (91, 640), (1000, 97),
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (225, 256), (84, 84), (128, 143)])
-def test_equals_torchvision(torch_models, shape, interpolation, size, resize):
-    transforms = torch_models.import_torchvision().transforms
+def test_equals_torchvision(shape, interpolation, size, resize):
+    transforms = compare.import_torchvision().transforms
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     ours = Preprocess((size, size), resize, interpolation=interpolation)
     cropped = transforms.Compose(
@@ -33,8 +34,8 @@ def test_equals_torchvision(torch_models, shape, interpolation, size, resize):
     np.testing.assert_allclose(ours(pixels), theirs.permute(1, 2, 0).numpy(), rtol=0, atol=1e-6)
 
 
-def test_inputs_are_those_of_the_hub_weights(torch_models):
-    torch_models.import_torchvision()
+def test_inputs_are_those_of_the_hub_weights():
+    compare.import_torchvision()
     timm = pytest.importorskip("timm")
     rows = {name: entry for name, entry in ENTRIES.items() if entry.hub}
     assert rows

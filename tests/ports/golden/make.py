@@ -3,7 +3,7 @@
 The weights are a formula of a tensor's name and shape, so that only the embeddings are stored.
 """
 
-import importlib.util
+import sys
 import zlib
 from pathlib import Path
 
@@ -42,17 +42,16 @@ def images(shape):
 def main():
     import torch
 
-    path = HERE.parents[1] / "parity" / "torch_models.py"
-    spec = importlib.util.spec_from_file_location("torch_models", path)
-    torch_models = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(torch_models)
-    zoo = torch_models.import_torchvision().models
+    sys.path.insert(0, str(HERE.parents[2]))
+    from tests.parity import compare, torch_few_shot
+
+    zoo = compare.import_torchvision().models
     models = {
         "resnet18": zoo.resnet18(),
         "resnet50": zoo.resnet50(),
-        "cifar-resnet20": torch_models.CifarResNet(20),
-        "conv4": torch_models.conv4(3),
-        "conv4-omniglot": torch_models.conv4(1),
+        "cifar-resnet20": torch_few_shot.CifarResNet(20),
+        "conv4": torch_few_shot.conv4(3),
+        "conv4-omniglot": torch_few_shot.conv4(1),
     }
     golden = {}
     for name, model in models.items():
@@ -66,9 +65,7 @@ def main():
         model.load_state_dict(tensors, strict=False)
         if hasattr(model, "fc"):
             model.fc = torch.nn.Identity()
-        embedding = torch_models.outputs(
-            model.double().eval(), {}, images(SHAPES[name]).astype(float)
-        )
+        embedding = compare.theirs(model.double().eval(), {}, images(SHAPES[name]).astype(float))
         golden[f"{name} embedding"] = embedding[""].astype(np.float32)[:, ::4]
     np.savez_compressed(HERE / "golden.npz", **golden)
 

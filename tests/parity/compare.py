@@ -1,0 +1,165 @@
+"""How a port is proven: PyTorch's numbers in both types, for the embedding and every stage."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from torch import nn
+
+import pretrained_ports
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+
+
+@torch.no_grad()
+def randomise(model, seed=0):
+    """Random norms, statistics, layer scales, tokens and positions, in evaluation mode.
+
+    What a fresh model holds there is 0 or 1, which would hide that a port drops it.
+    """
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    for name, value in model.named_parameters():
+        if value.ndim > 1 and not re.search("token|pos|embed|latent|probe", name):
+            continue  # kernels are random already
+        if name.endswith("weight") and value.ndim == 1:
+            value.uniform_(0.5, 1.0)
+        elif "gamma" in name or "lambda" in name:
+            value.uniform_(0.2, 0.5)
+        elif value.ndim <= 1 or not value.any():
+            value.normal_(0, 0.2)
+    return model.eval()
+
+
+def theirs(model, paths, images):
+    """The embedding under "", and the output of the module at every path; maps channels last.
+
+    Args:
+        model: images [b c H W] -> [b d].
+        paths: our path -> the module's path in `model`.
+        images: [b H W c].
+    """
+    seen = {}
+    hooks = [
+        model.get_submodule(path).register_forward_hook(
+            lambda module, args, out, name=name: seen.__setitem__(
+                name, out[0] if isinstance(out, tuple) else out
+            )
+        )
+        for name, path in paths.items()
+    ]
+    with torch.no_grad():
+        seen[""] = model(torch.as_tensor(images).permute(0, 3, 1, 2))
+    for hook in hooks:
+        hook.remove()
+    return {
+        name: (out.permute(0, 2, 3, 1) if out.ndim == 4 else out).numpy()
+        for name, out in seen.items()
+    }
+
+
+def ours(model, paths, images):
+    """The same of a flax.nnx module that takes images [b H W c]."""
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def run(state, images):
+        model, seen = nnx.merge(graph, state), {}
+        for path in paths:
+            layer = model
+            for part in path.split("."):
+                layer = layer[int(part)] if part.isdigit() else getattr(layer, part)
+            kind = type(layer)
+
+            def noting(self, *args, call=kind.__call__, path=path, **options):
+                seen[path] = call(self, *args, **options)
+                return seen[path]
+
+            layer.__class__ = type(kind)(kind.__name__, (kind,), {"__call__": noting})
+        return {"": model(images), **seen}
+
+    return run(state, jnp.asarray(images))
+
+
+def check(
+    reference,
+    name,
+    paths,
+    shape,
+    *,
+    file,
+    record,
+    family,
+    dialect,
+    state=None,
+    embed=None,
+    batches=(1, 3),
+    **options,
+):
+    """Convert a PyTorch model's weights and compare, in float64 and float32.
+
+    Args:
+        reference: The PyTorch model, with its random weights.
+        name: Our model.
+        paths: our path -> their path, for every stage.
+        shape: [H, W, c] of the images.
+        file: Where to save the checkpoint: a path that ends in .pth.
+        record: pytest's `record_property`; the table of errors is made of what it writes.
+        family: What the table calls it.
+        dialect: The dialect that "auto" must find.
+        state: What is saved, from the reference's state_dict; itself unless told otherwise.
+        embed: The module that is run, [b c H W] -> [b d]; `reference` unless told otherwise.
+        batches: Batch sizes.
+        **options: For `pretrained_ports.load`.
+    """
+    randomise(reference)
+    images = np.random.default_rng(0).standard_normal((max(batches), *shape))
+    weights = reference.state_dict()
+    torch.save(state(weights) if state else weights, file)
+    run = embed or reference
+    for dtype in ("float64", "float32"):
+        run = run.to(getattr(torch, dtype))
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+            backbone = pretrained_ports.load(name, file, param_dtype=dtype, **options)
+            assert backbone.report.dialect == dialect
+            for batch in batches:
+                given = images[:batch].astype(dtype)
+                expected, got = theirs(run, paths, given), ours(backbone.model, paths, given)
+                assert got.keys() == expected.keys()
+                for path, value in expected.items():
+                    assert got[path].dtype == dtype
+                    assert got[path].shape == value.shape, path
+                    error = np.abs(got[path] - value).max() / np.abs(value).max()
+                    where = path or "embedding"
+                    record(f"{family} | {dialect} | {name} | {dtype} | {where}", float(error))
+                    assert error <= TOLERANCE[dtype], (path, batch)
+
+
+def import_torchvision():
+    """Torchvision (and with it timm) without its compiled operators.
+
+    A build for the processor may lack them; the models and transforms never call them, but the
+    import registers rules for them, which needs the names to exist.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None:
+        pytest.skip("needs torchvision")
+    source = Path(spec.submodule_search_locations[0], "_meta_registrations.py").read_text()
+    names = {"nms", *re.findall(r'register_meta\("(\w+)"', source)}
+    names |= set(re.findall(r"torchvision::(\w+)", source))
+    for name in names:
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+    import torchvision
+    import torchvision.transforms
+
+    return torchvision
