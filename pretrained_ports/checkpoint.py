@@ -4,6 +4,7 @@ A checkpoint is untrusted input: pickled files go through torch's restricted unp
 builds tensors and plain containers and runs nothing else.
 """
 
+import argparse
 import hashlib
 import re
 import warnings
@@ -17,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin")
+TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin", ".pth.tar")
 
 # Dictionaries that training scripts put around the weights, the first one present is taken.
 WRAPPERS = (
@@ -59,7 +60,7 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read `.safetensors`, or with torch installed `.pth .pt .pkl .th .ckpt .bin`.
+    """Read `.safetensors`, or with torch installed `.pth .pt .pkl .th .ckpt .bin .pth.tar`.
 
     Raises:
         CheckpointError: No such file, no checkpoint, no tensors in it, or it holds more than data.
@@ -82,7 +83,7 @@ def read(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} is empty")
     if path.suffix == ".safetensors":
         content, metadata = _read_safetensors(path)
-    elif path.suffix in TORCH_SUFFIXES:
+    elif path.name.endswith(TORCH_SUFFIXES):
         content, metadata = _read_torch(path), {}
     else:
         known = " ".join((".safetensors", *TORCH_SUFFIXES))
@@ -157,7 +158,8 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of old pickles before it refuses them
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            with torch.serialization.safe_globals(_inert()):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # bytes from anywhere make the reader fail in any way
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:
@@ -168,6 +170,15 @@ def _read_torch(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is not a PyTorch checkpoint, or is damaged ({type(error).__name__})"
         ) from error
+
+
+def _inert() -> list:
+    """What training scripts put beside the weights, and which can do nothing but hold values."""
+    numbers = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
+    # Files name numpy's module as it was called when they were written.
+    scalar = np.float64(0).__reduce__()[0]
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [argparse.Namespace, np.dtype, *numbers, *scalars]
 
 
 def _tensor_keys(content: Mapping) -> list[str]:

@@ -1,5 +1,6 @@
 """Pickled files: nothing in them runs, and broken ones get one line."""
 
+import argparse
 import os
 import pickle
 
@@ -21,18 +22,46 @@ class Malicious:
         return os.system, (self.command,)
 
 
+PLACES = {
+    "alone": lambda bad: bad,
+    "among the weights": lambda bad: {"w": torch.ones(3), "state": bad},
+    "nested": lambda bad: {"state_dict": {"w": torch.ones(3), "deep": [{"er": (1, bad)}]}},
+    "in the options": lambda bad: {"w": torch.ones(3), "args": argparse.Namespace(lr=1, hook=bad)},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
-def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path, kind):
-    file, trace = tmp_path / "a.pth", tmp_path / "trace"
-    content = {"state_dict": Malicious(f"touch {trace}"), "w": torch.ones(3)}
+def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path, kind, place):
+    file = tmp_path / ("a.pkl" if kind == "pickle" else "a.pth")
+    trace = tmp_path / "trace"
+    content = PLACES[place](Malicious(f"touch {trace}"))
     if kind == "pickle":
-        file.write_bytes(pickle.dumps(Malicious(f"touch {trace}"), protocol=2))
+        file.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(CheckpointError, match=r"is refused: .*system.*nothing in it was run") as e:
+    with pytest.raises(CheckpointError, match=r"is refused: .*(system|_load_from_bytes).*nothing in it was") as e:
         read(file)
     assert "\n" not in str(e.value)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_scripts_save_beside_the_weights_is_read(tmp_path, zipped):
+    """Numbers of numpy and the options of the command line: common, and without effect."""
+    content = {
+        "state_dict": {"w": torch.ones(3)},
+        "best": np.float64(0.9),
+        "epoch": np.int64(3),
+        "args": argparse.Namespace(lr=0.1, milestones=[30, 60]),
+    }
+    file = tmp_path / "a.pth.tar"
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    if not zipped:  # as numpy 1 named its module
+        file.write_bytes(file.read_bytes().replace(b"numpy._core.", b"numpy.core."))
+    checkpoint = read(file)
+    assert list(checkpoint.tensors) == ["w"]
+    assert set(checkpoint.ignored) == {"best", "epoch", "args"}
 
 
 def test_a_whole_pickled_model_is_refused(tmp_path):
