@@ -106,6 +106,38 @@ def demo(
     command.run(output, overwrite=overwrite, say=typer.echo)
 
 
+@app.command()
+@_one_line_errors
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint in any dialect.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
+    model: Annotated[
+        str | None, typer.Option(help="The backbone it holds; found from its shapes if not given.")
+    ] = None,
+    dialect: Annotated[str, typer.Option(help="The names in it: auto, timm, ...")] = "auto",
+    head: Annotated[str, typer.Option(help="A projection head: drop or keep.")] = "drop",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Turn a PyTorch checkpoint into a file that loads without torch; account for every tensor."""
+    from pretrained_ports.convert_file import convert_file
+
+    backbone = convert_file(source, target, model, dialect, overwrite, head)
+    typer.echo(f"{backbone.report.full()}\nwrote {target} ({backbone.name})")
+
+
+@app.command()
+@_one_line_errors
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One model: its layers, and more.")
+    ] = None,
+) -> None:
+    """List the backbones, or show one: its input, weights, layers and the grid of its maps."""
+    from fam_jax import model_list
+
+    model_list.show(name)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits 2 on bad use with one line, never with a traceback."""
     args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != _DEBUG]

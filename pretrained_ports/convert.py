@@ -1,6 +1,8 @@
 """Checkpoints into models and back to files: every tensor accounted for, or one error that says."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -67,7 +69,7 @@ def convert(
             f"{checkpoint.path} does not fit {architecture}{_claim(checkpoint)} "
             f"(dialect {report.dialect}):\n{report.misfits()}"
         )
-    fill(model, arrays, param_dtype, str(checkpoint.path))
+    fill(model, _joined(arrays), param_dtype, str(checkpoint.path))
     return model, report
 
 
@@ -190,18 +192,22 @@ def _attempt(
     dialect, placed, ignored, unmatched, mismatched = plan
     model = model_for({path: array.shape for path, array in placed.values()})
     expected = {path: array.shape for path, array in parameters(model).items()}
-    used, arrays = {}, {}
-    for key, (path, array) in placed.items():
+    used, arrays, filled = {}, {}, {}
+    for key, (target, array) in placed.items():
+        path, start, stop, count = _part(target)
         if path not in expected:
             unmatched[key] = str(list(checkpoint.tensors[key].shape))
-        elif path in arrays:
-            mismatched[key] = f"would fill {path} a second time"
+        elif target in arrays:
+            mismatched[key] = f"would fill {target} a second time"
         else:
-            used[key], arrays[path] = path, array
-            if array.shape != expected[path]:
-                mismatched[key] = f"gives {list(array.shape)}, {path} is {list(expected[path])}"
+            used[key], arrays[target] = target, array
+            filled[path] = filled.get(path, 0) + Fraction(stop - start, count)
+            *outer, last = expected[path] or (1,)
+            wanted = (*outer, last * (stop - start) // count) if count > 1 else expected[path]
+            if array.shape != wanted:
+                mismatched[key] = f"gives {list(array.shape)}, {target} is {list(wanted)}"
             elif not jnp.issubdtype(array.dtype, jnp.floating):
-                mismatched[key] = f"is {array.dtype}, {path} is floating point"
+                mismatched[key] = f"is {array.dtype}, {target} is floating point"
     return (
         model,
         arrays,
@@ -212,10 +218,27 @@ def _attempt(
             used=used,
             ignored=ignored,
             unmatched=unmatched,
-            missing={p: str(list(s)) for p, s in expected.items() if p not in arrays},
+            missing={p: str(list(s)) for p, s in expected.items() if filled.get(p) != 1},
             mismatched=mismatched,
         ),
     )
+
+
+def _part(target: str) -> tuple[str, int, int, int]:
+    """A rule's target "path[start:stop/count]" as its four pieces; a whole path is 0:1 of 1."""
+    match = re.fullmatch(r"(.+)\[(\d):(\d)/(\d)\]", target)
+    return (match[1], *map(int, match.groups()[1:])) if match else (target, 0, 1, 1)
+
+
+def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by whole path, parts side by side along the last axis."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for target in sorted(arrays):  # within a path, by where the part starts
+        parts.setdefault(_part(target)[0], []).append(arrays[target])
+    return {
+        path: found[0] if len(found) == 1 else np.concatenate(found, -1)
+        for path, found in parts.items()
+    }
 
 
 def _taken_off(dialect: Dialect) -> tuple[str, ...]:
@@ -252,13 +275,25 @@ def _claim(checkpoint: Checkpoint) -> str:
     return f"; it says it holds {architecture!r}" if architecture else ""
 
 
+def knows(checkpoint: Checkpoint, dialect: Dialect) -> bool:
+    """Whether a table has a place, or a reason to ignore it, for every key of a checkpoint."""
+    return not _plan(checkpoint, dialect, "keep").unmatched
+
+
+def survey(
+    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], dialect: Dialect
+) -> Report:
+    """The account that `convert` would give, without converting."""
+    return _attempt(checkpoint, model_for, _plan(checkpoint, dialect, "drop"))[2]
+
+
 def _elsewhere(checkpoint: Checkpoint, attempts: list) -> str:
     """Dialects of other models that know every key."""
     tried = {report.dialect for _, _, report in attempts}
     names = [
         name
         for name, dialect in DIALECTS.items()
-        if name not in tried and not _plan(checkpoint, dialect, "keep").unmatched
+        if name not in tried and knows(checkpoint, dialect)
     ]
     return f", but all its keys are known to {' and '.join(names)}" if names else ""
 

@@ -51,6 +51,17 @@ class Report:
             f"{len(self.used)} tensors used, {len(self.ignored)} ignored"
         )
 
+    def full(self) -> str:
+        """The same, and what was ignored for which reason, a line each."""
+        reasons: dict[str, dict[str, str]] = {}
+        for key, reason in self.ignored.items():
+            reasons.setdefault(reason, {})[key] = ""
+        lines = [
+            f"  ignored {len(keys)}, {reason}: {listing(keys)}" for reason, keys in reasons.items()
+        ]
+        counts = f"  missing {len(self.missing)}, unmatched {len(self.unmatched)}"
+        return "\n".join([str(self), *lines, counts])
+
     def misfits(self) -> str:
         """All that does not fit, both ways, a line each; long lists are shortened."""
         lists = (
@@ -70,5 +81,5 @@ def listing(items: Mapping[str, str]) -> str:
         >>> listing({"a": "[3]", "b": "[4]"})
         'a [3]; b [4]'
     """
-    shown = "; ".join(f"{key} {what}" for key, what in list(items.items())[:_SHOWN])
+    shown = "; ".join(f"{key} {what}".rstrip() for key, what in list(items.items())[:_SHOWN])
     return f"{shown}; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else shown

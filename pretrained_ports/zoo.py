@@ -12,10 +12,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.checkpoint import CheckpointError, read
-from pretrained_ports.convert import Shapes, convert, parameters
+from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
+from pretrained_ports.convert import Shapes, convert, parameters, survey
 from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.entry import Entry, Tokens
+from pretrained_ports.entry import Entry, Hub, Tokens
 from pretrained_ports.preprocess import Preprocess
 from pretrained_ports.random_weights import randomise
 from pretrained_ports.report import Report
@@ -71,16 +71,16 @@ def create(name: str, seed: int = 0, param_dtype: DTypeLike = jnp.float32) -> Ba
         >>> create("cifar-resnet20").embedding_dim
         64
     """
-    entry = _entry(name)
-    _check_dtype(param_dtype)
-    model = _abstract(entry, param_dtype)
+    entry = find_entry(name)
+    check_dtype(param_dtype)
+    model = abstract(entry, param_dtype)
     randomise(model, seed, param_dtype)
     return _bundle(name, entry, model, f"random weights, seed {seed}")
 
 
 def load(
     name: str,
-    weights: str | Path | None = None,
+    weights: str | Path | Checkpoint | None = None,
     dialect: str = "auto",
     param_dtype: DTypeLike = jnp.float32,
     head: Literal["drop", "keep"] = "drop",
@@ -89,7 +89,8 @@ def load(
 
     Args:
         name: One of `names()`.
-        weights: A checkpoint file; None takes the default weights, from this package or the hub.
+        weights: A checkpoint file, or what `read` gave; None takes the default weights, from this
+            package or the hub.
         dialect: Names in the checkpoint: a key of `pretrained_ports.dialects.DIALECTS`, or "auto".
         param_dtype: Type of the parameters, and of the computation.
         head: Self-supervised checkpoints may hold a projection head: "drop" compares what enters
@@ -107,24 +108,25 @@ def load(
         >>> load("conv4", weights=file).report.dialect
         'native'
     """
-    entry = _entry(name)
-    _check_dtype(param_dtype)
+    entry = find_entry(name)
+    check_dtype(param_dtype)
     dialects = entry.dialects if dialect == "auto" else (dialect,)
     if unknown := [d for d in dialects if d not in entry.dialects]:
         raise ValueError(
             f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(entry.dialects)}"
         )
+    source = ""
     if weights is None:
-        weights, source = _default_weights(name, entry)
-    else:
-        source = str(weights)
+        weights, source = default_weights(name, entry)
+    checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
+    source = source or str(checkpoint.path)
 
     def fitted(shapes: Shapes) -> Entry:
         return entry.infer(entry, shapes) if entry.infer else entry
 
     model, report = convert(
-        read(weights),
-        lambda shapes: _abstract(fitted(shapes), param_dtype),
+        checkpoint,
+        lambda shapes: abstract(fitted(shapes), param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
@@ -134,9 +136,26 @@ def load(
     return _bundle(name, fitted(shapes), model, source, report)
 
 
-def _abstract(entry: Entry, param_dtype: DTypeLike) -> nnx.Module:
-    """The model with shapes in place of arrays."""
-    return nnx.eval_shape(lambda: entry.build(rngs=nnx.Rngs(0), param_dtype=param_dtype))
+def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
+    """Whether a checkpoint holds the weights of a model, by one dialect."""
+    entry = find_entry(name)
+
+    def model_for(shapes: Shapes) -> nnx.Module:
+        return abstract(entry.infer(entry, shapes) if entry.infer else entry)
+
+    return survey(checkpoint, model_for, DIALECTS[dialect]).fits
+
+
+class _OneKey(nnx.Rngs):
+    """One key for every parameter: counting keys is most of the time that a deep model takes."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
+def abstract(entry: Entry, param_dtype: DTypeLike = jnp.float32) -> nnx.Module:
+    """The model of a row with shapes in place of arrays."""
+    return nnx.eval_shape(lambda: entry.build(rngs=_OneKey(), param_dtype=param_dtype))
 
 
 def _bundle(
@@ -150,19 +169,22 @@ def _bundle(
     return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
 
 
-def _entry(name: str) -> Entry:
+def find_entry(name: str) -> Entry:
+    """The row of a model; ValueError with the nearest right names."""
     if name not in ENTRIES:
-        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.5) or list(ENTRIES)
-        raise ValueError(f"no model {name!r}; the nearest names are: {', '.join(near)}")
+        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.5)
+        nearest = f"the nearest names are: {', '.join(near)}" if near else "none is near"
+        raise ValueError(f"no model {name!r}; {nearest} (`fam-jax models` lists all)")
     return ENTRIES[name]
 
 
-def _check_dtype(param_dtype: DTypeLike) -> None:
+def check_dtype(param_dtype: DTypeLike) -> None:
+    """Refuse float64 where jax would quietly make float32 of it."""
     if jnp.dtype(param_dtype) == jnp.float64 and not jax.config.jax_enable_x64:
         raise ValueError('param_dtype float64 needs jax.config.update("jax_enable_x64", True)')
 
 
-def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
+def default_weights(name: str, entry: Entry) -> tuple[Path, str]:
     """The file with a model's default weights, and where it comes from."""
     if entry.embedded:
         return Path(__file__).parent / "weights" / entry.embedded, f"embedded {entry.embedded}"
@@ -171,20 +193,29 @@ def _default_weights(name: str, entry: Entry) -> tuple[Path, str]:
             f"{name} has no default weights: pass weights=FILE, or use create({name!r}) for random "
             "ones"
         )
+    path = fetch(entry.hub, f"the weights of {name}", "weights=FILE")
+    return path, f"{entry.hub.repository} {entry.hub.file}"
+
+
+def fetch(hub: Hub, what: str, option: str) -> Path:
+    """A file of the hub, from the cache if it is there.
+
+    Raises:
+        CheckpointError: It cannot be had; says which file to give with which option.
+    """
     import huggingface_hub
 
-    repository, file = entry.hub
+    repository, file = hub
     # Its warnings about every retry would bury the one line below.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        path = huggingface_hub.hf_hub_download(repository, file)
+        return Path(huggingface_hub.hf_hub_download(repository, file))
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"cannot fetch the weights of {name} ({type(error).__name__}): download {file} of the "
-            f"Hugging Face repository {repository} elsewhere and pass weights=FILE"
+            f"cannot fetch {what} ({type(error).__name__}): download {file} of the Hugging Face "
+            f"repository {repository} elsewhere and pass {option}"
         ) from error
     finally:
         logger.setLevel(level)
-    return Path(path), f"{repository} {file}"

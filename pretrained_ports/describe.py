@@ -1,0 +1,146 @@
+"""What the zoo holds, for people: a row for every model, and one model with its layers."""
+
+import math
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+
+from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.entry import Entry
+from pretrained_ports.zoo import abstract, find_entry
+
+
+class Row(NamedTuple):
+    """A model in one line.
+
+    Attributes:
+        name: For `load` and `create`.
+        family: The architecture's family.
+        parameters: How many numbers were trained; batch statistics do not count.
+        input: Height x width x channels.
+        licence: Of the default weights.
+        source: Where the default weights come from.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    input: str
+    licence: str
+    source: str
+
+
+class Layer(NamedTuple):
+    """A place to take maps from.
+
+    Attributes:
+        path: For `fam_jax.capture(model, at=path)`.
+        shape: What it gives for one image of the model's own size, without the batch.
+        grid: Rows and columns of its map, tokens laid out; None where there is no map.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    grid: tuple[int, int] | None
+
+
+def table() -> list[Row]:
+    """A row for every model, in the order of the catalog.
+
+    Example:
+        >>> table()[0]._replace(source="")
+        Row(name='tiny', family='tiny', parameters=311200, input='128 x 128 x 3', \
+licence='Apache-2.0', source='')
+    """
+    sizes: dict[str, int] = {}  # rows of one architecture are counted once
+    rows = []
+    for name, entry in ENTRIES.items():
+        key = repr(entry.build)
+        if key not in sizes:
+            sizes[key] = count(abstract(entry))
+        rows.append(_row(name, entry, sizes[key]))
+    return rows
+
+
+def row(name: str) -> Row:
+    """One row of `table`.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    entry = find_entry(name)
+    return _row(name, entry, count(abstract(entry)))
+
+
+def layers(name: str) -> list[Layer]:
+    """Every module down to the blocks of a stage that gives one array, in the order they run.
+
+    Raises:
+        ValueError: Unknown name.
+
+    Example:
+        >>> layers("tiny")[-1]
+        Layer(path='layer3', shape=(16, 16, 128), grid=(16, 16))
+    """
+    entry = find_entry(name)
+    model = abstract(entry)
+    model.eval()
+    size = (1, *entry.preprocess.size, entry.preprocess.channels)
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def run(model: nnx.Module, images: jax.Array) -> jax.Array:
+        for path, module in nnx.iter_modules(model):
+            if 0 < len(path) <= 2:
+                _note(module, ".".join(map(str, path)), seen)
+        return model(images)
+
+    nnx.eval_shape(run, model, jax.ShapeDtypeStruct(size, "float32"))
+    found = {path: shape[1:] for path, shape in seen.items() if shape[:1] == (1,)}
+    return [Layer(path, shape, _grid(entry, shape)) for path, shape in found.items()]
+
+
+def count(model: nnx.Module) -> int:
+    """How many numbers a model's parameters are."""
+    return sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _note(module: nnx.Module, path: str, seen: dict[str, tuple[int, ...]]) -> None:
+    """Make a module, which lives for one trace, write down the shape of what it gives."""
+    kind = type(module)
+    if not callable(module):
+        return
+
+    def noting(self, *args, **options):
+        out = kind.__call__(self, *args, **options)
+        if hasattr(out, "shape"):
+            seen[path] = out.shape
+        return out
+
+    module.__class__ = type(kind)(kind.__name__, (kind,), {"__call__": noting})
+
+
+def _grid(entry: Entry, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    if len(shape) == 3:
+        return shape[:2]
+    if entry.tokens is None or len(shape) != 2:
+        return None
+    height, width = entry.preprocess.size
+    patches = shape[0] - entry.tokens.prefix
+    rows = round(math.sqrt(max(patches, 0) * height / width))
+    return (rows, patches // rows) if rows and patches % rows == 0 else None
+
+
+def _row(name: str, entry: Entry, parameters: int) -> Row:
+    height, width = entry.preprocess.size
+    source = entry.hub.repository if entry.hub else entry.release
+    if entry.embedded:
+        source = "in this package"
+    return Row(
+        name,
+        entry.family,
+        parameters,
+        f"{height} x {width} x {entry.preprocess.channels}",
+        entry.licence,
+        source,
+    )

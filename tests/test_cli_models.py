@@ -1,0 +1,62 @@
+"""`fam-jax models` and `fam-jax convert`, as typed."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from fam_jax import cli
+
+
+def run(capsys, *args):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(arg) for arg in args])
+    out = capsys.readouterr()
+    return stopped.value.code, out.out, out.err
+
+
+def test_models_lists_names_and_where_their_weights_are(capsys):
+    code, out, err = run(capsys, "models")
+    assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if line.startswith("resnet50 "))
+    assert "23.5 M" in line
+    assert "224 x 224 x 3" in line
+    assert "timm/resnet50.tv_in1k" in line
+
+
+def test_one_model_shows_its_layers_and_the_grid_of_its_maps(capsys):
+    code, out, _ = run(capsys, "models", "tiny")
+    assert code == 0
+    assert "layer3, grid 16 x 16" in out
+    assert "layer2.0" in out
+
+
+def test_unknown_models_are_one_line(capsys):
+    code, out, err = run(capsys, "models", "resnet5")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no model 'resnet5'; the nearest names are: resnet50")
+    assert err.count("\n") == 1
+
+
+def test_convert_writes_a_file_that_explain_takes(capsys, tmp_path):
+    random = np.random.default_rng(0)
+    tensors = {}
+    for b in range(4):
+        tensors[f"{4 * b}.weight"] = random.standard_normal((64, 64 if b else 3, 3, 3))
+        tensors[f"{4 * b}.bias"] = random.standard_normal(64)
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{4 * b + 1}.{leaf}"] = random.uniform(0.5, 1, 64)
+    save_file(tensors, tmp_path / "a.safetensors")
+    code, out, err = run(capsys, "convert", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (code, err) == (0, "")
+    assert "dialect conv4-sequential; 24 tensors used, 0 ignored" in out
+    assert out.endswith(f"wrote {tmp_path / 'b.safetensors'} (conv4)\n")
+    assert (tmp_path / "b.safetensors").exists()
+
+
+def test_convert_refuses_in_one_line_and_writes_nothing(capsys, tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"no checkpoint")
+    code, out, err = run(capsys, "convert", tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
