@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -34,18 +34,107 @@ def test_equals_torchvision(shape, interpolation, size, resize):
     np.testing.assert_allclose(ours(pixels), theirs.permute(1, 2, 0).numpy(), rtol=0, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def photographs(assets):
+    """Real photographs, large and small, upright and lying."""
+    files = sorted((assets / "images/raccoon").glob("*.jpg"))[:8]
+    files += sorted((assets / "images/oneshot").glob("*.bmp"))[:2]
+    return [Image.open(file).convert("RGB") for file in files]
+
+
+def grey_levels(ours, array):
+    return (array * np.float32(ours.std) + np.float32(ours.mean)) * 255
+
+
+def assert_same_pixels(ours, theirs, photographs, record):
+    """Within a grey level on average, over every photograph."""
+    for picture in photographs:
+        expected = grey_levels(ours, theirs(picture))
+        given = grey_levels(ours, ours(picture))
+        assert given.shape == expected.shape
+        difference = np.abs(given - expected).mean()
+        record("mean difference in grey levels", float(difference))
+        assert difference <= 1
+
+
+def on_the_hub():
+    """One name for every kind of input that hub weights have."""
+    names = {entry.preprocess: name for name, entry in ENTRIES.items() if _in_timm(entry)}
+    return sorted(names.values())
+
+
+def _in_timm(entry):
+    return entry.hub and entry.hub.repository.startswith("timm/")
+
+
+@pytest.mark.parametrize("name", on_the_hub())
+def test_pixels_are_those_of_timm(photographs, name, record_property):
+    compare.import_torchvision()
+    data = pytest.importorskip("timm.data")
+    timm = pytest.importorskip("timm")
+    entry = ENTRIES[name]
+    config = timm.get_pretrained_cfg(entry.hub.repository.removeprefix("timm/")).to_dict()
+    transform = data.create_transform(**data.resolve_data_config(pretrained_cfg=config))
+
+    def theirs(picture):
+        return transform(picture).permute(1, 2, 0).numpy()
+
+    assert_same_pixels(entry.preprocess, theirs, photographs, record_property)
+
+
+OPENAI = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+PROCESSORS = {
+    "CLIP": (Preprocess((224, 224), 224, interpolation="bicubic", **OPENAI), {}),
+    "Siglip": (Preprocess((224, 224), None, interpolation="bicubic", **HALF), {}),
+    "ViT": (Preprocess((224, 224), None, interpolation="bilinear", **HALF), {}),
+    "Bit": (  # as DINOv2 is served
+        Preprocess((224, 224), 256, interpolation="bicubic"),
+        {
+            "size": {"shortest_edge": 256},
+            "image_mean": list(IMAGENET_MEAN),
+            "image_std": list(IMAGENET_STD),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_pixels_are_those_of_transformers(photographs, name, record_property):
+    transformers = pytest.importorskip("transformers")
+    compare.import_torchvision()
+    ours, options = PROCESSORS[name]
+    processor = getattr(transformers, f"{name}ImageProcessorPil")(**options)
+
+    def theirs(picture):
+        values = processor(picture, return_tensors="np")["pixel_values"]
+        return np.asarray(values)[0].transpose(1, 2, 0)
+
+    # An odd margin is halved downwards there; torchvision, which the models were trained with,
+    # rounds a half to even, and so do we: such a crop lies a pixel apart.
+    same_crop = [p for p in photographs if crops_alike(ours, p)]
+    assert len(same_crop) >= 4
+    assert_same_pixels(ours, theirs, same_crop, record_property)
+
+
+def crops_alike(ours, picture):
+    if ours.resize is None:
+        return True
+    margin = max(picture.size) * ours.resize // min(picture.size) - ours.size[0]
+    return round(margin / 2) == margin // 2
+
+
 def test_inputs_are_those_of_the_hub_weights():
     compare.import_torchvision()
     timm = pytest.importorskip("timm")
-    rows = {name: entry for name, entry in ENTRIES.items() if entry.hub}
+    rows = {name: entry for name, entry in ENTRIES.items() if _in_timm(entry)}
     assert rows
-    for entry in rows.values():
-        repository, file = entry.hub
-        theirs = timm.get_pretrained_cfg(repository.removeprefix("timm/"))
+    for name, entry in rows.items():
+        theirs = timm.get_pretrained_cfg(entry.hub.repository.removeprefix("timm/"))
         ours = entry.preprocess
-        assert theirs.hf_hub_id == repository
-        assert file == "model.safetensors"
-        assert (3, *ours.size) == theirs.input_size
-        assert ours.resize == int(ours.size[0] / theirs.crop_pct)
-        assert (ours.mean, ours.std) == (theirs.mean, theirs.std)
-        assert ours.interpolation == theirs.interpolation
+        assert theirs.hf_hub_id.rstrip("/") == entry.hub.repository, name
+        assert (3, *ours.size) == theirs.input_size, name
+        resize = None if theirs.crop_mode == "squash" else int(ours.size[0] / theirs.crop_pct)
+        assert ours.resize == resize, name
+        assert (ours.mean, ours.std) == (theirs.mean, theirs.std), name
+        assert ours.interpolation == theirs.interpolation, name
