@@ -7,7 +7,8 @@ import pytest
 
 import fam_jax
 
-HEAVY = ("flax", "torch", "matplotlib", "grain", "tensorstore", "PIL", "optax", "rich", "typer")
+HEAVY = ("flax", "equinox", "keras", "torch", "matplotlib", "grain", "tensorstore", "PIL")
+HEAVY += ("optax", "rich", "typer")
 
 
 def modules_after(statement: str) -> set[str]:

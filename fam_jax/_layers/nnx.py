@@ -1,0 +1,74 @@
+"""flax.nnx: a module is split into graph and state; the layer's class is exchanged in a copy."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jax import Array
+from jax.tree_util import register_dataclass
+
+from fam_jax._layers.paths import in_order, no_layer, not_called, tapped_class
+
+
+@partial(register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method"])
+@dataclass(frozen=True)
+class _TappedModule:
+    graph: Any
+    state: Any
+    at: str
+    method: str
+
+    def __call__(self, images: Array, **keywords: Any) -> Any:
+        from flax import nnx
+
+        model = nnx.merge(self.graph, self.state, copy=True)
+        # The class of this copy's layer is exchanged, so that the layer keeps its place, its
+        # attributes and its sharing; the model it was copied from is not touched.
+        layer = find(model, self.at)
+        layer.__class__ = tapped_class(type(layer), self.at)
+        return getattr(model, self.method)(images, **keywords)
+
+
+def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
+    """A flax.nnx module, or a bound method of one, with `at` tapped; None for all else."""
+    from flax import nnx
+
+    owner, method = model, "__call__"
+    if isinstance(getattr(model, "__self__", None), nnx.Module):
+        owner, method = model.__self__, model.__name__
+    if args or not isinstance(owner, nnx.Module):
+        return None
+    layer = find(owner, at)
+    if not callable(layer):
+        raise ValueError(not_called(at, layer, layers(layer)))
+    graph, state = nnx.split(owner)
+    # New variables around the same arrays: an encoder does not follow later updates of the model.
+    return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
+
+
+def find(model: Any, path: str) -> Any:
+    """The submodule at a path such as "layer4.2"; ValueError with the layers there are."""
+    from flax import nnx
+
+    node = model
+    for name in path.split("."):
+        try:
+            if isinstance(node, list | tuple | nnx.List):
+                node = node[int(name)]
+            elif isinstance(node, dict):
+                node = node[name]
+            else:
+                node = getattr(node, name)
+        except (AttributeError, KeyError, IndexError, ValueError):
+            raise ValueError(no_layer(path, layers(model))) from None
+    if not isinstance(node, nnx.Module | list | tuple | dict):
+        raise ValueError(no_layer(path, layers(model)))
+    return node
+
+
+def layers(model: Any) -> list[str]:
+    """Paths of every submodule, from the input of the tree downwards."""
+    from flax import nnx
+
+    return in_order([".".join(map(str, path)) for path, _ in nnx.iter_modules(model) if path])
