@@ -59,10 +59,17 @@ def _one_line_errors(command: Callable) -> Callable:
 def explain(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="The picture to explain.")],
     references: Annotated[
-        list[Path], typer.Argument(metavar="REFERENCE", help="What it is compared with.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="REFERENCE", help="What it is compared with, unless --text is."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A sentence to compare it with (repeat for more), for CLIP."),
+    ] = None,
     model: Annotated[str, typer.Option(help="A backbone: tiny, resnet50, conv4, ...")] = "tiny",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint file for it.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint file for it, or: random.")
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Where maps are taken.")] = None,
     method: Annotated[str, typer.Option(help="fam, decomposition or grad-cam.")] = "fam",
     similarity: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
@@ -73,6 +80,12 @@ def explain(
             "pair more alike than these. FAM's weights are then signed, without min-max."
         ),
     ] = None,
+    background_text: Annotated[
+        list[str] | None, typer.Option(help="The same for --text: other sentences.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="CLIP's tokenizer.json, if it is not to be downloaded.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
         "fam-jax-explain"
     ),
@@ -80,13 +93,14 @@ def explain(
         bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")
     ] = False,
 ) -> None:
-    """Explain why QUERY and each REFERENCE are alike: overlays, a figure, maps, a manifest."""
+    """Explain why QUERY and each REFERENCE, or sentence, are alike: overlays, figures, maps."""
     from fam_jax import explain_files
 
     explain_files.run(
-        query, references, model=model, weights=weights, layer=layer, method=method,
-        similarity=similarity, background=background or [], folder=output, overwrite=overwrite,
-        say=typer.echo,
+        query, references or [], model=model, weights=weights, layer=layer, method=method,
+        similarity=similarity, background=background or [], texts=text or [],
+        background_texts=background_text or [], tokenizer=tokenizer, folder=output,
+        overwrite=overwrite, say=typer.echo,
     )  # fmt: skip
 
 

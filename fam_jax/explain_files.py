@@ -1,6 +1,6 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jax import Array
 from PIL import Image
 
 import fam_jax
-from fam_jax import _layers, images, output, plot
+from fam_jax import _layers, explain_text, images, output, plot
 from fam_jax._checks import check_choice
 
 METHODS = {
@@ -25,6 +25,7 @@ SIMILARITIES = {
     "dot": fam_jax.dot,
     "euclidean": fam_jax.euclidean,
 }
+RANDOM = "random"  # in place of a checkpoint file
 _BATCH = 16
 _SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
 
@@ -39,6 +40,9 @@ def run(
     method: str,
     similarity: str,
     background: Sequence[Path],
+    texts: Sequence[str],
+    background_texts: Sequence[str],
+    tokenizer: Path | None,
     folder: Path,
     overwrite: bool,
     say: Callable[[str], None],
@@ -48,43 +52,102 @@ def run(
 
     check_choice("--method", method, METHODS)
     check_choice("--similarity", similarity, SIMILARITIES)
+    _refuse_mixtures(references, background, texts, background_texts)
     with output.folder(folder, overwrite=overwrite) as stage:
         paths = [query, *references]
         pictures = [images.read(path) for path in paths]
         others = images.find(background)
-        backbone = pretrained_ports.load(model, weights=weights)
+        random = str(weights) == RANDOM
+        text = None
+        if texts and random:
+            text = pretrained_ports.create_text(model, tokenizer=tokenizer)
+        elif texts:
+            text = pretrained_ports.load_text(model, weights, tokenizer)
+        aims = text(texts) if text else None
+        backbone = (
+            pretrained_ports.create(model) if random else pretrained_ports.load(model, weights)
+        )
         layer = layer or backbone.layer
         encode = fam_jax.capture(backbone.model, at=layer, tokens=backbone.tokens)
         inputs = np.stack([backbone.preprocess(picture) for picture in pictures])
         _refuse_one_cell(backbone, encode, inputs[:1])
 
-        bank = _embed(encode, (backbone.preprocess(images.read(path)) for path in others))
+        bank = (
+            text(background_texts)
+            if background_texts
+            else _embed(encode, (backbone.preprocess(images.read(path)) for path in others))
+        )
         rule = _method(method, similarity, bank)
-        out = _explain_each(encode, inputs, rule)
-        what = f"{similarity} margin" if others else similarity
+        what = similarity if bank is None else f"{similarity} margin"
+        title = f"{backbone.name}{', random weights' if random else ''}, {method}: {what}"
         views = [_display(backbone.preprocess, picture) for picture in pictures]
-        _draw(stage, paths, views, out, f"{backbone.name}, {method}: {what}", signed=bool(others))
-        np.savez_compressed(stage / "maps.npz", **out._asdict())
+        if texts:
+            names = [f'"{sentence}"' for sentence in texts]
+            out = explain_text.explain(encode, inputs, aims, rule)
+            explain_text.draw(stage, query, views[0], names, out, title, signed=bank is not None)
+        else:
+            names = references
+            out = _explain_each(encode, inputs, rule)._asdict()
+            _draw(stage, paths, views, out, title, signed=bool(others))
+        np.savez_compressed(stage / "maps.npz", **out)
         files = output.write_manifest(
             stage,
             command="explain",
             model=backbone.name,
-            weights={"source": backbone.source, **output.file_facts(backbone.report.source)},
+            weights=_weight_facts(backbone),
             layer=layer,
             method=method,
             similarity=similarity,
             query=output.file_facts(query),
             references=[output.file_facts(path) for path in references],
             background=[output.file_facts(path) for path in others],
-            scores=[score if np.isfinite(score) else None for score in out.scores.tolist()],
-            valid=out.valid.tolist(),
+            scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
+            valid=out["valid"].tolist(),
+            **(_text_facts(text, texts, background_texts) if texts else {}),
         )
-    for path, score, valid in zip(references, out.scores, out.valid, strict=True):
-        say(f"{what} {score:.4f}  {query} ~ {path}")
+    for i, (name, score, valid) in enumerate(
+        zip(names, out["scores"], out["valid"], strict=True), start=1
+    ):
+        say(f"{what} {score:.4f}  {query} ~ {name}")
         if not valid:
-            embeddings = _embed(encode, [inputs[0], inputs[1 + references.index(path)]])
-            say(f"warning: nothing to show: {_why((query, path), embeddings)}")
+            other = _embed(encode, inputs[i : i + 1]) if aims is None else aims[i - 1 : i]
+            embeddings = jnp.concatenate([_embed(encode, inputs[:1]), other])
+            say(f"warning: nothing to show: {_why((query, name), embeddings)}")
     say("\n".join(str(folder / name) for name in files))
+
+
+def _weight_facts(backbone: Any) -> dict[str, Any]:
+    """What the manifest says of a model's weights."""
+    file = output.file_facts(backbone.report.source) if backbone.report else {}
+    return {"source": backbone.source, **file}
+
+
+def _text_facts(text: Any, texts: Sequence[str], background_texts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "texts": list(texts),
+        "background_texts": list(background_texts),
+        "text_weights": _weight_facts(text),
+        "tokenizer": output.file_facts(text.tokenize.file),
+    }
+
+
+def _refuse_mixtures(
+    references: Sequence[Path],
+    background: Sequence[Path],
+    texts: Sequence[str],
+    background_texts: Sequence[str],
+) -> None:
+    """Pictures are compared with pictures or with sentences, and the background is of that kind."""
+    if not (references or texts):
+        raise ValueError("nothing to compare with: give a REFERENCE picture or --text")
+    if references and texts:
+        raise ValueError("give REFERENCE pictures or --text, not both")
+    if texts and background:
+        raise ValueError("--background goes with REFERENCE pictures; --text has --background-text")
+    if background_texts and not texts:
+        raise ValueError("--background-text goes with --text; pictures have --background")
+    if not all(sentence.strip() for sentence in (*texts, *background_texts)):
+        raise ValueError("an empty sentence was given")
 
 
 def _method(method: str, similarity: str, background: Array | None) -> fam_jax.Method:
@@ -120,17 +183,17 @@ def _draw(
     stage: Path,
     paths: Sequence[Path],
     views: Sequence[Image.Image],
-    out: fam_jax.PairExplanation,
+    out: Mapping[str, np.ndarray],
     title: str,
     *,
     signed: bool,
 ) -> None:
-    for i, score in enumerate(out.scores):
-        maps = out.query_maps[i], out.reference_maps[i]
+    for i, score in enumerate(out["scores"]):
+        maps = out["query_maps"][i], out["reference_maps"][i]
         if signed:  # evidence for the background is not drawn
             maps = tuple(np.maximum(map_, 0) for map_ in maps)
         pair = views[0], views[i + 1]
-        number = f"-{i + 1}" if len(out.scores) > 1 else ""
+        number = f"-{i + 1}" if len(out["scores"]) > 1 else ""
         for name, view, map_ in zip(("query", "reference"), pair, maps, strict=True):
             Image.fromarray(plot.overlay(view, map_)).save(stage / f"{name}{number}.png")
         names = paths[0].name, paths[i + 1].name
@@ -170,7 +233,7 @@ def _refuse_one_cell(backbone: Any, encode: fam_jax.Encoder, inputs: np.ndarray)
     )
 
 
-def _why(paths: Sequence[Path], embeddings: Array) -> str:
+def _why(paths: Sequence[Path | str], embeddings: Array) -> str:
     for path, z in zip(paths, embeddings, strict=True):
         if not jnp.all(jnp.isfinite(z)):
             return f"the embedding of {path} is not finite"

@@ -3,6 +3,9 @@
 from pretrained_ports.checkpoint import CheckpointError as CheckpointError
 from pretrained_ports.preprocess import Preprocess as Preprocess
 from pretrained_ports.report import Report as Report
+from pretrained_ports.text import TextBackbone as TextBackbone
+from pretrained_ports.text import create_text as create_text
+from pretrained_ports.text import load_text as load_text
 from pretrained_ports.zoo import Backbone as Backbone
 from pretrained_ports.zoo import create as create
 from pretrained_ports.zoo import load as load

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin", ".pth.tar")
+TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin", ".tar")
 
 # Dictionaries that training scripts put around the weights, the first one present is taken.
 WRAPPERS = (
@@ -30,6 +30,9 @@ WRAPPERS = (
     "network",
     "teacher",
     "student",
+    "params",
+    "model_sd",
+    "state",
 )
 
 # Prefixes that wrappers of a whole model put before every key.
@@ -60,7 +63,7 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read `.safetensors`, or with torch installed `.pth .pt .pkl .th .ckpt .bin .pth.tar`.
+    """Read `.safetensors`, or with torch installed `.pth .pt .pkl .th .ckpt .bin .tar`.
 
     Raises:
         CheckpointError: No such file, no checkpoint, no tensors in it, or it holds more than data.

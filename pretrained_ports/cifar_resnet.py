@@ -1,7 +1,9 @@
-"""ResNet for 32-pixel images: 20, 32, 44, 56, 110 layers, shortcuts without parameters.
+"""ResNet for 32-pixel images: 20, 32, 44, 56, 110 layers.
 
 He et al., "Deep Residual Learning for Image Recognition" (2016), section 4.2.
 """
+
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,13 +15,14 @@ from pretrained_ports.layers import Stage, as_input, batch_norm, conv
 
 
 class Block(nnx.Module):
-    """Two 3x3 convolutions and shortcut "A": [b h w inputs] -> [b h/stride w/stride width]."""
+    """Two 3x3 convolutions: [b h w inputs] -> [b h/stride w/stride width]."""
 
     def __init__(
         self,
         inputs: int,
         width: int,
         stride: int = 1,
+        shortcut: Literal["A", "B"] = "A",
         *,
         rngs: nnx.Rngs,
         param_dtype: DTypeLike = jnp.float32,
@@ -29,8 +32,13 @@ class Block(nnx.Module):
         self.bn1 = batch_norm(width, **init)
         self.conv2 = conv(width, width, 3, **init)
         self.bn2 = batch_norm(width, **init)
-        self.stride = stride
-        self.padding = (width - inputs) // 2
+        if stride == 1 and inputs == width:
+            self.shortcut = Stage()
+        elif shortcut == "A":
+            self.shortcut = Subsample(stride, (width - inputs) // 2)
+        else:
+            projection = conv(inputs, width, 1, stride=stride, **init)
+            self.shortcut = Stage([projection, batch_norm(width, **init)])
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Apply the block."""
@@ -38,8 +46,16 @@ class Block(nnx.Module):
         y = self.bn2(self.conv2(y))
         return nnx.relu(y + self.shortcut(x))
 
-    def shortcut(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Every stride-th pixel, with zero channels added on both sides."""
+
+class Subsample(nnx.Module):
+    """Shortcut "A": every stride-th pixel, with zero channels added on both sides."""
+
+    def __init__(self, stride: int, padding: int):
+        self.stride = stride
+        self.padding = padding
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Apply the shortcut."""
         x = x[:, :: self.stride, :: self.stride, :]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (self.padding, self.padding)))
 
@@ -51,11 +67,13 @@ class CifarResNet(nnx.Module):
 
     Args:
         depth: Layers with weights, 6 n + 2: 20, 32, 44, 56 or 110.
+        shortcut: Where the width changes: "A" has no parameters, "B" is a 1x1 convolution and a
+            norm.
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
     Raises:
-        ValueError: `depth` is not 6 n + 2.
+        ValueError: `depth` is not 6 n + 2, or another `shortcut`.
 
     Example:
         >>> model = CifarResNet(20, rngs=nnx.Rngs(0))
@@ -64,14 +82,23 @@ class CifarResNet(nnx.Module):
         (2, 64)
     """
 
-    def __init__(self, depth: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32):
+    def __init__(
+        self,
+        depth: int,
+        shortcut: Literal["A", "B"] = "A",
+        *,
+        rngs: nnx.Rngs,
+        param_dtype: DTypeLike = jnp.float32,
+    ):
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth must be 6 n + 2 (20, 32, 44, 56, 110), got {depth}")
+        if shortcut not in ("A", "B"):
+            raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
         blocks = (depth - 2) // 6
         init = {"rngs": rngs, "param_dtype": param_dtype}
 
         def stage(inputs: int, width: int, stride: int) -> nnx.Module:
-            first = Block(inputs, width, stride, **init)
+            first = Block(inputs, width, stride, shortcut, **init)
             return Stage([first, *(Block(width, width, **init) for _ in range(blocks - 1))])
 
         self.conv1 = conv(3, 16, 3, **init)

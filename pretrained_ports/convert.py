@@ -202,23 +202,27 @@ def _attempt(
         else:
             used[key], arrays[target] = target, array
             filled[path] = filled.get(path, 0) + Fraction(stop - start, count)
-            *outer, last = expected[path] or (1,)
-            wanted = (*outer, last * (stop - start) // count) if count > 1 else expected[path]
+            wanted = expected[path]
+            if count > 1:
+                wanted = (*wanted[:-1], wanted[-1] * (stop - start) // count)
             if array.shape != wanted:
                 mismatched[key] = f"gives {list(array.shape)}, {target} is {list(wanted)}"
             elif not jnp.issubdtype(array.dtype, jnp.floating):
                 mismatched[key] = f"is {array.dtype}, {target} is floating point"
+    missing = {p: str(list(s)) for p, s in expected.items() if filled.get(p) != 1}
+    if not dialect.claims(checkpoint.tensors):
+        missing[dialect.needs] = "(a key of every such file)"
     return (
         model,
         arrays,
         Report(
             source=str(checkpoint.path),
             dialect=dialect.name,
-            unwrapped=checkpoint.unwrapped + _taken_off(dialect),
+            unwrapped=checkpoint.unwrapped + _taken_off(dialect, placed),
             used=used,
             ignored=ignored,
             unmatched=unmatched,
-            missing={p: str(list(s)) for p, s in expected.items() if filled.get(p) != 1},
+            missing=missing,
             mismatched=mismatched,
         ),
     )
@@ -241,8 +245,10 @@ def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _taken_off(dialect: Dialect) -> tuple[str, ...]:
-    return (dialect.prefix.replace("\\", ""),) if dialect.prefix else ()
+def _taken_off(dialect: Dialect, keys: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes that these keys have."""
+    found = (re.match(dialect.prefix, key) for key in keys)
+    return tuple(dict.fromkeys(match.group() for match in found if match and match.group()))
 
 
 def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
@@ -277,7 +283,7 @@ def _claim(checkpoint: Checkpoint) -> str:
 
 def knows(checkpoint: Checkpoint, dialect: Dialect) -> bool:
     """Whether a table has a place, or a reason to ignore it, for every key of a checkpoint."""
-    return not _plan(checkpoint, dialect, "keep").unmatched
+    return dialect.claims(checkpoint.tensors) and not _plan(checkpoint, dialect, "keep").unmatched
 
 
 def survey(

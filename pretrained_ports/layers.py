@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 # jitted: traced once per shape, not once per layer
 _KAIMING = jax.jit(
@@ -25,17 +27,24 @@ def conv(
     stride: int = 1,
     groups: int = 1,
     bias: bool = False,
+    padding: int | None = None,
 ) -> nnx.Conv:
-    """A square convolution padded by (size - 1) / 2 on every side.
+    """A square convolution, padded by (size - 1) / 2 on every side unless told otherwise.
 
     "SAME" would pad a strided convolution at the end only, and shift the map by a pixel.
     """
-    return nnx.Conv(
+    padding = size // 2 if padding is None else padding
+    kind = nnx.Conv
+    if (size, groups, padding) == (1, 1, 0):
+        kind = Pointwise
+    elif (size, groups, padding) == (3, 1, 1) and inputs >= 256:
+        kind = Wide
+    return kind(
         inputs,
         outputs,
         (size, size),
         strides=stride,
-        padding=size // 2,
+        padding=padding,
         feature_group_count=groups,
         use_bias=bias,
         kernel_init=_KAIMING,
@@ -44,9 +53,51 @@ def conv(
     )
 
 
-def batch_norm(features: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike) -> nnx.BatchNorm:
+class Pointwise(nnx.Conv):
+    """A 1x1 convolution as the matrix product that it is, [b h w c] -> [b h/stride w/stride d].
+
+    XLA's convolution takes 1.3 to 2 times as long on a processor.
+    """
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        """Apply the layer."""
+        x = x[:, :: self.strides, :: self.strides] @ self.kernel[0, 0]
+        return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
+
+
+class Wide(nnx.Conv):
+    """A 3x3 convolution of many channels, [b h w c] -> [b h/stride w/stride d].
+
+    On small maps one matrix product with the nine shifted maps side by side. XLA's convolution
+    takes 1.2 to 2.4 times as long on a processor, 10 to 60 times if a map is smaller than 3 x 3.
+    """
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        """Apply the layer."""
+        step = self.strides
+        h, w = (-(-side // step) for side in x.shape[1:3])
+        if max(h, w) > 8:
+            return super().__call__(x)
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        down, right = step * (h - 1) + 1, step * (w - 1) + 1
+        shifted = [x[:, i : i + down : step, j : j + right : step] for i, j in np.ndindex(3, 3)]
+        x = jnp.concatenate(shifted, -1) @ self.kernel[...].reshape(-1, self.out_features)
+        return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
+
+
+def batch_norm(
+    features: int, *, affine: bool = True, rngs: nnx.Rngs, param_dtype: DTypeLike
+) -> nnx.BatchNorm:
     """Batch normalisation with PyTorch's constants; flax's momentum is 1 - PyTorch's."""
-    norm = nnx.BatchNorm(features, epsilon=1e-5, momentum=0.9, param_dtype=param_dtype, rngs=rngs)
+    norm = nnx.BatchNorm(
+        features,
+        epsilon=1e-5,
+        momentum=0.9,
+        use_scale=affine,
+        use_bias=affine,
+        param_dtype=param_dtype,
+        rngs=rngs,
+    )
     # flax keeps these in float32 whatever param_dtype; strict promotion needs one type throughout
     norm.mean = nnx.BatchStat(norm.mean[...].astype(param_dtype))
     norm.var = nnx.BatchStat(norm.var[...].astype(param_dtype))
@@ -54,9 +105,32 @@ def batch_norm(features: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike) -> nnx.
 
 
 def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
-    """Maximum over windows of an NHWC map, padded with -inf on every side."""
-    edge = (padding, padding)
-    return nnx.max_pool(x, (size, size), strides=(stride, stride), padding=(edge, edge))
+    """Maximum over windows of an NHWC map, padded with -inf on every side.
+
+    Columns, then rows: a quarter of the time of both at once, and the same numbers.
+    """
+    edge, none = (padding, padding), (0, 0)
+    x = nnx.max_pool(x, (size, 1), strides=(stride, 1), padding=(edge, none))
+    return nnx.max_pool(x, (1, size), strides=(1, stride), padding=(none, edge))
+
+
+class PReLU(nnx.Module):
+    """max(x, 0) + slope min(x, 0) with a slope per channel, [... c] -> [... c].
+
+    He et al., "Delving Deep into Rectifiers" (2015).
+
+    Example:
+        >>> PReLU(2)(jnp.array([[-4.0, 4.0]])).tolist()
+        [[-1.0, 4.0]]
+    """
+
+    def __init__(self, features: int, *, param_dtype: DTypeLike = jnp.float32):
+        self.slope = nnx.Param(jnp.full(features, 0.25, param_dtype))
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        """Apply the layer."""
+        slope = self.slope[...].reshape((1,) * (x.ndim - 1) + (-1,))
+        return jnp.where(x < 0, slope * x, x)
 
 
 class Stage(nnx.List):
@@ -78,11 +152,17 @@ class Stage(nnx.List):
         return x
 
 
-def as_input(images: Any, like: nnx.Conv, smallest: int = 1) -> Array:
+def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+    """Every cell of a map, channel by channel: the order in which PyTorch lays it out."""
+    return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+
+
+def as_input(images: Any, like: nnx.Conv, smallest: int = 1, only: int | None = None) -> Array:
     """Images as the first convolution `like` needs them: checked, in its parameters' type.
 
     Raises:
-        ValueError: Not [b H W c], another number of channels, or fewer than `smallest` pixels.
+        ValueError: Not [b H W c], another number of channels, fewer than `smallest` pixels, or
+            not the `only` size that the head takes.
     """
     shape = jnp.shape(images)
     channels = like.in_features
@@ -91,5 +171,10 @@ def as_input(images: Any, like: nnx.Conv, smallest: int = 1) -> Array:
     if min(shape[1:3]) < smallest:
         raise ValueError(
             f"images must be at least {smallest} x {smallest} pixels, got {shape[1]} x {shape[2]}"
+        )
+    if only is not None and shape[1:3] != (only, only):
+        raise ValueError(
+            f"images must be {only} x {only} pixels, got {shape[1]} x {shape[2]}: the head has a "
+            "weight for every cell of the last map"
         )
     return jnp.asarray(images, like.kernel.dtype)

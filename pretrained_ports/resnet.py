@@ -107,7 +107,8 @@ VARIANTS = {
 class ResNet(nnx.Module):
     """A residual network without its classifier: images [b H W 3] -> mean of layer4 [b d].
 
-    Stages are at "layer1" ... "layer4", blocks at "layer4.2", layers at "layer4.2.conv3".
+    Stages are at "layer1" ... "layer4", blocks at "layer4.2", layers at "layer4.2.conv3". A
+    projection head, where one is kept, is at "head", and its output is the embedding.
 
     Args:
         variant: A name in `VARIANTS`.
@@ -138,6 +139,7 @@ class ResNet(nnx.Module):
         self.layer2 = stage(64 * expansion, 128, depths[1], stride=2)
         self.layer3 = stage(128 * expansion, 256, depths[2], stride=2)
         self.layer4 = stage(256 * expansion, 512, depths[3], stride=2)
+        self.head = Stage()
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images.
@@ -152,4 +154,4 @@ class ResNet(nnx.Module):
         x = self.layer2(x)
         x = self.layer3(x)
         x = self.layer4(x)
-        return x.mean((1, 2))
+        return self.head(x.mean((1, 2)))

@@ -42,14 +42,14 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         """Apply the layer."""
-        wide = _wide(x)
-        centred = wide - wide.mean(-1, keepdims=True)
+        x32 = wide(x)
+        centred = x32 - x32.mean(-1, keepdims=True)
         variance = (centred * centred).mean(-1, keepdims=True)
         y = (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
         return y * _row(self.scale[...], x) + _row(self.bias[...], x)
 
 
-def _wide(x: Array) -> Array:
+def wide(x: Array) -> Array:
     """The array in float32, or in its own type if that is wider."""
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
@@ -107,7 +107,7 @@ def attend(
     `jax.nn.dot_product_attention` rounds the softmax to float32 even for float64.
     """
     scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k)
-    scores = _wide(scores)
+    scores = wide(scores)
     if causal:
         seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         scores = jnp.where(seen[None, None], scores, -jnp.inf)

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from pretrained_ports.convert import Shapes, convert, parameters, survey
 from pretrained_ports.dialects import DIALECTS
 from pretrained_ports.entry import Entry, Hub, Tokens
 from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.projection import LAYER, with_head
 from pretrained_ports.random_weights import randomise
 from pretrained_ports.report import Report
 
@@ -98,7 +99,8 @@ def load(
 
     Raises:
         ValueError: Unknown name or dialect, float64 without 64-bit mode, or no default weights.
-        CheckpointError: The file cannot be had or read, or does not fit the model.
+        CheckpointError: The file cannot be had or read, does not fit the model, or has no head to
+            keep.
 
     Example:
         >>> import tempfile
@@ -122,7 +124,8 @@ def load(
     source = source or str(checkpoint.path)
 
     def fitted(shapes: Shapes) -> Entry:
-        return entry.infer(entry, shapes) if entry.infer else entry
+        row = entry.infer(entry, shapes) if entry.infer else entry
+        return replace(row, build=with_head(row.build, shapes))
 
     model, report = convert(
         checkpoint,
@@ -132,6 +135,10 @@ def load(
         name,
         head,
     )
+    if head == "keep" and not any(LAYER.fullmatch(path) for path in report.used.values()):
+        raise CheckpointError(
+            f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
+        )
     shapes = {path: array.shape for path, array in parameters(model).items()}
     return _bundle(name, fitted(shapes), model, source, report)
 
@@ -191,7 +198,7 @@ def default_weights(name: str, entry: Entry) -> tuple[Path, str]:
     if entry.hub is None:
         raise ValueError(
             f"{name} has no default weights: pass weights=FILE, or use create({name!r}) for random "
-            "ones"
+            f"ones{entry.release and '; the authors give theirs at '}{entry.release}"
         )
     path = fetch(entry.hub, f"the weights of {name}", "weights=FILE")
     return path, f"{entry.hub.repository} {entry.hub.file}"

@@ -1,7 +1,7 @@
 """The vocabulary of the dialect tables: how one source tensor finds its place in a model."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ class Rule(NamedTuple):
 
     Attributes:
         pattern: Regular expression for the whole key.
-        target: Path of the parameter; may use the pattern's groups, as in `re.sub`.
+        target: Path of the parameter; may use the pattern's groups, as in `re.sub`. An ending
+            "[1:2/3]" stands for the second third of its last axis.
         transform: From the source's array layout to ours; raises ValueError for another rank.
     """
 
@@ -40,6 +41,8 @@ class Dialect:
         prefix: Regular expression, without groups, before every key of `rules` and `head`:
             "encoder_q\\.".
         head: Where a projection head goes, for those who keep it.
+        needs: Regular expression of a key that every such file has, where the rest of the table
+            would fit other files too.
 
     Example:
         >>> dialect = Dialect("toy", conv(r"layer(\d)", r"block\1"), (Ignore("fc.*", "head"),))
@@ -54,6 +57,11 @@ class Dialect:
     ignore: tuple[Ignore, ...] = ()
     prefix: str = ""
     head: tuple[Rule, ...] = ()
+    needs: str = ""
+
+    def claims(self, keys: Iterable[str]) -> bool:
+        """Whether the key that the table needs is there."""
+        return not self.needs or any(re.fullmatch(self.needs, key) for key in keys)
 
     def place(self, key: str) -> Rule | None:
         """The first rule for a source key, its target filled in."""
@@ -91,6 +99,33 @@ def batch_norm(source: str, target: str = r"\1") -> tuple[Rule, ...]:
         Rule(rf"{source}\.running_mean", f"{target}.mean"),
         Rule(rf"{source}\.running_var", f"{target}.var"),
     )
+
+
+def linear(source: str, target: str = r"\1") -> tuple[Rule, ...]:
+    """Rules for a linear layer at a source path (a regular expression), with or without bias."""
+    return (
+        Rule(rf"{source}\.weight", f"{target}.kernel", oi_to_io),
+        Rule(rf"{source}\.bias", f"{target}.bias"),
+    )
+
+
+def linear_part(source: str, target: str, part: str) -> tuple[Rule, ...]:
+    """Rules for a linear layer that gives some of another's outputs: "[0:1/3]", the first third."""
+    weight, bias = linear(source, target)
+    return tuple(rule._replace(target=rule.target + part) for rule in (weight, bias))
+
+
+def layer_norm(source: str, target: str = r"\1") -> tuple[Rule, ...]:
+    """Rules for a layer normalisation at a source path (a regular expression)."""
+    return (
+        Rule(rf"{source}\.weight", f"{target}.scale"),
+        Rule(rf"{source}\.bias", f"{target}.bias"),
+    )
+
+
+def oi_to_io(kernel: np.ndarray) -> np.ndarray:
+    """[outputs inputs] -> [inputs outputs]."""
+    return kernel.transpose(1, 0)
 
 
 def oihw_to_hwio(kernel: np.ndarray) -> np.ndarray:

@@ -40,7 +40,9 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path, kind, place):
         file.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(CheckpointError, match=r"is refused: .*(system|_load_from_bytes).*nothing in it was") as e:
+    with pytest.raises(
+        CheckpointError, match=r"is refused: .*(system|_load_from_bytes).*nothing in it was"
+    ) as e:
         read(file)
     assert "\n" not in str(e.value)
     assert not trace.exists()

@@ -1,16 +1,20 @@
 """Every tensor has its place, or the error says which has not."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import pretrained_ports
 from pretrained_ports.checkpoint import CheckpointError, read, sha256
 from pretrained_ports.convert import convert, parameters, provenance, write
-from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.dialects import DIALECTS, Dialect
+from pretrained_ports.dialects.rules import linear_part
 
 
 def sequential(in_channels=3, width=64):
@@ -165,3 +169,54 @@ def test_write_checks_before_it_writes(tmp_path):
     with pytest.raises(CheckpointError, match=r"not finite: block1.bn.var"):
         write(tmp_path / "a.safetensors", model, {"architecture": "conv4"})
     assert not list(tmp_path.iterdir())
+
+
+PARTS = Dialect(
+    "parts",
+    rules=(
+        *linear_part("q", "toy", "[0:1/3]"),
+        *linear_part("kv", "toy", "[1:3/3]"),
+        *linear_part("also_q", "toy", "[0:1/3]"),
+    ),
+)
+
+
+def in_parts(tmp_path, **changes):
+    """A linear layer [2 6] out of two: the first 2 outputs, and the other 4."""
+    random = np.random.default_rng(0)
+    shapes = {"kv.weight": (4, 2), "kv.bias": (4,), "q.weight": (2, 2), "q.bias": (2,), **changes}
+    weights = {key: random.standard_normal(shape) for key, shape in shapes.items() if shape}
+    save_file(weights, tmp_path / "parts.safetensors")
+    model = nnx.Dict(toy=nnx.Linear(2, 6, rngs=nnx.Rngs(0)))
+    return weights, convert(read(tmp_path / "parts.safetensors"), lambda shapes: model, [PARTS])
+
+
+def test_layers_that_are_parts_of_one_are_joined_in_order(tmp_path):
+    weights, (model, report) = in_parts(tmp_path)
+    expected = np.concatenate([weights["q.weight"], weights["kv.weight"]]).T.astype(np.float32)
+    np.testing.assert_array_equal(model.toy.kernel[...], expected)
+    np.testing.assert_array_equal(model.toy.bias[2:], weights["kv.bias"].astype(np.float32))
+    assert report.used["kv.weight"] == "toy.kernel[1:3/3]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"q.bias": None}, r"parameters of the model are not in the file: toy\.bias \[6\]"),
+        ({"kv.weight": (3, 2)}, r"kv.weight gives \[2, 3\], toy.kernel\[1:3/3\] is \[2, 4\]"),
+        ({"also_q.bias": (2,)}, r"would fill toy.bias\[0:1/3\] a second time"),
+    ],
+)
+def test_parts_that_lack_or_do_not_fit_are_named(tmp_path, changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        in_parts(tmp_path, **changes)
+
+
+def test_an_optional_prefix_is_reported_where_it_is(tmp_path):
+    dialect = replace(PARTS, prefix=r"(?:tower\.)?")
+    for prefix in ("", "tower."):
+        shapes = {"q.weight": (2, 2), "q.bias": (2,), "kv.weight": (4, 2), "kv.bias": (4,)}
+        save_file({prefix + k: np.ones(s) for k, s in shapes.items()}, tmp_path / "a.safetensors")
+        model = nnx.Dict(toy=nnx.Linear(2, 6, rngs=nnx.Rngs(0)))
+        _, report = convert(read(tmp_path / "a.safetensors"), lambda shapes, m=model: m, [dialect])
+        assert report.unwrapped == ((prefix,) if prefix else ())

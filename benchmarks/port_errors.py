@@ -1,0 +1,90 @@
+"""Writes docs/ports.md's tables: the models, and how far each family is from PyTorch.
+
+python -m pytest -m parity tests/parity --junitxml=parity.xml
+python benchmarks/port_errors.py parity.xml
+"""
+
+import argparse
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+from pretrained_ports import describe
+from pretrained_ports.catalog import ENTRIES
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "ports.md"
+
+# What other ports to JAX ask of themselves, in their own tests.
+PEERS = {
+    "ResNet": "jax-ml/bonsai: 1e-5 relative, logits, not `layer1` ... `layer4`",
+    "ViT": "jax-ml/bonsai: 5e-2 absolute, logits; 1e-1 with resized positions",
+    "DINOv2": "Equimo: 1e-5 mean absolute, class token",
+    "SigLIP": "Equimo (SigLIP 2): 1e-5 mean absolute, patch tokens",
+    "CLIP": "transformers 4, Flax classes: 1e-4 to 4e-2 absolute",
+}
+
+
+def errors(junit: Path) -> dict[tuple[str, str], dict]:
+    """(family, dialect) -> the models compared, and the worst error by type and place."""
+    table = defaultdict(lambda: {"models": {}, "float64": {}, "float32": {}})
+    for item in ElementTree.parse(junit).iter("property"):
+        parts = item.get("name").split(" | ")
+        if len(parts) != 5:
+            continue
+        family, dialect, model, dtype, place = parts
+        row = table[ENTRIES[model].family if model in ENTRIES else family, dialect]
+        row["models"][model] = None
+        worst = row[dtype]
+        worst[place] = max(worst.get(place, 0.0), float(item.get("value")))
+    return table
+
+
+def error_table(table: dict[tuple[str, str], dict]) -> str:
+    lines = [
+        "| family | dialect | compared on | places | float32 embedding | float32 worst "
+        "| float64 worst | other ports to JAX |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (family, dialect), row in sorted(table.items()):
+        single, double = row["float32"], row["float64"]
+        lines.append(
+            f"| {family} | `{dialect}` | {', '.join(row['models'])} | {len(single)} "
+            f"| {single['embedding']:.1e} | {max(single.values()):.1e} "
+            f"| {max(double.values()):.1e} | {PEERS.get(family, '')} |"
+        )
+    return "\n".join(lines)
+
+
+def model_table() -> str:
+    lines = [
+        "| name | family | parameters | input | layer | licence | weights |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{row.name}` | {row.family} | {row.parameters / 1e6:.1f} M | {row.input} "
+        f"| `{ENTRIES[row.name].layer}` | {row.licence} | {row.source} |"
+        for row in describe.table()
+    ]
+    return "\n".join(lines)
+
+
+def insert(text: str, name: str, table: str) -> str:
+    """Replace what stands between the comments `name: begin` and `name: end`."""
+    pattern = rf"(<!-- {name}: begin.*?-->\n).*?(<!-- {name}: end -->)"
+    changed, count = re.subn(pattern, lambda m: f"{m[1]}\n{table}\n\n{m[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{DOCS} has no place for {name!r}")
+    return changed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("junit", type=Path, help="what pytest --junitxml wrote")
+    junit = parser.parse_args().junit
+    text = insert(DOCS.read_text(), "errors", error_table(errors(junit)))
+    DOCS.write_text(insert(text, "models", model_table()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Vision transformers; hub files and preprocessing as timm lists them."""
+
+from dataclasses import replace
+from functools import partial
+from math import isqrt
+
+from pretrained_ports.convert import Shapes
+from pretrained_ports.entry import Entry, Hub, Tokens
+from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.vit import VARIANTS, Variant, VisionTransformer
+
+_IMAGENET = {"interpolation": "bicubic"}
+_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic"}
+_OPENAI = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "interpolation": "bicubic",
+}
+
+
+def _fitted(entry: Entry, shapes: Shapes) -> Entry:
+    """The grid of the positions that a file has, which tokens have one, and CLIP's bias if any."""
+    variant: Variant = entry.build.args[0]
+    shape = shapes.get("pos_embed", ())
+    if len(shape) != 3:
+        return entry
+    grid = isqrt(shape[1])
+    positioned = shape[1] - grid**2
+    if positioned > variant.prefix:  # no square grid; the error will show both shapes
+        return entry
+    fitted = variant._replace(grid=grid, positioned=positioned, output_bias="head.bias" in shapes)
+    if grid != variant.grid:  # trained at another size, as a rule without a margin to crop
+        side = grid * variant.patch
+        resize = None if entry.preprocess.resize is None else side
+        entry = replace(
+            entry, preprocess=replace(entry.preprocess, size=(side, side), resize=resize)
+        )
+    return replace(entry, build=partial(VisionTransformer, fitted))
+
+
+def _entry(
+    family: str,
+    variant: str,
+    dialects: tuple[str, ...],
+    hub: str = "",
+    file: str = "model.safetensors",
+    size: int = 224,
+    crop: float = 0.9,
+    colours: dict = _IMAGENET,
+    release: str = "",
+    licence: str = "Apache-2.0",
+) -> Entry:
+    """A row; `crop` is the share of the resized picture's side that the crop keeps."""
+    design = VARIANTS[variant]
+    design = design._replace(grid=size // design.patch)
+    last = design.depth - (1 if design.pool == "attention" else 2)
+    return Entry(
+        family=family,
+        build=partial(VisionTransformer, design),
+        layer=f"blocks.{last}",
+        tokens=Tokens(design.prefix),
+        preprocess=Preprocess(size=(size, size), resize=int(size / crop), **colours),
+        dialects=(*dialects, "native"),
+        hub=Hub(f"timm/{hub}", file) if hub else None,
+        release=release,
+        licence=licence if hub or release else "",
+        infer=_fitted,
+    )
+
+
+_vit = partial(_entry, "ViT", dialects=("timm-vit", "hf-vit"), colours=_HALF)
+_deit = partial(_entry, "DeiT", dialects=("timm-vit", "hf-vit"))
+_dino = partial(_entry, "DINO", dialects=("timm-vit", "hf-vit"))
+_dinov2 = partial(_entry, "DINOv2", dialects=("timm-vit", "hf-dinov2"), size=518, crop=1.0)
+_clip = partial(
+    _entry,
+    "CLIP",
+    dialects=("openai-clip", "timm-clip", "hf-clip"),
+    colours=_OPENAI,
+    licence="MIT",
+)
+_siglip = partial(_entry, "SigLIP", dialects=("timm-siglip", "hf-siglip"), colours=_HALF)
+
+# What the name adds, size of the pictures, timm's name of the training: the variants that have it.
+_VIT = {
+    ("", 224, "augreg_in21k_ft_in1k"): (
+        *("tiny-patch16", "small-patch16", "small-patch32", "large-patch16"),
+        *("base-patch8", "base-patch16", "base-patch32"),
+    ),
+    ("-in21k", 224, "augreg_in21k"): (
+        *("tiny-patch16", "small-patch16", "small-patch32", "large-patch16"),
+        *("base-patch8", "base-patch16", "base-patch32"),
+    ),
+    ("-in21k", 224, "orig_in21k"): ("large-patch32",),
+    ("-in1k", 224, "augreg_in1k"): ("small-patch16", "base-patch16", "base-patch32"),
+    ("-384", 384, "augreg_in21k_ft_in1k"): (
+        *("tiny-patch16", "small-patch16", "small-patch32", "large-patch16"),
+        *("base-patch16", "base-patch32"),
+    ),
+    ("-384", 384, "orig_in21k_ft_in1k"): ("large-patch32",),
+}
+
+# Variant, what the name adds, timm's name, share that the crop keeps, colours. These were trained
+# with the exact GELU, OpenAI's own with the quick one.
+_OTHER_CLIP = (
+    ("b32", "laion2b", "base_patch32_clip_224.laion2b", 0.9, _OPENAI),
+    ("b16", "laion2b", "base_patch16_clip_224.laion2b", 1.0, _OPENAI),
+    ("l14", "laion2b", "large_patch14_clip_224.laion2b", 1.0, _HALF),
+    ("b32", "datacomp", "base_patch32_clip_224.datacompxl", 1.0, _OPENAI),
+    ("b16", "datacomp", "base_patch16_clip_224.datacompxl", 1.0, _OPENAI),
+    ("l14", "datacomp", "large_patch14_clip_224.datacompxl", 1.0, _OPENAI),
+)
+
+# Both towers in one file.
+_openai = partial(_clip, file="open_clip_model.safetensors")
+
+ENTRIES = {
+    # every size and patch; those with weights are replaced below
+    **{
+        f"vit-{size}-patch{patch}": _vit(f"vit-{size}-patch{patch}")
+        for size in ("tiny", "small", "base", "large")
+        for patch in (8, 14, 16, 32)
+    },
+    **{
+        f"vit-{variant}{suffix}": _vit(
+            f"vit-{variant}",
+            hub=f"vit_{variant.replace('-', '_')}_{size}.{training}",
+            size=size,
+            crop=0.9 if size == 224 else 1.0,
+        )
+        for (suffix, size, training), variants in _VIT.items()
+        for variant in variants
+    },
+    **{
+        f"deit-{size}-patch16{suffix}": _deit(
+            f"deit-{size}-patch16{suffix}",
+            hub=f"deit_{size}{suffix.replace('-', '_')}_patch16_224.fb_in1k",
+        )
+        for size in ("tiny", "small", "base")
+        for suffix in ("", "-distilled")
+    },
+    **{
+        f"deit-base-patch16{suffix}-384": _deit(
+            f"deit-base-patch16{suffix}",
+            hub=f"deit_base{suffix.replace('-', '_')}_patch16_384.fb_in1k",
+            size=384,
+            crop=1.0,
+        )
+        for suffix in ("", "-distilled")
+    },
+    **{
+        f"dino-{size}-patch{patch}": _dino(
+            f"dino-{size}-patch{patch}", hub=f"vit_{size}_patch{patch}_224.dino"
+        )
+        for size in ("small", "base")
+        for patch in (8, 16)
+    },
+    **{
+        f"dinov2-{size}{suffix}": _dinov2(
+            f"dinov2-{size}{suffix}",
+            hub=f"vit_{size}_patch14{suffix.replace('-', '_')}_dinov2.lvd142m",
+        )
+        for size in ("small", "base", "large", "giant")
+        for suffix in ("", "-reg4")
+    },
+    **{
+        f"vit-{size}-patch16-moco-v3": _entry(
+            "MoCo v3",
+            f"vit-{size}-patch16-moco-v3",
+            ("moco-v3-vit", "timm-vit"),
+            crop=224 / 256,
+            colours={},
+            release=f"https://dl.fbaipublicfiles.com/moco-v3/vit-{size[0]}-300ep/"
+            f"vit-{size[0]}-300ep.pth.tar",
+            licence="CC-BY-NC-4.0",
+        )
+        for size in ("small", "base")
+    },
+    "clip-vit-b32": _openai("clip-vit-b32", hub="vit_base_patch32_clip_224.openai"),
+    "clip-vit-b16": _openai("clip-vit-b16", hub="vit_base_patch16_clip_224.openai"),
+    "clip-vit-l14": _openai("clip-vit-l14", hub="vit_large_patch14_clip_224.openai", crop=1.0),
+    "clip-vit-l14-336": _openai(
+        "clip-vit-l14", hub="vit_large_patch14_clip_336.openai", size=336, crop=1.0
+    ),
+    **{
+        f"clip-vit-{size}-{data}": _clip(
+            f"clip-vit-{size}-gelu", hub=f"vit_{hub}", crop=crop, colours=colours
+        )
+        for size, data, hub, crop, colours in _OTHER_CLIP
+    },
+    **{
+        f"siglip{version}-base-patch16{'' if size == 224 else f'-{size}'}": _siglip(
+            "siglip-base-patch16", hub=f"vit_base_patch16_siglip_{size}.{data}", size=size
+        )
+        for version, data in (("", "webli"), ("2", "v2_webli"))
+        for size in (224, 256, 384, 512)
+    },
+}

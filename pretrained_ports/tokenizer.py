@@ -1,0 +1,82 @@
+"""Sentences into the token numbers that CLIP was trained on."""
+
+import html
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+
+class Tokenizer:
+    """CLIP's byte-pair encoding of sentences: start, the sentence, end, then zeros.
+
+    Text is cleaned as by OpenAI's code (ftfy mends it, HTML entities are resolved, lower case);
+    what is longer than the context is cut, the end token is kept.
+
+    Args:
+        find: Gives the `tokenizer.json` (the format of Hugging Face's tokenizers) with CLIP's
+            vocabulary; asked at the first sentence.
+        vocabulary: How many tokens the model knows.
+        context: How many token numbers to give.
+    """
+
+    def __init__(self, find: Callable[[], str | Path], vocabulary: int = 49408, context: int = 77):
+        self._find = find
+        self._vocabulary = vocabulary
+        self._context = context
+
+    def __call__(self, sentences: Sequence[str]) -> Int32[np.ndarray, "b n"]:
+        """Token numbers, a row for each sentence.
+
+        Raises:
+            TypeError: One string instead of a list of them.
+            ImportError: The extra `text` is not installed.
+            ValueError: No such file, another format, or another vocabulary.
+        """
+        if isinstance(sentences, str):
+            raise TypeError(f"sentences: expected a list of strings, got {sentences!r}")
+        clean, encode = self._read
+        ids = [row.ids for row in encode([clean(sentence) for sentence in sentences])]
+        return np.array(ids, np.int32).reshape(-1, self._context)
+
+    @cached_property
+    def file(self) -> Path:
+        """The `tokenizer.json`."""
+        return Path(self._find())
+
+    @cached_property
+    def _read(self) -> tuple[Callable[[str], str], Callable[[list[str]], list[Any]]]:
+        try:
+            import ftfy
+            import tokenizers
+        except ImportError as error:
+            raise ImportError(
+                f'sentences need the package {error.name}: pip install "fam-jax[text]"'
+            ) from error
+
+        def clean(text: str) -> str:
+            # The file's own rule makes lower case too, but of a Greek final sigma another letter.
+            return html.unescape(html.unescape(ftfy.fix_text(text))).lower()
+
+        file = self.file
+        if not file.is_file():
+            raise ValueError(f"there is no tokenizer file {file}")
+        try:
+            bpe = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the parser has no narrower type
+            what = " ".join(str(error).split())[:200]
+            raise ValueError(f"{file} is not a tokenizer.json: {what}") from error
+        bpe.no_padding()
+        bpe.no_truncation()
+        size, empty, last = bpe.get_vocab_size(), bpe.encode("").ids, self._vocabulary - 1
+        if size != self._vocabulary or len(empty) != 2 or empty[1] != last:
+            raise ValueError(
+                f"{file} is not CLIP's tokenizer: it has {size} tokens, and an empty sentence "
+                f"gives {empty}; expected {self._vocabulary} tokens and [start, {last}]"
+            )
+        bpe.enable_truncation(self._context)
+        bpe.enable_padding(length=self._context, pad_id=0)
+        return clean, bpe.encode_batch

@@ -1,0 +1,151 @@
+"""`fam-jax explain --text`: a sentence in the place of a reference picture."""
+
+import json
+import re
+
+import huggingface_hub
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+from PIL import Image
+from typer.testing import CliRunner
+
+import pretrained_ports
+from fam_jax.cli import app
+from tests import toy_clip
+
+pytest.importorskip("tokenizers", reason="needs the text extra")
+pytest.importorskip("ftfy", reason="needs the text extra")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A picture, a file with both towers of a small CLIP, and its tokenizer."""
+    toy_clip.shrink(monkeypatch)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "dog.png")
+    towers = pretrained_ports.create_text(toy_clip.NAME), pretrained_ports.create(toy_clip.NAME)
+    toy_clip.save_openai(tmp_path / "clip.safetensors", *(tower.model for tower in towers))
+    toy_clip.write_tokenizer(tmp_path / "tokenizer.json")
+    return tmp_path
+
+
+def explain(folder, *args):
+    """With the small CLIP's files; options given again override them."""
+    options = {
+        "--model": toy_clip.NAME,
+        "--weights": folder / "clip.safetensors",
+        "--tokenizer": folder / "tokenizer.json",
+        "-o": folder / "out",
+    }
+    given = [part for name, value in options.items() if name not in args for part in (name, value)]
+    arguments = ["explain", folder / "dog.png", *args, *given]
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_sentence_gives_an_overlay_a_figure_maps_and_a_manifest(folder):
+    result = explain(folder, "--text", "a dog on the beach")
+    assert result.exit_code == 0, result.output
+    out = folder / "out"
+    names = {"query.png", "text.png", "maps.npz", "manifest.json"}
+    assert {file.name for file in out.iterdir()} == names
+    assert all(str(out / name) in result.output for name in names)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["texts"] == ["a dog on the beach"]
+    assert manifest["references"] == manifest["background"] == manifest["background_texts"] == []
+    assert len(manifest["tokenizer"]["sha256"]) == len(manifest["text_weights"]["sha256"]) == 64
+    assert set(manifest["files"]) == names
+
+    backbone = pretrained_ports.load(toy_clip.NAME, folder / "clip.safetensors")
+    text = pretrained_ports.load_text(
+        toy_clip.NAME, folder / "clip.safetensors", folder / "tokenizer.json"
+    )
+    (image,) = backbone.model(
+        jnp.asarray(backbone.preprocess(Image.open(folder / "dog.png")))[None]
+    )
+    (sentence,) = text(["a dog on the beach"])
+    cosine = image @ sentence / np.linalg.norm(image) / np.linalg.norm(sentence)
+    assert manifest["scores"] == pytest.approx([float(cosine)], abs=1e-5)
+    assert f"cosine {manifest['scores'][0]:.4f}" in result.output
+    with np.load(out / "maps.npz") as maps:
+        assert maps["query_maps"].shape == (1, 7, 7)
+        assert np.ptp(maps["query_maps"]) > 0
+        assert maps["valid"].all()
+
+
+def test_several_sentences_with_letters_that_no_font_has(folder):
+    """Dollars are no formula, and what is longer than the tower's context or the title is cut."""
+    texts = ["costs $5, not $_6", "\u65e5\u672c \U0001f436", "a dog on the beach " * 20]
+    result = explain(folder, *(part for text in texts for part in ("--text", text)))
+    assert result.exit_code == 0, result.output
+    assert "arning" not in result.output
+    files = {file.name for file in (folder / "out").iterdir()}
+    assert {f"{kind}-{i}.png" for kind in ("query", "text") for i in (1, 2, 3)} < files
+    with np.load(folder / "out" / "maps.npz") as maps:
+        assert len({map_.tobytes() for map_ in maps["query_maps"]}) == 3
+
+
+def test_a_background_of_sentences_is_taken_off(folder):
+    texts = ["a dog", "a cat", "the beach"]
+    plain = explain(folder, *(part for text in texts for part in ("--text", text)))
+    first, *others = (float(score) for score in re.findall(r"cosine (\S+)", plain.output))
+    result = explain(
+        folder, "--text", "a dog", "--background-text", "a cat", "--background-text", "the beach",
+        "--overwrite",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (margin,) = re.findall(r"cosine margin (\S+)", result.output)
+    assert float(margin) == pytest.approx(first - np.mean(others), abs=3e-4)
+    with np.load(folder / "out" / "maps.npz") as maps:
+        assert maps["query_maps"].min() < 0 < maps["query_maps"].max()
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert manifest["background_texts"] == ["a cat", "the beach"]
+
+
+BAD = {
+    "nothing": ([], "give a REFERENCE picture or --text"),
+    "both": (["dog.png", "--text", "a dog"], "REFERENCE pictures or --text, not both"),
+    "empty": (["--text", " "], "an empty sentence"),
+    "pictures for sentences": (
+        ["--text", "a dog", "--background", "dog.png"],
+        "--text has --background-text",
+    ),
+    "sentences for pictures": (
+        ["dog.png", "--background-text", "a cat"],
+        "pictures have --background",
+    ),
+    "no text tower": (
+        ["--text", "a dog", "--model", "resnet50"],
+        "resnet50 has no text tower; these have: clip-vit-b32, ",
+    ),
+    "no tokenizer": (
+        ["--text", "a dog", "--tokenizer", "none.json"],
+        r"there is no tokenizer file .*none\.json",
+    ),
+    "other tokenizer": (["--text", "a dog", "--tokenizer", "dog.png"], "is not a tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_use_ends_in_one_line_and_exit_code_2(case, folder):
+    args, message = BAD[case]
+    result = explain(folder, *(folder / arg if "." in arg else arg for arg in args))
+    assert result.exit_code == 2, result.output
+    assert re.search(message, result.output), result.output
+    assert result.output.startswith("error: ")
+    assert result.output.count("\n") == 1, result.output
+    assert not (folder / "out").exists()
+
+
+def test_offline_and_uncached_the_error_says_which_tokenizer(folder, monkeypatch):
+    def offline(repository, file):
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    arguments = ["--model", toy_clip.NAME, "--weights", folder / "clip.safetensors"]
+    arguments = ["explain", folder / "dog.png", "--text", "a dog", *arguments, "-o", folder / "out"]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1, result.output
+    assert "tokenizer.json of the Hugging Face repository openai/clip-vit-base" in result.output
