@@ -73,13 +73,19 @@ def convert(
     return model, report
 
 
-def write(path: str | Path, model: nnx.Module, metadata: Mapping[str, str]) -> Path:
+def write(
+    path: str | Path,
+    model: nnx.Module,
+    metadata: Mapping[str, str],
+    text: nnx.Module | None = None,
+) -> Path:
     """Write a model's weights as `.safetensors`, with module paths as keys ("native").
 
     Args:
         path: The file to write.
         model: Any module; all its parameters and batch statistics are written.
         metadata: Goes into the header, strings only: "architecture" at least; see `provenance`.
+        text: The text tower beside an image tower; "text." comes before its module paths.
 
     Returns:
         The path.
@@ -94,6 +100,8 @@ def write(path: str | Path, model: nnx.Module, metadata: Mapping[str, str]) -> P
     if "architecture" not in metadata:
         raise ValueError(f"metadata must name the architecture, got {dict(metadata)}")
     arrays = {key: np.asarray(value) for key, value in parameters(model).items()}
+    if text is not None:
+        arrays |= {f"text.{key}": np.asarray(value) for key, value in parameters(text).items()}
     _check_finite(arrays, str(path))
     header = {"dialect": "native", "converter_version": CONVERTER_VERSION, **metadata}
     content = save(arrays, {key: str(value) for key, value in header.items()})

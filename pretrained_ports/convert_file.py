@@ -3,11 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from flax import nnx
+
 from pretrained_ports import zoo
 from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
 from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
 from pretrained_ports.convert import knows, provenance, write
 from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.text import load_text
 from pretrained_ports.zoo import Backbone
 
 
@@ -60,8 +64,16 @@ def convert_file(
     checkpoint = read(source)
     name = model or find_model(checkpoint, dialect)
     backbone = zoo.load(name, checkpoint, dialect=dialect, head=head)
-    write(target, backbone.model, provenance(name, source))
+    write(target, backbone.model, provenance(name, source), _text_tower(name, checkpoint))
     return backbone
+
+
+def _text_tower(name: str, checkpoint: Checkpoint) -> nnx.Module | None:
+    """The other half of a CLIP file, if the model has one and the file holds it."""
+    tables = [DIALECTS[dialect] for dialect in TEXT_DIALECTS]
+    if name in TOWERS and any(t.place(key) for t in tables for key in checkpoint.tensors):
+        return load_text(name, checkpoint).model
+    return None
 
 
 def find_model(checkpoint: Checkpoint, dialect: str = "auto") -> str:
@@ -82,7 +94,7 @@ def find_model(checkpoint: Checkpoint, dialect: str = "auto") -> str:
     known = {
         name
         for name, table in DIALECTS.items()
-        if name != "native" and dialect in ("auto", name) and knows(checkpoint, table)
+        if not name.startswith("native") and dialect in ("auto", name) and knows(checkpoint, table)
     }
     if not known:
         raise CheckpointError(

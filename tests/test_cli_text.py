@@ -149,3 +149,22 @@ def test_offline_and_uncached_the_error_says_which_tokenizer(folder, monkeypatch
     assert result.exit_code == 2
     assert result.output.count("\n") == 1, result.output
     assert "tokenizer.json of the Hugging Face repository openai/clip-vit-base" in result.output
+
+
+def test_a_converted_file_keeps_both_towers(folder):
+    """And explains as the original does, without torch."""
+    ours = folder / "ours.safetensors"
+    arguments = ["convert", folder / "clip.safetensors", ours, "--model", toy_clip.NAME]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert explain(folder, "--text", "a dog").exit_code == 0
+    assert explain(folder, "--text", "a dog", "--weights", ours, "-o", folder / "b").exit_code == 0
+    maps = [np.load(folder / name / "maps.npz")["query_maps"] for name in ("out", "b")]
+    np.testing.assert_array_equal(*maps)
+
+
+def test_random_weights_are_labelled_so(folder):
+    result = explain(folder, "--text", "a dog", "--weights", "random")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert manifest["weights"] == manifest["text_weights"] == {"source": "random weights, seed 0"}

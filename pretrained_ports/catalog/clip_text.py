@@ -8,7 +8,7 @@ from pretrained_ports.clip_text import TextTransformer
 from pretrained_ports.entry import Hub
 from pretrained_ports.transformer import gelu, quick_gelu
 
-TEXT_DIALECTS = ("openai-clip-text", "hf-clip-text", "native")
+TEXT_DIALECTS = ("openai-clip-text", "hf-clip-text", "native-text")
 
 # One vocabulary for all of them.
 TOKENIZER = Hub("openai/clip-vit-base-patch32", "tokenizer.json")

@@ -15,7 +15,7 @@ from pretrained_ports.dialects.few_shot import (
     S2M2,
 )
 from pretrained_ports.dialects.resnet import CIFAR, HF_RESNET, TORCHVISION
-from pretrained_ports.dialects.rules import Dialect, Rule
+from pretrained_ports.dialects.rules import Dialect, Ignore, Rule
 from pretrained_ports.dialects.self_supervised import SELF_SUPERVISED_DIALECTS
 from pretrained_ports.dialects.vit import VIT_DIALECTS
 
@@ -25,6 +25,13 @@ NATIVE = Dialect(
     "native",
     rules=(Rule(rf"(?!{_IN_HEAD}).+", r"\g<0>"),),
     head=(Rule(_IN_HEAD, r"\g<0>"),),
+    ignore=(Ignore(r"text\..+", "the text tower"),),
+)
+NATIVE_TEXT = Dialect(
+    "native-text",
+    rules=(Rule(r"(.+)", r"\1"),),
+    prefix=r"text\.",
+    ignore=(Ignore(r"(?!text\.).+", "the image tower"),),
 )
 
 DIALECTS: dict[str, Dialect] = {
@@ -46,5 +53,6 @@ DIALECTS: dict[str, Dialect] = {
         HF_CLIP_TEXT,
         *VIT_DIALECTS,
         NATIVE,
+        NATIVE_TEXT,
     )
 }

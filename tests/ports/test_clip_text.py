@@ -190,10 +190,14 @@ def test_openai_names_beside_an_image_tower(embed, ids, own_module, openai_file)
     np.testing.assert_array_equal(jitted(text.model)(ids), embed(ids))
 
 
-def test_native_names(tmp_path, model):
-    file = write(tmp_path / "text.safetensors", model, {"architecture": NAME})
+def test_a_file_of_ours_holds_the_text_tower_beside_the_image_tower(tmp_path, model):
+    image = pretrained_ports.create("conv4").model
+    file = write(tmp_path / "both.safetensors", image, {"architecture": NAME}, text=model)
     text = pretrained_ports.load_text(NAME, file)
-    assert (text.report.dialect, text.source) == ("native", str(file))
+    assert (text.report.dialect, text.source) == ("native-text", str(file))
+    assert text.report.ignored["block1.conv.bias"] == "the image tower"
+    report = pretrained_ports.load("conv4", file).report
+    assert report.ignored["text.ln_final.bias"] == "the text tower"
     loaded, given = parameters(text.model), parameters(model)
     assert loaded.keys() == given.keys()
     for path, value in given.items():
@@ -211,7 +215,9 @@ def test_models_without_a_text_tower_say_which_have_one():
         pretrained_ports.load_text("resnet50")
     with pytest.raises(ValueError, match=r"no model 'clip-vit-b23'; .* clip-vit-b32"):
         pretrained_ports.create_text("clip-vit-b23")
-    with pytest.raises(ValueError, match="there are: auto, openai-clip-text, hf-clip-text, native"):
+    with pytest.raises(
+        ValueError, match="there are: auto, openai-clip-text, hf-clip-text, native-text"
+    ):
         pretrained_ports.load_text(NAME, "a.safetensors", dialect="clip")
     with pytest.raises(ValueError, match="jax_enable_x64"):
         pretrained_ports.load_text(NAME, param_dtype="float64")

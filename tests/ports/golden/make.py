@@ -16,6 +16,12 @@ SHAPES = {
     "cifar-resnet20": (2, 32, 40, 3),
     "conv4": (2, 48, 32, 3),
     "conv4-omniglot": (2, 28, 28, 1),
+    "resnet12": (1, 84, 60, 3),
+    "relationnet": (1, 84, 60, 3),
+    "mobilefacenet": (1, 112, 112, 3),
+    "vit-tiny-patch16": (1, 224, 224, 3),
+    "dino-small-patch16": (1, 96, 160, 3),  # positions resampled
+    "dinov2-small-reg4": (1, 70, 112, 3),  # registers, layer scales, positions resampled
 }
 
 
@@ -43,15 +49,23 @@ def main():
     import torch
 
     sys.path.insert(0, str(HERE.parents[2]))
-    from tests.parity import compare, torch_few_shot
+    from tests.parity import compare, torch_face, torch_few_shot, torch_vit
 
     zoo = compare.import_torchvision().models
+    import timm
+
     models = {
         "resnet18": zoo.resnet18(),
         "resnet50": zoo.resnet50(),
         "cifar-resnet20": torch_few_shot.CifarResNet(20),
         "conv4": torch_few_shot.conv4(3),
         "conv4-omniglot": torch_few_shot.conv4(1),
+        "resnet12": torch_few_shot.ResNet12((64, 160, 320, 640)),
+        "relationnet": torch_few_shot.RelationEncoder(),
+        "mobilefacenet": torch_face.MobileFaceNet(),
+        "vit-tiny-patch16": timm.create_model("vit_tiny_patch16_224", num_classes=0),
+        "dino-small-patch16": torch_vit.Facebook(384, 12, 6, 16, 14, dinov2=False),
+        "dinov2-small-reg4": torch_vit.Facebook(384, 12, 6, 14, 37, registers=4),
     }
     golden = {}
     for name, model in models.items():
