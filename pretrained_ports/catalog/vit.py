@@ -45,12 +45,12 @@ def _entry(
     hub: str = "",
     file: str = "model.safetensors",
     size: int = 224,
-    crop: float = 0.9,
+    crop: float | None = 0.9,
     colours: dict = _IMAGENET,
     release: str = "",
     licence: str = "Apache-2.0",
 ) -> Entry:
-    """A row; `crop` is the share of the resized picture's side that the crop keeps."""
+    """A row; `crop` is the share of the resized picture's side that is kept, None stretches."""
     design = VARIANTS[variant]
     design = design._replace(grid=size // design.patch)
     last = design.depth - (1 if design.pool == "attention" else 2)
@@ -59,7 +59,7 @@ def _entry(
         build=partial(VisionTransformer, design),
         layer=f"blocks.{last}",
         tokens=Tokens(design.prefix),
-        preprocess=Preprocess(size=(size, size), resize=int(size / crop), **colours),
+        preprocess=Preprocess((size, size), resize=crop and int(size / crop), **colours),
         dialects=(*dialects, "native"),
         hub=Hub(f"timm/{hub}", file) if hub else None,
         release=release,
@@ -70,16 +70,18 @@ def _entry(
 
 _vit = partial(_entry, "ViT", dialects=("timm-vit", "hf-vit"), colours=_HALF)
 _deit = partial(_entry, "DeiT", dialects=("timm-vit", "hf-vit"))
-_dino = partial(_entry, "DINO", dialects=("timm-vit", "hf-vit"))
+_dino = partial(_entry, "DINO", dialects=("timm-vit", "dino-vit", "hf-vit"))
 _dinov2 = partial(_entry, "DINOv2", dialects=("timm-vit", "hf-dinov2"), size=518, crop=1.0)
+# These two as OpenCLIP and transformers prepare pictures; timm lists a margin for some of them.
 _clip = partial(
     _entry,
     "CLIP",
     dialects=("openai-clip", "timm-clip", "hf-clip"),
+    crop=1.0,
     colours=_OPENAI,
     licence="MIT",
 )
-_siglip = partial(_entry, "SigLIP", dialects=("timm-siglip", "hf-siglip"), colours=_HALF)
+_siglip = partial(_entry, "SigLIP", dialects=("timm-siglip", "hf-siglip"), crop=None, colours=_HALF)
 
 # What the name adds, size of the pictures, timm's name of the training: the variants that have it.
 _VIT = {
@@ -100,15 +102,15 @@ _VIT = {
     ("-384", 384, "orig_in21k_ft_in1k"): ("large-patch32",),
 }
 
-# Variant, what the name adds, timm's name, share that the crop keeps, colours. These were trained
-# with the exact GELU, OpenAI's own with the quick one.
+# Variant, what the name adds, timm's name, colours. These were trained with the exact GELU,
+# OpenAI's own with the quick one.
 _OTHER_CLIP = (
-    ("b32", "laion2b", "base_patch32_clip_224.laion2b", 0.9, _OPENAI),
-    ("b16", "laion2b", "base_patch16_clip_224.laion2b", 1.0, _OPENAI),
-    ("l14", "laion2b", "large_patch14_clip_224.laion2b", 1.0, _HALF),
-    ("b32", "datacomp", "base_patch32_clip_224.datacompxl", 1.0, _OPENAI),
-    ("b16", "datacomp", "base_patch16_clip_224.datacompxl", 1.0, _OPENAI),
-    ("l14", "datacomp", "large_patch14_clip_224.datacompxl", 1.0, _OPENAI),
+    ("b32", "laion2b", "base_patch32_clip_224.laion2b", _OPENAI),
+    ("b16", "laion2b", "base_patch16_clip_224.laion2b", _OPENAI),
+    ("l14", "laion2b", "large_patch14_clip_224.laion2b", _HALF),
+    ("b32", "datacomp", "base_patch32_clip_224.datacompxl", _OPENAI),
+    ("b16", "datacomp", "base_patch16_clip_224.datacompxl", _OPENAI),
+    ("l14", "datacomp", "large_patch14_clip_224.datacompxl", _OPENAI),
 )
 
 # Both towers in one file.
@@ -178,15 +180,11 @@ ENTRIES = {
     },
     "clip-vit-b32": _openai("clip-vit-b32", hub="vit_base_patch32_clip_224.openai"),
     "clip-vit-b16": _openai("clip-vit-b16", hub="vit_base_patch16_clip_224.openai"),
-    "clip-vit-l14": _openai("clip-vit-l14", hub="vit_large_patch14_clip_224.openai", crop=1.0),
-    "clip-vit-l14-336": _openai(
-        "clip-vit-l14", hub="vit_large_patch14_clip_336.openai", size=336, crop=1.0
-    ),
+    "clip-vit-l14": _openai("clip-vit-l14", hub="vit_large_patch14_clip_224.openai"),
+    "clip-vit-l14-336": _openai("clip-vit-l14", hub="vit_large_patch14_clip_336.openai", size=336),
     **{
-        f"clip-vit-{size}-{data}": _clip(
-            f"clip-vit-{size}-gelu", hub=f"vit_{hub}", crop=crop, colours=colours
-        )
-        for size, data, hub, crop, colours in _OTHER_CLIP
+        f"clip-vit-{size}-{data}": _clip(f"clip-vit-{size}-gelu", hub=f"vit_{hub}", colours=colours)
+        for size, data, hub, colours in _OTHER_CLIP
     },
     **{
         f"siglip{version}-base-patch16{'' if size == 224 else f'-{size}'}": _siglip(

@@ -11,9 +11,9 @@ _SLOW = "the slow copy of the network, for training only"
 _TRAINING = "for training only"
 
 
-def _under(prefix: str) -> tuple[Rule, ...]:
+def under(prefix: str, rules: tuple[Rule, ...] = TORCHVISION.rules) -> tuple[Rule, ...]:
     """The network's rules behind a prefix that its head does not have."""
-    return tuple(rule._replace(pattern=prefix + rule.pattern) for rule in TORCHVISION.rules)
+    return tuple(rule._replace(pattern=prefix + rule.pattern) for rule in rules)
 
 
 # nn.Sequential of linear layers and ReLU, and the same with a batch norm after every linear layer.
@@ -21,7 +21,8 @@ def _mlp(source: str) -> tuple[Rule, ...]:
     return linear(rf"{source}\.(0|2)", r"head.\1")
 
 
-def _mlp_with_norms(source: str) -> tuple[Rule, ...]:
+def mlp_with_norms(source: str) -> tuple[Rule, ...]:
+    """Rules for a head of linear layers, each with a batch norm, at a source path."""
     return (
         *linear(rf"{source}\.(0|3|6)", r"head.\1"),
         *batch_norm(rf"{source}\.(1|4|7)", r"head.\1"),
@@ -46,7 +47,7 @@ MOCO_V3 = Dialect(
     "moco-v3",
     rules=TORCHVISION.rules,
     prefix=r"base_encoder\.",
-    head=_mlp_with_norms(r"fc"),
+    head=mlp_with_norms(r"fc"),
     ignore=(
         COUNTERS,
         Ignore(r"momentum_encoder\..+", _SLOW),
@@ -66,14 +67,14 @@ SIMCLR = Dialect(
 
 # https://github.com/Spijkervet/SimCLR
 SIMCLR_ENCODER = Dialect(
-    "simclr-encoder", rules=_under(r"encoder\."), head=_mlp(r"projector"), ignore=(COUNTERS,)
+    "simclr-encoder", rules=under(r"encoder\."), head=_mlp(r"projector"), ignore=(COUNTERS,)
 )
 
 # https://github.com/Lightning-Universe/lightning-bolts
 SIMCLR_BOLTS = Dialect(
     "simclr-bolts",
-    rules=_under(r"encoder\."),
-    head=_mlp_with_norms(r"projection\.model"),
+    rules=under(r"encoder\."),
+    head=mlp_with_norms(r"projection\.model"),
     ignore=(
         COUNTERS,
         Ignore(r"encoder\.fc\.(weight|bias)", CLASSIFIER),
@@ -85,9 +86,9 @@ SIMCLR_BOLTS = Dialect(
 # https://github.com/lucidrains/byol-pytorch
 BYOL = Dialect(
     "byol",
-    rules=_under(r"net\."),
+    rules=under(r"net\."),
     prefix=r"online_encoder\.",
-    head=_mlp_with_norms(r"projector"),
+    head=mlp_with_norms(r"projector"),
     ignore=(
         COUNTERS,
         Ignore(r"net\..+", "the same as online_encoder.net"),
@@ -100,8 +101,8 @@ BYOL = Dialect(
 # BYOL, SimCLR, SimSiam and more. https://github.com/vturrisi/solo-learn
 SOLO_LEARN = Dialect(
     "solo-learn",
-    rules=_under(r"backbone\."),
-    head=(*_mlp_with_norms(r"projector"), *linear(r"projector\.2", "head.2")),
+    rules=under(r"backbone\."),
+    head=(*mlp_with_norms(r"projector"), *linear(r"projector\.2", "head.2")),
     ignore=(
         COUNTERS,
         Ignore(r"classifier\..+", CLASSIFIER),
@@ -114,7 +115,7 @@ SOLO_LEARN = Dialect(
 SWAV = Dialect(
     "swav",
     rules=TORCHVISION.rules,
-    head=(*linear(r"projection_head", "head.0"), *_mlp_with_norms(r"projection_head")),
+    head=(*linear(r"projection_head", "head.0"), *mlp_with_norms(r"projection_head")),
     ignore=(COUNTERS, Ignore(r"prototypes\..+", "the clusters, for training only")),
     needs=r"projection_head\..+",
 )
@@ -122,18 +123,20 @@ SWAV = Dialect(
 # https://github.com/facebookresearch/barlowtwins
 BARLOW_TWINS = Dialect(
     "barlow-twins",
-    rules=_under(r"backbone\."),
-    head=_mlp_with_norms(r"projector"),
+    rules=under(r"backbone\."),
+    head=mlp_with_norms(r"projector"),
     ignore=(COUNTERS, Ignore(r"bn\..+", "the normalisation of the training loss")),
     needs=r"bn\.running_mean",
 )
 
 # Teacher or student. https://github.com/facebookresearch/dino
+DINO_HEAD = linear(r"(head\.mlp\.(?:0|2|4))")
+PROTOTYPES = Ignore(r"head\.last_layer\..+", "the prototypes, for training only")
 DINO_RESNET = Dialect(
     "dino-resnet",
-    rules=_under(r"backbone\."),
-    head=linear(r"(head\.mlp\.(?:0|2|4))"),
-    ignore=(COUNTERS, Ignore(r"head\.last_layer\..+", "the prototypes, for training only")),
+    rules=under(r"backbone\."),
+    head=DINO_HEAD,
+    ignore=(COUNTERS, PROTOTYPES),
     needs=r"head\.mlp\.0\.weight",
 )
 

@@ -1,6 +1,7 @@
 """Vision transformers: the names of timm, of the authors of each, and of transformers."""
 
 from pretrained_ports.dialects.rules import (
+    COUNTERS,
     Dialect,
     Ignore,
     Rule,
@@ -9,6 +10,12 @@ from pretrained_ports.dialects.rules import (
     linear,
     linear_part,
     oi_to_io,
+)
+from pretrained_ports.dialects.self_supervised import (
+    DINO_HEAD,
+    PROTOTYPES,
+    mlp_with_norms,
+    under,
 )
 
 _HEAD = "a head of its training; the embedding is what enters it"
@@ -46,8 +53,17 @@ _TIMM = (
 TIMM_VIT = Dialect(
     "timm-vit",
     rules=_TIMM,
-    prefix=r"(?:backbone\.)?",  # of DINO's teacher and student
-    ignore=(_MASK, Ignore(r"(head|head_dist|dino_head|ibot_head)\..+", _HEAD)),
+    prefix=r"(?:backbone\.)?",
+    ignore=(_MASK, Ignore(r"(head(?!\.mlp)|head_dist|dino_head|ibot_head)\..+", _HEAD)),
+)
+
+# Teacher or student, with the head. https://github.com/facebookresearch/dino
+DINO_VIT = Dialect(
+    "dino-vit",
+    rules=under(r"backbone\.", _TIMM),
+    head=DINO_HEAD,
+    ignore=(_MASK, PROTOTYPES),
+    needs=r"head\.mlp\.0\.weight",
 )
 
 # https://github.com/facebookresearch/moco-v3
@@ -55,8 +71,9 @@ MOCO_V3_VIT = Dialect(
     "moco-v3-vit",
     rules=_TIMM,
     prefix=r"base_encoder\.",
+    head=mlp_with_norms(r"head"),
     ignore=(
-        Ignore(r"base_encoder\.head\..+", _HEAD),
+        COUNTERS,
         Ignore(r"momentum_encoder\..+", "the slow copy of the encoder, for training only"),
         Ignore(r"predictor\..+", _HEAD),
     ),
@@ -206,6 +223,7 @@ HF_SIGLIP = Dialect(
 
 VIT_DIALECTS = (
     TIMM_VIT,
+    DINO_VIT,
     MOCO_V3_VIT,
     TIMM_CLIP,
     TIMM_SIGLIP,
