@@ -188,8 +188,8 @@ class AttentionPool(nnx.Module):
         kernel, bias = self.qkv.kernel[...], self.qkv.bias[...]
         q = self.latent[0] @ kernel[:, :c] + bias[None, :c]
         kv = x @ kernel[:, c:] + bias[None, None, c:]
-        k, v = jnp.moveaxis(kv.reshape(b, n, 2, self.heads, -1), 2, 0)
-        q = jnp.broadcast_to(q.reshape(1, 1, self.heads, -1), (b, 1, *k.shape[2:]))
+        k, v = kv.reshape(b, n, 2, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        q = jnp.broadcast_to(q.reshape(1, self.heads, 1, -1), (*k.shape[:2], 1, k.shape[3]))
         x = self.proj(attend(q, k, v).reshape(b, c))
         return x + self.mlp(self.norm(x))
 
