@@ -1,4 +1,4 @@
-"""Writes docs/ports.md's tables: the models, and how far each family is from PyTorch.
+"""Writes the tables of docs/ports.md and RESULTS.md: the models, and their errors.
 
 python -m pytest -m parity tests/parity --junitxml=parity.xml
 python benchmarks/port_errors.py parity.xml
@@ -13,7 +13,8 @@ from pathlib import Path
 from pretrained_ports import describe
 from pretrained_ports.catalog import ENTRIES
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "ports.md"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "RESULTS.md"
 
 # What other ports to JAX ask of themselves, in their own tests.
 PEERS = {
@@ -38,6 +39,16 @@ def errors(junit: Path) -> dict[tuple[str, str], dict]:
         worst = row[dtype]
         worst[place] = max(worst.get(place, 0.0), float(item.get("value")))
     return table
+
+
+def short_table(table: dict[tuple[str, str], dict]) -> str:
+    lines = ["| family | dialect | float32 | float64 | other ports |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {family} | `{dialect}` | {max(row['float32'].values()):.1e} "
+        f"| {max(row['float64'].values()):.1e} | {PEERS.get(family, '')} |"
+        for (family, dialect), row in sorted(table.items())
+    ]
+    return "\n".join(lines)
 
 
 def error_table(table: dict[tuple[str, str], dict]) -> str:
@@ -74,16 +85,17 @@ def insert(text: str, name: str, table: str) -> str:
     pattern = rf"(<!-- {name}: begin.*?-->\n).*?(<!-- {name}: end -->)"
     changed, count = re.subn(pattern, lambda m: f"{m[1]}\n{table}\n\n{m[2]}", text, flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"{DOCS} has no place for {name!r}")
+        raise ValueError(f"there is no place for the {name}")
     return changed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("junit", type=Path, help="what pytest --junitxml wrote")
-    junit = parser.parse_args().junit
-    text = insert(DOCS.read_text(), "errors", error_table(errors(junit)))
+    table = errors(parser.parse_args().junit)
+    text = insert(DOCS.read_text(), "errors", error_table(table))
     DOCS.write_text(insert(text, "models", model_table()))
+    RESULTS.write_text(insert(RESULTS.read_text(), "errors", short_table(table)))
 
 
 if __name__ == "__main__":

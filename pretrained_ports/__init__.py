@@ -2,6 +2,8 @@
 
 from pretrained_ports.checkpoint import CheckpointError as CheckpointError
 from pretrained_ports.preprocess import Preprocess as Preprocess
+from pretrained_ports.relation_net import Relation as Relation
+from pretrained_ports.relation_net import load_relation as load_relation
 from pretrained_ports.report import Report as Report
 from pretrained_ports.text import TextBackbone as TextBackbone
 from pretrained_ports.text import create_text as create_text

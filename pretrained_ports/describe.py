@@ -1,6 +1,8 @@
 """What the zoo holds, for people: a row for every model, and one model with its layers."""
 
+import json
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,6 +11,8 @@ from flax import nnx
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.entry import Entry
 from pretrained_ports.zoo import abstract, find_entry
+
+SIZES = Path(__file__).parent / "catalog" / "parameters.json"
 
 
 class Row(NamedTuple):
@@ -53,14 +57,21 @@ def table() -> list[Row]:
         Row(name='tiny', family='tiny', parameters=311200, input='128 x 128 x 3', \
 licence='Apache-2.0', source='')
     """
+    sizes = json.loads(SIZES.read_text())  # counting them takes most of a minute
+    return [_row(name, entry, sizes[name]) for name, entry in ENTRIES.items()]
+
+
+def counted() -> dict[str, int]:
+    """What `SIZES` must hold: the parameters of every model; slow.
+
+    `python -m pretrained_ports.describe` writes it.
+    """
     sizes: dict[str, int] = {}  # rows of one architecture are counted once
-    rows = []
-    for name, entry in ENTRIES.items():
+    for entry in ENTRIES.values():
         key = repr(entry.build)
         if key not in sizes:
             sizes[key] = count(abstract(entry))
-        rows.append(_row(name, entry, sizes[key]))
-    return rows
+    return {name: sizes[repr(entry.build)] for name, entry in ENTRIES.items()}
 
 
 def row(name: str) -> Row:
@@ -144,3 +155,7 @@ def _row(name: str, entry: Entry, parameters: int) -> Row:
         entry.licence,
         source,
     )
+
+
+if __name__ == "__main__":
+    SIZES.write_text(json.dumps(counted(), indent=0) + "\n")

@@ -112,7 +112,7 @@ def load_text(
     source = ""
     if weights is None:
         hub = TOWERS[name].hub
-        weights = fetch(hub, f"the text tower of {name}", "weights=FILE")
+        weights = fetch(hub, f"the text tower of {name}", "weights=FILE (--weights FILE)")
         source = f"{hub.repository} {hub.file}"
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
     model, report = convert(
@@ -136,7 +136,7 @@ def _abstract(name: str, param_dtype: DTypeLike) -> TextTransformer:
 
 def _tokenizer(model: TextTransformer, file: str | Path | None) -> Tokenizer:
     def find() -> str | Path:
-        return file or fetch(TOKENIZER, "CLIP's tokenizer", "tokenizer=FILE")
+        return file or fetch(TOKENIZER, "CLIP's tokenizer", "tokenizer=FILE (--tokenizer FILE)")
 
     length, _ = model.positional_embedding.shape
     tokenize = Tokenizer(find, model.token_embedding.num_embeddings, length)

@@ -197,10 +197,11 @@ def default_weights(name: str, entry: Entry) -> tuple[Path, str]:
         return Path(__file__).parent / "weights" / entry.embedded, f"embedded {entry.embedded}"
     if entry.hub is None:
         raise ValueError(
-            f"{name} has no default weights: pass weights=FILE, or use create({name!r}) for random "
-            f"ones{entry.release and '; the authors give theirs at '}{entry.release}"
+            f"{name} has no default weights: pass weights=FILE (--weights FILE), or use "
+            f"create({name!r}) (--weights random) for random ones"
+            f"{entry.release and '; the authors give theirs at '}{entry.release}"
         )
-    path = fetch(entry.hub, f"the weights of {name}", "weights=FILE")
+    path = fetch(entry.hub, f"the weights of {name}", "weights=FILE (--weights FILE)")
     return path, f"{entry.hub.repository} {entry.hub.file}"
 
 
@@ -213,12 +214,16 @@ def fetch(hub: Hub, what: str, option: str) -> Path:
     import huggingface_hub
 
     repository, file = hub
+    cached = huggingface_hub.try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):  # without asking the hub, which takes long where there is none
+        return Path(cached)
+    download = huggingface_hub.hf_hub_download  # imports what sets the level of its logger
     # Its warnings about every retry would bury the one line below.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, file))
+        return Path(download(repository, file))
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"cannot fetch {what} ({type(error).__name__}): download {file} of the Hugging Face "

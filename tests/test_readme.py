@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from typer.testing import CliRunner
 
+import pretrained_ports
 from fam_jax.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +35,10 @@ def test_the_commands_options_exist():
     helped = CliRunner().invoke(app, ["explain", "--help"]).output
     for option in (word for word in used if word.startswith("-")):
         assert option in helped
+
+
+def test_the_number_of_backbones_is_that_of_the_zoo():
+    assert f"{len(pretrained_ports.names())} named backbones" in README
 
 
 def test_the_files_it_names_exist():

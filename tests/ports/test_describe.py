@@ -13,6 +13,11 @@ def test_every_model_has_a_row_with_a_family_and_an_input():
     assert rows["resnet50"].input == "224 x 224 x 3"
 
 
+def test_the_parameters_of_every_model_are_those_that_were_counted():
+    """`python -m pretrained_ports.describe` writes them anew."""
+    assert {row.name: row.parameters for row in describe.table()} == describe.counted()
+
+
 def test_parameters_are_those_that_the_papers_count():
     """Without the classifier: ResNet-50's 25.56 M less 2.05 M."""
     assert describe.row("resnet50").parameters == 25_557_032 - 2_049_000
