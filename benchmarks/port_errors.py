@@ -1,6 +1,6 @@
 """Writes the tables of docs/ports.md and RESULTS.md: the models, and their errors.
 
-python -m pytest -m parity tests/parity --junitxml=parity.xml
+python -m pytest -m parity tests/parity -o junit_family=xunit1 --junitxml=parity.xml
 python benchmarks/port_errors.py parity.xml
 """
 
@@ -26,15 +26,16 @@ PEERS = {
 }
 
 
-def errors(junit: Path) -> dict[tuple[str, str], dict]:
+def errors(junits: list[Path]) -> dict[tuple[str, str], dict]:
     """(family, dialect) -> the models compared, and the worst error by type and place."""
     table = defaultdict(lambda: {"models": {}, "float64": {}, "float32": {}})
-    for item in ElementTree.parse(junit).iter("property"):
+    items = [item for junit in junits for item in ElementTree.parse(junit).iter("property")]
+    for item in items:
         parts = item.get("name").split(" | ")
-        if len(parts) != 5:
+        if len(parts) != 5 or parts[2] not in ENTRIES:
             continue
-        family, dialect, model, dtype, place = parts
-        row = table[ENTRIES[model].family if model in ENTRIES else family, dialect]
+        _, dialect, model, dtype, place = parts
+        row = table[ENTRIES[model].family, dialect]
         row["models"][model] = None
         worst = row[dtype]
         worst[place] = max(worst.get(place, 0.0), float(item.get("value")))
@@ -61,10 +62,14 @@ def error_table(table: dict[tuple[str, str], dict]) -> str:
         single, double = row["float32"], row["float64"]
         lines.append(
             f"| {family} | `{dialect}` | {', '.join(row['models'])} | {len(single)} "
-            f"| {single['embedding']:.1e} | {max(single.values()):.1e} "
+            f"| {_shown(single.get('embedding'))} | {max(single.values()):.1e} "
             f"| {max(double.values()):.1e} | {PEERS.get(family, '')} |"
         )
     return "\n".join(lines)
+
+
+def _shown(error: float | None) -> str:
+    return "" if error is None else f"{error:.1e}"
 
 
 def model_table() -> str:
@@ -91,7 +96,7 @@ def insert(text: str, name: str, table: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("junit", type=Path, help="what pytest --junitxml wrote")
+    parser.add_argument("junit", type=Path, nargs="+", help="what pytest --junitxml wrote")
     table = errors(parser.parse_args().junit)
     text = insert(DOCS.read_text(), "errors", error_table(table))
     DOCS.write_text(insert(text, "models", model_table()))

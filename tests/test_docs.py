@@ -27,8 +27,8 @@ def test_every_family_has_an_error_in_every_dialect():
 
 
 def test_every_error_is_within_the_tolerance_of_the_tests():
-    rows = [row for row in ROWS if len(row) == 8 and re.match(r"\d", row[4])]
+    rows = [row for row in ROWS if len(row) == 8 and re.match(r"\d", row[6])]
     assert len(rows) > 20
-    for family, dialect, _, _, embedding, single, double, _ in rows:
-        assert max(float(embedding), float(single)) <= 1e-5, (family, dialect)
+    for family, dialect, _, _, _, single, double, _ in rows:
+        assert float(single) <= 1e-5, (family, dialect)
         assert float(double) <= 1e-10, (family, dialect)

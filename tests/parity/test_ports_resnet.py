@@ -127,7 +127,7 @@ def test_heads_are_dropped_or_kept(tmp_path, record_property, dialect, wrapper, 
         with torch.no_grad():
             theirs = head.to(getattr(torch, dtype))(torch.as_tensor(embeddings.astype(dtype)))
         error = np.abs(got - theirs.numpy()).max() / np.abs(theirs.numpy()).max()
-        record_property(f"head | {dialect} | {wrapper.__name__} | {dtype} | head", float(error))
+        record_property(f"ResNet | {dialect} | resnet18 | {dtype} | head", float(error))
         assert got.dtype == dtype
         assert error <= tolerance
 

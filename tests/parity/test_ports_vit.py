@@ -94,6 +94,26 @@ def before_the_head(model, images):
     return model.forward_head(model.forward_features(images), pre_logits=True)
 
 
+def test_timm_at_full_size(tmp_path, record_property):
+    """Errors do not grow with twelve blocks."""
+    compare.import_torchvision()
+    import timm
+
+    reference = timm.create_model("vit_tiny_patch16_224")
+    compare.check(
+        reference,
+        "vit-tiny-patch16",
+        {f"blocks.{i}": f"model.blocks.{i}" for i in (0, 5, 11)},
+        (224, 224, 3),
+        file=tmp_path / "random.pth",
+        record=record_property,
+        family="ViT",
+        dialect="timm-vit",
+        embed=Embed(reference, before_the_head),
+        batches=(1,),
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "options", "variant"),
     [
@@ -104,9 +124,11 @@ def before_the_head(model, images):
             {"positioned": 0},
         ),
         ("dinov2-giant-reg4", {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}, {}),
+        ("vit-small-patch16-moco-v3", {}, {}),
     ],
 )
 def test_timm(check, name, options, variant):
+    compare.import_torchvision()
     if "giant" in name:
         from timm.layers import SwiGLUPacked
 
@@ -127,6 +149,7 @@ def test_timm(check, name, options, variant):
 @pytest.mark.parametrize("name", ["clip-vit-b32", "clip-vit-b32-laion2b"])
 def test_timm_clip(check, name):
     """The head is part of the embedding here, and timm gives it a bias."""
+    compare.import_torchvision()
     from timm.layers import QuickGELU
 
     reference = timm_vit(
@@ -318,12 +341,13 @@ def class_token(model, images):
     return model(images).last_hidden_state[:, 0]
 
 
-def test_hf_vit(check, on_disk):
+@pytest.mark.parametrize("name", ["vit-small-patch16", "dino-small-patch16"])
+def test_hf_vit(check, on_disk, name):
     """Epsilon is the 1e-6 of the original, not the 1e-12 of transformers's own configurations."""
     reference = hf("ViTForImageClassification", intermediate_size=4 * DIM, layer_norm_eps=1e-6)
     check(
         reference,
-        "dino-small-patch16",
+        name,
         blocks("model.vit.layers.{}"),
         (IMAGE, IMAGE, 3),
         dialect="hf-vit",
