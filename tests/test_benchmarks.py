@@ -1,5 +1,6 @@
 """The benchmarks run and print their tables. What they measure decides nothing here."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,7 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def first_cells(script):
-    """What stands first in every row of the tables."""
+def output(script):
     run = subprocess.run(
         [sys.executable, BENCHMARKS / script, "--quick"],
         capture_output=True,
@@ -16,17 +16,21 @@ def first_cells(script):
         timeout=600,
     )
     assert run.returncode == 0, run.stderr
-    return [line.split("|")[1].strip() for line in run.stdout.splitlines() if line.startswith("|")]
+    return run.stdout
 
 
-def test_forward_prints_its_table():
-    rows = first_cells("forward.py")
-    assert "JAX" in rows
-    assert any(row.startswith("PyTorch") for row in rows)
+def test_forward_prints_its_table_or_what_it_lacks():
+    printed = output("forward.py")
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
+        assert "| JAX " in printed
+        assert "| PyTorch, channels last " in printed
+    else:
+        assert "nothing to compare with: torch" in printed
 
 
 def test_map_cost_prints_its_tables():
-    rows = first_cells("map_cost.py")
+    lines = output("map_cost.py").splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert rows.count("job") == 3
     assert {"JAX: embedding only", "JAX: fam_jax.explain", "JAX: fam_jax.explain_all"} <= set(rows)
     assert {"by hand, einsum", "by hand, factored", "explain_all, chunk 5"} <= set(rows)
