@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+_KEPT = []
+
 
 def absent(*modules: str) -> list[str]:
     """Those of the modules that are not installed."""
@@ -21,9 +23,11 @@ def import_torchvision():
     package = importlib.util.find_spec("torchvision").submodule_search_locations[0]
     rules = Path(package, "_meta_registrations.py").read_text()
     mentioned = re.findall(r'register_meta\("(\w+)"|torchvision::(\w+)', rules)
+    operators = torch.library.Library("torchvision", "FRAGMENT")  # the names alone
+    _KEPT.append(operators)  # they are gone with it
     for operator in {"nms", *(a or b for a, b in mentioned)}:
         if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
+            operators.define(f"{operator}(Tensor x) -> Tensor")
     return importlib.import_module("torchvision")
 
 

@@ -1,9 +1,12 @@
 """`fam-jax models`: the backbones as a table, or one of them with its layers."""
 
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from fam_jax.encoding import TokenGrid
 
 _UNLIMITED = 200  # columns where the output is a file or a pipe
 
@@ -49,7 +52,7 @@ def _show_one(console: Console, name: str) -> None:
         "weights": row.source or "none: pass a file",
         "licence": row.licence or "unknown",
         "dialects": ", ".join(entry.dialects),
-        "default layer": f"{default.path}, grid {_grid(default.grid)}",
+        "default layer": f"{default.path}, grid {_grid(default.shape, entry)}",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for fact, value in facts.items():
@@ -61,12 +64,20 @@ def _show_one(console: Console, name: str) -> None:
         table.add_column(heading)
     for layer in layers:
         mark = " (default)" if layer.path == entry.layer else ""
-        table.add_row(layer.path + mark, " x ".join(map(str, layer.shape)), _grid(layer.grid))
+        table.add_row(
+            layer.path + mark, " x ".join(map(str, layer.shape)), _grid(layer.shape, entry)
+        )
     console.print(table)
 
 
-def _grid(grid: tuple[int, int] | None) -> str:
-    return f"{grid[0]} x {grid[1]}" if grid else ""
+def _grid(shape: tuple[int, ...], entry: Any) -> str:
+    """Rows and columns of the map that a layer's output is, if it is one."""
+    if len(shape) == 2 and entry.tokens is not None:
+        try:
+            shape = (*TokenGrid(*entry.tokens).grid(shape[0], entry.preprocess.size), shape[1])
+        except ValueError:  # other tokens than those of the images
+            return ""
+    return f"{shape[0]} x {shape[1]}" if len(shape) == 3 else ""
 
 
 def _millions(parameters: int) -> str:

@@ -41,12 +41,10 @@ class Layer(NamedTuple):
     Attributes:
         path: For `fam_jax.capture(model, at=path)`.
         shape: What it gives for one image of the model's own size, without the batch.
-        grid: Rows and columns of its map, tokens laid out; None where there is no map.
     """
 
     path: str
     shape: tuple[int, ...]
-    grid: tuple[int, int] | None
 
 
 def table() -> list[Row]:
@@ -92,7 +90,7 @@ def layers(name: str) -> list[Layer]:
 
     Example:
         >>> layers("tiny")[-1]
-        Layer(path='layer3', shape=(16, 16, 128), grid=(16, 16))
+        Layer(path='layer3', shape=(16, 16, 128))
     """
     entry = find_entry(name)
     model = abstract(entry)
@@ -107,8 +105,7 @@ def layers(name: str) -> list[Layer]:
         return model(images)
 
     nnx.eval_shape(run, model, jax.ShapeDtypeStruct(size, "float32"))
-    found = {path: shape[1:] for path, shape in seen.items() if shape[:1] == (1,)}
-    return [Layer(path, shape, _grid(entry, shape)) for path, shape in found.items()]
+    return [Layer(path, shape[1:]) for path, shape in seen.items() if shape[:1] == (1,)]
 
 
 def count(model: nnx.Module) -> int:
@@ -129,17 +126,6 @@ def _note(module: nnx.Module, path: str, seen: dict[str, tuple[int, ...]]) -> No
         return out
 
     module.__class__ = type(kind)(kind.__name__, (kind,), {"__call__": noting})
-
-
-def _grid(entry: Entry, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    if len(shape) == 3:
-        return shape[:2]
-    if entry.tokens is None or len(shape) != 2:
-        return None
-    height, width = entry.preprocess.size
-    patches = shape[0] - entry.tokens.prefix
-    rows = round(math.sqrt(max(patches, 0) * height / width))
-    return (rows, patches // rows) if rows and patches % rows == 0 else None
 
 
 def _row(name: str, entry: Entry, parameters: int) -> Row:

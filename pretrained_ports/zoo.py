@@ -123,13 +123,9 @@ def load(
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
     source = source or str(checkpoint.path)
 
-    def fitted(shapes: Shapes) -> Entry:
-        row = entry.infer(entry, shapes) if entry.infer else entry
-        return replace(row, build=with_head(row.build, shapes))
-
     model, report = convert(
         checkpoint,
-        lambda shapes: abstract(fitted(shapes), param_dtype),
+        lambda shapes: abstract(_fitted(entry, shapes), param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
@@ -140,17 +136,20 @@ def load(
             f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
         )
     shapes = {path: array.shape for path, array in parameters(model).items()}
-    return _bundle(name, fitted(shapes), model, source, report)
+    return _bundle(name, _fitted(entry, shapes), model, source, report)
 
 
 def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
     """Whether a checkpoint holds the weights of a model, by one dialect."""
     entry = find_entry(name)
+    table = DIALECTS[dialect]
+    return survey(checkpoint, lambda shapes: abstract(_fitted(entry, shapes)), table).fits
 
-    def model_for(shapes: Shapes) -> nnx.Module:
-        return abstract(entry.infer(entry, shapes) if entry.infer else entry)
 
-    return survey(checkpoint, model_for, DIALECTS[dialect]).fits
+def _fitted(entry: Entry, shapes: Shapes) -> Entry:
+    """The row for what a checkpoint offers: its sizes, and its projection head if it is kept."""
+    row = entry.infer(entry, shapes) if entry.infer else entry
+    return replace(row, build=with_head(row.build, shapes))
 
 
 class _OneKey(nnx.Rngs):

@@ -35,27 +35,20 @@ def _conv4_of(entry: Entry, shapes: Shapes) -> Entry:
     return replace(entry, build=partial(entry.build, width=width))
 
 
+_CONV4 = Entry(
+    family="Conv-4",
+    build=Conv4,
+    layer="block4",
+    preprocess=_MINI_IMAGENET,
+    dialects=("conv4-sequential", "native"),
+    release="https://github.com/oscarknagg/few-shot",
+    licence="MIT",
+    infer=_conv4_of,
+)
+
 ENTRIES = {
-    "conv4": Entry(
-        family="Conv-4",
-        build=Conv4,
-        layer="block4",
-        preprocess=_MINI_IMAGENET,
-        dialects=("conv4-sequential", "native"),
-        release="https://github.com/oscarknagg/few-shot",
-        licence="MIT",
-        infer=_conv4_of,
-    ),
-    "conv4-omniglot": Entry(
-        family="Conv-4",
-        build=partial(Conv4, in_channels=1),
-        layer="block4",
-        preprocess=_OMNIGLOT,
-        dialects=("conv4-sequential", "native"),
-        release="https://github.com/oscarknagg/few-shot",
-        licence="MIT",
-        infer=_conv4_of,
-    ),
+    "conv4": _CONV4,
+    "conv4-omniglot": replace(_CONV4, build=partial(Conv4, in_channels=1), preprocess=_OMNIGLOT),
     "resnet12": Entry(
         family="ResNet-12",
         build=partial(ResNet12, "resnet12"),

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
+from pretrained_ports.dialects.resnet import CLASSIFIER
 from pretrained_ports.dialects.rules import COUNTERS, Dialect, Ignore, batch_norm, conv, linear
-
-_HEAD = "the classifier; the embedding is what enters it"
 
 # nn.Sequential of convolution, batch norm, ReLU and pooling, four times: indices 0 1 4 5 8 9 12 13.
 # https://github.com/oscarknagg/few-shot
@@ -31,7 +30,7 @@ RESNET12 = Dialect(
         *conv(r"(layer[1-4]\.0\.downsample\.0)"),
         *batch_norm(r"(layer[1-4]\.0\.downsample\.1)"),
     ),
-    ignore=(COUNTERS, Ignore(r"classifier\.(weight|bias)", _HEAD)),
+    ignore=(COUNTERS, Ignore(r"classifier\.(weight|bias)", CLASSIFIER)),
 )
 
 # https://github.com/Sha-Lab/FEAT, https://github.com/icoz69/DeepEMD
@@ -41,7 +40,7 @@ RESNET12_ENCODER = replace(
     prefix=r"encoder\.",
     ignore=(
         COUNTERS,
-        Ignore(r"fc\.(weight|bias)", _HEAD),
+        Ignore(r"fc\.(weight|bias)", CLASSIFIER),
         Ignore(r"slf_attn\..+", "adapts the prototypes of a task; the embedding enters it"),
     ),
 )
@@ -57,7 +56,7 @@ META_BASELINE = Dialect(
     ),
     ignore=(
         COUNTERS,
-        Ignore(r"classifier\..+", _HEAD),
+        Ignore(r"classifier\..+", CLASSIFIER),
         Ignore(r"temp", "the temperature of the logits"),
     ),
     prefix=r"encoder\.",
@@ -72,7 +71,7 @@ S2M2 = Dialect(
         *conv(r"(block[1-3]\.layer\.\d+\.(?:conv[12]|convShortcut))"),
         *batch_norm(r"(block[1-3]\.layer\.\d+\.bn[12])"),
     ),
-    ignore=(COUNTERS, Ignore(r"linear\..+", _HEAD)),
+    ignore=(COUNTERS, Ignore(r"linear\..+", CLASSIFIER)),
 )
 
 # Both files of a relation network: the encoder, and the head that compares.

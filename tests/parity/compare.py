@@ -1,8 +1,6 @@
 """How a port is proven: PyTorch's numbers in both types, for the embedding and every stage."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +11,7 @@ from flax import nnx
 from torch import nn
 
 import pretrained_ports
+from benchmarks import torch_side
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
@@ -145,21 +144,7 @@ def check(
 
 
 def import_torchvision():
-    """Torchvision (and with it timm) without its compiled operators.
-
-    A build for the processor may lack them; the models and transforms never call them, but the
-    import registers rules for them, which needs the names to exist.
-    """
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None:
+    """Torchvision (and with it timm) without its compiled operators; skips where it is missing."""
+    if torch_side.absent("torchvision"):
         pytest.skip("needs torchvision")
-    source = Path(spec.submodule_search_locations[0], "_meta_registrations.py").read_text()
-    names = {"nms", *re.findall(r'register_meta\("(\w+)"', source)}
-    names |= set(re.findall(r"torchvision::(\w+)", source))
-    for name in names:
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
-    import torchvision
-    import torchvision.transforms
-
-    return torchvision
+    return torch_side.import_torchvision()
