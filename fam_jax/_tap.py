@@ -1,4 +1,4 @@
-"""`tap`: name a place in a function; `Tapped`: run the function with another value there."""
+"""`tap`: name places in a function; `Tapped`: run the function with other values there."""
 
 from collections.abc import Callable, Iterator
 
@@ -81,48 +81,52 @@ def _taps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 class Tapped:
-    """A function traced for `images`, in which exactly one tap is called `name`.
+    """A function traced for `images`, in which every one of `names` is the name of one tap.
 
     Attributes:
-        value: shape and type of the tapped value.
+        values: shape and type of the tapped values, in the order of the names.
         output: shape and type of what the function returns.
     """
 
-    def __init__(self, fn: Callable, name: str, images: Array) -> None:
+    def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
         eqns = list(_taps(closed.jaxpr))
-        found = [eqn for eqn in eqns if eqn.params["name"] == name]
-        if not found:
-            names = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in eqns))
-            raise ValueError(
-                f"the forward pass met no layer {name!r}; it met: "
-                + (names or "none (name one with fam_jax.tap(x, name))")
-            )
-        if len(found) > 1:
-            raise ValueError(
-                f"the layer {name!r} runs {len(found)} times in one forward pass; "
-                "take a layer that runs once"
-            )
-        self.value = found[0].outvars[0].aval
-        self._closed, self._name, self._images = closed, name, images
+        self.values = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
+        self._closed, self._names, self._images = closed, frozenset(names), images
 
-    def run(self, insert: Callable[[Array], Array]) -> Array:
-        """The function's output, with the tapped value x replaced by `insert(x)`."""
+    def run(self, insert: Callable[[str, Array], Array]) -> Array:
+        """The function's output, with every tapped value x replaced by `insert(name, x)`."""
         jaxpr = self._closed.jaxpr
-        return _evaluate(jaxpr, self._closed.consts, [self._images], self._name, insert)[0]
+        return _evaluate(jaxpr, self._closed.consts, [self._images], self._names, insert)[0]
 
 
-def _meets(eqn: JaxprEqn, name: str) -> bool:
+def _the_one(name: str, eqns: list[JaxprEqn]) -> JaxprEqn:
+    found = [eqn for eqn in eqns if eqn.params["name"] == name]
+    if not found:
+        met = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in eqns))
+        raise ValueError(
+            f"the forward pass met no layer {name!r}; it met: "
+            + (met or "none (name one with fam_jax.tap(x, name))")
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"the layer {name!r} runs {len(found)} times in one forward pass; "
+            "take a layer that runs once"
+        )
+    return found[0]
+
+
+def _met(eqn: JaxprEqn, names: frozenset[str]) -> str | None:
+    """The first of the taps inside an equation that has one of the names."""
     if eqn.primitive is _tap_p:
-        return eqn.params["name"] == name
-    return any(_meets(inner, name) for jaxpr in _subjaxprs(eqn) for inner in jaxpr.eqns)
+        return eqn.params["name"] if eqn.params["name"] in names else None
+    inner = (_met(inside, names) for jaxpr in _subjaxprs(eqn) for inside in jaxpr.eqns)
+    return next((name for name in inner if name is not None), None)
 
 
-def _evaluate(jaxpr: Jaxpr, consts, args, name: str, insert: Callable) -> list[Array]:
-    """Run a jaxpr as what comes before the tap, `insert`, and what comes after it."""
+def _evaluate(jaxpr: Jaxpr, consts, args, names: frozenset[str], insert: Callable) -> list[Array]:
+    """Run a jaxpr as what comes before each tap, `insert`, and what comes after the last."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
-    at = next(i for i, eqn in enumerate(jaxpr.eqns) if _meets(eqn, name))
-    eqn = jaxpr.eqns[at]
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else values[atom]
@@ -133,20 +137,27 @@ def _evaluate(jaxpr: Jaxpr, consts, args, name: str, insert: Callable) -> list[A
         outputs = jaxpr_as_fun(ClosedJaxpr(part, ()))(*values.values())
         values.update(zip(outvars, outputs, strict=True))
 
-    run(jaxpr.eqns[:at])
-    inputs = [read(atom) for atom in eqn.invars]
-    outputs = [insert(*inputs)] if eqn.primitive is _tap_p else _inline(eqn, inputs, name, insert)
-    values.update(zip(eqn.outvars, outputs, strict=True))
-    run(jaxpr.eqns[at + 1 :])
+    done = 0
+    for at, eqn in enumerate(jaxpr.eqns):
+        name = _met(eqn, names)
+        if name is None:
+            continue
+        run(jaxpr.eqns[done:at])
+        inputs = [read(atom) for atom in eqn.invars]
+        tap_itself = eqn.primitive is _tap_p
+        outputs = [insert(name, *inputs)] if tap_itself else _inline(eqn, inputs, names, insert)
+        values.update(zip(eqn.outvars, outputs, strict=True))
+        done = at + 1
+    run(jaxpr.eqns[done:])
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _inline(eqn: JaxprEqn, inputs, name: str, insert: Callable) -> list[Array]:
+def _inline(eqn: JaxprEqn, inputs, names: frozenset[str], insert: Callable) -> list[Array]:
     if eqn.primitive.name not in _INLINED:
         raise ValueError(
-            f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value stands "
-            "for it; take a layer outside"
+            f"the layer {_met(eqn, names)!r} runs inside `{eqn.primitive.name}`, where no single "
+            "value stands for it; take a layer outside"
         )
     (inner,) = (p for p in eqn.params.values() if isinstance(p, ClosedJaxpr | Jaxpr))
     closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-    return _evaluate(closed.jaxpr, closed.consts, inputs, name, insert)
+    return _evaluate(closed.jaxpr, closed.consts, inputs, names, insert)

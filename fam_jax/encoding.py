@@ -5,10 +5,9 @@
 Only the head between A and z is differentiated; the network below costs its forward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import gcd, isqrt
 from typing import Any
 
 import jax
@@ -19,7 +18,9 @@ from jaxtyping import Array, Float
 from fam_jax._checks import AnyArray, check_choice, check_float
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
-from fam_jax._tap import Tapped, tap
+from fam_jax._tap import tap
+from fam_jax.tokens import TokenGrid, as_token_grid
+from fam_jax.watch import check_layers, check_model, embed, run_watched
 
 
 @partial(register_dataclass, data_fields=["activations", "embeddings", "pullback"], meta_fields=[])
@@ -39,73 +40,6 @@ class Encoding:
     pullback: Any  # Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]
 
 
-@dataclass(frozen=True)
-class TokenGrid:
-    """Where the image patches are among a transformer's tokens [b, n, c].
-
-    Attributes:
-        prefix: tokens before the patches (class, distillation, registers).
-        shape: rows and columns of the patches; None for the grid that square patches of the
-            images make.
-
-    Example:
-        >>> import fam_jax
-        >>> fam_jax.TokenGrid(prefix=1).grid(197)
-        (14, 14)
-        >>> fam_jax.TokenGrid(prefix=1).grid(281, image=(224, 320))
-        (14, 20)
-    """
-
-    prefix: int = 0
-    shape: tuple[int, int] | None = None
-
-    def grid(self, tokens: int, image: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Rows and columns for `tokens` tokens of an image [H, W]; None stands for a square one.
-
-        Raises:
-            ValueError: if the tokens do not fill `shape`, or no grid of the image's aspect.
-        """
-        patches = tokens - self.prefix
-        rows, columns = self.shape or _grid_of(patches, *(image or (1, 1)))
-        if patches < 1 or rows * columns != patches:
-            grid = f"do not fill a grid of {rows} x {columns}"
-            if self.shape is None:
-                grid = "fill no " + ("square grid" if image is None else f"grid on {_by(image)}")
-            raise ValueError(
-                f"tokens: {tokens} tokens less a prefix of {self.prefix} {grid}; "
-                "pass TokenGrid(prefix=..., shape=(rows, columns))"
-            )
-        return rows, columns
-
-
-def _by(image: tuple[int, int]) -> str:
-    return f"images of {image[0]} x {image[1]}"
-
-
-def _grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns with the image's aspect, exactly or as a patch size rounds it; or (0, 0).
-
-    Both shrink as the patch grows, so no two grids of one image have the same number of patches.
-    """
-    unit = gcd(height, width)
-    rows, columns = height // unit, width // unit
-    times = isqrt(max(patches, 0) // (rows * columns))
-    if times * times * rows * columns == patches:
-        return times * rows, times * columns
-    grids = ((height // patch, width // patch) for patch in range(1, min(height, width) + 1))
-    return next((grid for grid in grids if grid[0] * grid[1] == patches), (0, 0))
-
-
-def as_token_grid(tokens: Any) -> TokenGrid | None:
-    """A `TokenGrid` from one, or from any tuple (prefix, shape)."""
-    if tokens is None or isinstance(tokens, TokenGrid):
-        return tokens
-    if not isinstance(tokens, tuple) or len(tokens) != 2:
-        raise TypeError(f"tokens: expected TokenGrid(prefix=..., shape=...), got {tokens!r}")
-    prefix, shape = tokens
-    return TokenGrid(prefix, None if shape is None else tuple(shape))
-
-
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
 @dataclass(frozen=True)
 class Encoder:
@@ -123,77 +57,128 @@ class Encoder:
     def __call__(self, images: Float[AnyArray, "b H W c"]) -> Encoding:
         """Encode a batch of images; see `Encoding`."""
         check_float("images", images, "batch height width channels")
+        return _encode(self, images)[0]
+
+    def replay(
+        self, images: Float[AnyArray, "b H W c"], activations: Float[AnyArray, "b h w k"]
+    ) -> Encoding:
+        """The encoding that images would have, were `activations` the layer's output for them.
+
+        What does not go through the layer's map (skip connections around it, a class token) is
+        the images' own.
+
+        Raises:
+            ValueError: if the activations have another shape than the layer's.
+        """
+        check_float("images", images, "batch height width channels")
+        check_float("activations", activations, "batch height width channels")
+        return _encode(self, images, activations)[0]
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@dataclass(frozen=True)
+class LayersEncoder:
+    """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
+
+    network: Callable[[Array], Array]
+    at: tuple[str, ...]
+    tokens: TokenGrid | None = None
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, ...]:
+        """Encode a batch of images at every layer, in the order of `at`."""
+        check_float("images", images, "batch height width channels")
         return _encode(self, images)
 
 
 @jax.jit
-def _encode(encode: Encoder, images: Array) -> Encoding:
-    given = images if encode.layout == "NHWC" else jnp.moveaxis(images, -1, 1)
-    tapped = Tapped(encode.network, encode.at, given)
-    _check_embeddings(tapped.output, images.shape[0])
-    shape = _map_shape(tapped.value.shape, images.shape, encode)
+def _encode(
+    encode: Encoder | LayersEncoder, images: Array, activations: Array | None = None
+) -> tuple[Encoding, ...]:
+    names = (encode.at,) if isinstance(encode.at, str) else encode.at
+    forms = {}
 
-    def head(delta: Array) -> tuple[Array, Array]:
-        seen = []
+    def change(name: str, x: Array) -> Array:
+        forms[name] = form = _Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
+        shape = jax.eval_shape(form.to_map, x).shape  # refuses what is no map before it is used
+        if activations is None:
+            return x
+        if activations.shape != shape:
+            raise ValueError(
+                f"activations: expected {shape}, as the layer {name!r} gives them, got "
+                f"{activations.shape}"
+            )
+        return form.put(activations.astype(x.dtype), x)
 
-        def insert(x: Array) -> Array:
-            seen.append(x)
-            return x + _to_layer(delta, x.shape, encode)
-
-        return tapped.run(insert), seen[0]
-
-    embeddings, pullback, x = jax.vjp(head, jnp.zeros(shape, tapped.value.dtype), has_aux=True)
-    return Encoding(_to_map(x, shape, encode), embeddings, Partial(_pull, pullback, embeddings))
+    seen = run_watched(encode.network, names, images, encode.layout, change)
+    return tuple(
+        Encoding(forms[name].to_map(x), seen.embeddings, _Pullback(seen.pullback, i, forms[name]))
+        for i, (name, x) in enumerate(zip(names, seen.values, strict=True))
+    )
 
 
-def _pull(pullback: Callable, embeddings: Array, cotangent: Array) -> Array:
-    if cotangent.shape != embeddings.shape:
-        raise ValueError(
-            f"pullback: expected cotangents {embeddings.shape} like the embeddings, "
-            f"got shape {cotangent.shape}"
+@dataclass(frozen=True)
+class _Form:
+    """How a layer's output of some shape is a map [b, h, w, c]."""
+
+    at: str
+    shape: tuple[int, ...]
+    images: tuple[int, int, int]
+    tokens: TokenGrid | None
+    layout: str
+
+    def to_map(self, x: Array) -> Array:
+        """The layer's output as activations [b, h, w, c], or an error that says what to pass."""
+        batch, *size = self.images
+        given = f"the layer {self.at!r} gives an array of shape {x.shape}"
+        if not x.ndim or x.shape[0] != batch:
+            raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
+        if self.tokens is not None:
+            if x.ndim != 3:
+                raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
+            grid = self.tokens.grid(x.shape[1], tuple(size))
+            return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
+        if x.ndim == 4:
+            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+        axes = "height, width, channels" if self.layout == "NHWC" else "channels, height, width"
+        hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
+        raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
+
+    def put(self, activations: Array, x: Array) -> Array:
+        """The layer's output x with `activations` in the place of its map."""
+        if self.tokens is None:
+            return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
+        patches = activations.reshape(x.shape[0], -1, x.shape[2])
+        return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
+
+
+@partial(register_dataclass, data_fields=["pullback"], meta_fields=["index", "form"])
+@dataclass(frozen=True)
+class _Pullback:
+    """One layer's part of the pullback to all."""
+
+    pullback: Callable[[Array], tuple[Array, ...]]
+    index: int
+    form: _Form
+
+    def __call__(self, cotangent: Array) -> Array:
+        return self.form.to_map(self.pullback(cotangent)[self.index])
+
+
+def as_embedding(model: Callable) -> Callable:
+    """Images -> embeddings as a pytree of arrays: of an `Encoder`, or of any function."""
+    if isinstance(model, Encoder | LayersEncoder):
+        return Partial(_embed, model)
+    if not callable(model):
+        raise TypeError(
+            "embed: expected a function images -> embeddings or an encoder, got "
+            f"{type(model).__name__}"
         )
-    return pullback(cotangent.astype(embeddings.dtype))[0]
+    return as_pytree(model)
 
 
-def _map_shape(shape: tuple[int, ...], images: tuple[int, ...], encode: Encoder) -> tuple[int, ...]:
-    """[b, h, w, c] of the layer's output, or an error that says what to pass."""
-    batch = images[0]
-    given = f"the layer {encode.at!r} gives an array of shape {shape}"
-    if not shape or shape[0] != batch:
-        raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
-    if encode.tokens is not None:
-        if len(shape) != 3:
-            raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
-        return (batch, *encode.tokens.grid(shape[1], images[1:3]), shape[2])
-    if len(shape) == 4:
-        return shape if encode.layout == "NHWC" else (batch, *shape[2:], shape[1])
-    axes = "height, width, channels" if encode.layout == "NHWC" else "channels, height, width"
-    hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if len(shape) == 3 else ""
-    raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
-
-
-def _to_map(x: Array, shape: tuple[int, ...], encode: Encoder) -> Array:
-    """The layer's output as activations [b, h, w, c]."""
-    if encode.tokens is not None:
-        return x[:, encode.tokens.prefix :].reshape(shape)
-    return x if encode.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
-
-
-def _to_layer(delta: Array, shape: tuple[int, ...], encode: Encoder) -> Array:
-    """A change of the activations as one of the layer's output."""
-    if encode.tokens is None:
-        return delta if encode.layout == "NHWC" else jnp.moveaxis(delta, -1, 1)
-    patches = delta.reshape(shape[0], -1, shape[2])
-    return jnp.pad(patches, ((0, 0), (encode.tokens.prefix, 0), (0, 0)))
-
-
-def _check_embeddings(output: Any, batch: int) -> None:
-    shape = getattr(output, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != batch:
-        got = f"shape {shape}" if shape is not None else type(output).__name__
-        raise ValueError(
-            f"the network must return embeddings [{batch}, d] for {batch} images, got {got}"
-        )
+def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
+    return embed(encode.network, images, encode.layout)
 
 
 def encoder(
@@ -234,8 +219,11 @@ class _Composition:
 
 
 def capture(
-    model: Callable, at: str, tokens: TokenGrid | tuple | None = None, layout: str = "NHWC"
-) -> Encoder:
+    model: Callable,
+    at: str | Sequence[str],
+    tokens: TokenGrid | tuple | None = None,
+    layout: str = "NHWC",
+) -> Encoder | LayersEncoder:
     """An encoder from a model and the name of one of its layers; the model stays as it is.
 
     Args:
@@ -254,7 +242,8 @@ def capture(
             - a pure function that calls `fam_jax.tap(x, at)`; of its parameters, those that
               `functools.partial` or `jax.tree_util.Partial` hold are leaves.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
-            "Block_0.Conv_1", a Keras layer's name), or a tap's name.
+            "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
+            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`).
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
@@ -281,10 +270,8 @@ def capture(
         >>> encode(jnp.ones((2, 16, 16, 3))).activations.shape
         (2, 16, 16, 8)
     """
-    if not callable(model):
-        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
-    if not isinstance(at, str):
-        raise TypeError(f"at: expected a layer's name, got {type(at).__name__}")
     check_choice("layout", layout, ("NHWC", "NCHW"))
-    network = tapped_model(model, at) or as_pytree(model)
-    return Encoder(network, at=at, tokens=as_token_grid(tokens), layout=layout)
+    names = check_layers(at)
+    network = tapped_model(check_model(model), names) or as_pytree(model)
+    kind, at = (Encoder, at) if isinstance(at, str) else (LayersEncoder, names)
+    return kind(network, at=at, tokens=as_token_grid(tokens), layout=layout)

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fam_jax.encoding import TokenGrid
+from fam_jax.tokens import TokenGrid
 
 _UNLIMITED = 200  # columns where the output is a file or a pipe
 

@@ -18,13 +18,13 @@ _FRAMEWORKS = {
 }
 
 
-def tapped_model(model: Any, at: str) -> Callable | None:
-    """The model as a pure function with the layer `at` tapped, its arrays as pytree leaves.
+def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
+    """The model as a pure function with the layers `at` tapped, its arrays as pytree leaves.
 
     None if it is no model of a known framework. Keywords of a `functools.partial` are passed on.
 
     Raises:
-        ValueError: if the model has no layer `at`, or lacks what it needs to run.
+        ValueError: if the model lacks one of the layers, or lacks what it needs to run.
     """
     args, keywords = (), {}
     if isinstance(model, partial):

@@ -1,4 +1,4 @@
-"""equinox: a module is a pytree already; the layer's class is exchanged in a copy of it."""
+"""equinox: a module is a pytree already; the layers' classes are exchanged in a copy of it."""
 
 import inspect
 from collections.abc import Iterator
@@ -20,16 +20,17 @@ _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered 
 class _TappedModule:
     arrays: Any
     rest: Static
-    at: str
+    at: tuple[str, ...]
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         model = join(self.arrays, self.rest)  # new modules throughout
-        layer = _find(_unwrapped(model), self.at)
-        object.__setattr__(layer, "__class__", _tapped_class(type(layer), self.at))
+        for at in self.at:
+            layer = _find(_unwrapped(model), at)
+            object.__setattr__(layer, "__class__", _tapped_class(type(layer), at))
         return model(images, **keywords)
 
 
-def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """An equinox module, a method of one, or `eqx.filter_vmap` of either; None for all else."""
     import equinox as eqx
 
@@ -37,15 +38,16 @@ def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
         return None
     if not isinstance(model, eqx.Module):
         hidden = inspect.unwrap(model)
-        if isinstance(hidden, eqx.Module) and at in _layers(_unwrapped(hidden)):
+        if isinstance(hidden, eqx.Module) and {*at} <= {*_layers(_unwrapped(hidden))}:
             raise ValueError(
                 "model: this function hides the module inside it; take equinox.filter_vmap in the "
                 "place of jax.vmap, and no jax.jit (an encoder is compiled anyway)"
             )
         return None
-    layer = _find(_unwrapped(model), at)
-    if not callable(layer):
-        raise ValueError(not_called(at, layer, _layers(layer)))
+    for path in at:
+        layer = _find(_unwrapped(model), path)
+        if not callable(layer):
+            raise ValueError(not_called(path, layer, _layers(layer)))
     arrays, rest = split(model)
     return _TappedModule(arrays, rest, at)
 

@@ -1,7 +1,7 @@
-"""Keras 3 on JAX: a model with its variables' values; the layer's call is tapped in the trace."""
+"""Keras 3 on JAX: a model with its variables' values; the layers' calls are tapped in the trace."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
@@ -21,16 +21,23 @@ class _TappedModel:
     values: Any
     model: Any  # holds the structure; its own values are not used
     method: str
-    at: str
+    at: tuple[str, ...]
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         import keras
 
         state = list(zip(self.model.variables, self.values, strict=True))
-        with keras.StatelessScope(state), _tapped_call(_find(self.model, self.at), self.at) as outs:
+        with ExitStack() as stack:
+            stack.enter_context(keras.StatelessScope(state))
+            outs = {
+                at: stack.enter_context(_tapped_call(_find(self.model, at), at)) for at in self.at
+            }
             out = getattr(self.model, self.method)(images, **keywords)
-        for layer_out in outs:  # refused out here, where Keras adds nothing to the message
-            tap_output(layer_out, self.at)
+        for at, layer_outs in outs.items():
+            for (
+                layer_out
+            ) in layer_outs:  # refused out here, where Keras adds nothing to the message
+                tap_output(layer_out, at)
         return out
 
 
@@ -59,7 +66,7 @@ def _tapped_call(layer: Any, at: str) -> Iterator[list]:
                 vars(layer)["call"] = before
 
 
-def tapped(model: Any, args: tuple, at: str) -> _TappedModel | None:
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModel | None:
     """A Keras model, or a bound method of one, with `at` tapped; None for all else."""
     import keras
 
@@ -75,7 +82,8 @@ def tapped(model: Any, args: tuple, at: str) -> _TappedModel | None:
         )
     if not owner.built:
         raise ValueError("model: this Keras model has no weights yet; call it on images once")
-    _find(owner, at)
+    for path in at:
+        _find(owner, path)
     return _TappedModel([variable.value for variable in owner.variables], owner, method, at)
 
 

@@ -1,4 +1,4 @@
-"""flax.linen: a module and its variables; the layer's call is intercepted during the trace."""
+"""flax.linen: a module and its variables; the layers' calls are intercepted during the trace."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,12 @@ class _TappedModule:
     variables: Any
     module: Static
     method: str
-    at: str
+    at: tuple[str, ...]
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         from flax import linen
 
-        wanted = self.at.replace("/", ".")
+        wanted = {at.replace("/", "."): at for at in self.at}
         met, open_ = set(), set()
 
         def intercept(call, args, kwargs, context):
@@ -36,18 +36,19 @@ class _TappedModule:
                 out = call(*args, **kwargs)
             finally:
                 open_.remove(path)
-            return tap_output(out, self.at) if path == wanted else out
+            return tap_output(out, wanted[path]) if path in wanted else out
 
         with linen.intercept_methods(intercept):
             out = self.module.value.apply(
                 self.variables, images, **{"method": self.method} | keywords
             )
-        if wanted not in met:
-            raise ValueError(no_layer(self.at, in_order([path for path in met if path])))
+        for path, at in wanted.items():
+            if path not in met:
+                raise ValueError(no_layer(at, in_order([path for path in met if path])))
         return out
 
 
-def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """A linen module bound to variables, a method of one, or `apply` with variables, as `args`."""
     from flax import linen
 

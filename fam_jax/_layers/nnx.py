@@ -1,4 +1,4 @@
-"""flax.nnx: a module is split into graph and state; the layer's class is exchanged in a copy."""
+"""flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,21 +16,22 @@ from fam_jax._layers.paths import in_order, no_layer, not_called, tapped_class
 class _TappedModule:
     graph: Any
     state: Any
-    at: str
+    at: tuple[str, ...]
     method: str
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         from flax import nnx
 
         model = nnx.merge(self.graph, self.state, copy=True)
-        # The class of this copy's layer is exchanged, so that the layer keeps its place, its
+        # The classes of this copy's layers are exchanged, so that a layer keeps its place, its
         # attributes and its sharing; the model it was copied from is not touched.
-        layer = find(model, self.at)
-        layer.__class__ = tapped_class(type(layer), self.at)
+        for at in self.at:
+            layer = find(model, at)
+            layer.__class__ = tapped_class(type(layer), at)
         return getattr(model, self.method)(images, **keywords)
 
 
-def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """A flax.nnx module, or a bound method of one, with `at` tapped; None for all else."""
     from flax import nnx
 
@@ -39,9 +40,10 @@ def tapped(model: Any, args: tuple, at: str) -> _TappedModule | None:
         owner, method = model.__self__, model.__name__
     if args or not isinstance(owner, nnx.Module):
         return None
-    layer = find(owner, at)
-    if not callable(layer):
-        raise ValueError(not_called(at, layer, layers(layer)))
+    for path in at:
+        layer = find(owner, path)
+        if not callable(layer):
+            raise ValueError(not_called(path, layer, layers(layer)))
     graph, state = nnx.split(owner)
     # New variables around the same arrays: an encoder does not follow later updates of the model.
     return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
