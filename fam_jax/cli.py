@@ -71,7 +71,13 @@ def explain(
         Path | None, typer.Option(help="A checkpoint file for it, or: random.")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Where maps are taken.")] = None,
-    method: Annotated[str, typer.Option(help="fam, decomposition or grad-cam.")] = "fam",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="fam, decomposition, grad-cam, grad-cam-pp, xgrad-cam, layer-cam, hires-cam, "
+            "eigen-cam or activation-sum."
+        ),
+    ] = "fam",
     similarity: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
     background: Annotated[
         list[Path] | None,
@@ -118,6 +124,66 @@ def demo(
     from fam_jax.demo import command
 
     command.run(output, overwrite=overwrite, say=typer.echo)
+
+
+@app.command()
+@_one_line_errors
+def evaluate(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="fewshot, contrastive, retrieval, verification, mosaic, localization, sanity, or "
+            "stereo.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="A backbone: tiny, resnet50, conv4, ...")] = "tiny",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint file for it.")] = None,
+    head: Annotated[
+        str, typer.Option(help="A projection head in the file: drop or keep.")
+    ] = "drop",
+    layer: Annotated[str | None, typer.Option(help="Where maps are taken.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels of a picture's side, if not the network's own.")
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder with a folder per class, or a .zip of one; Omniglot's run folders "
+            "(fewshot); a CSV of pairs: first,second,same (verification); pictures with NAME.xml "
+            "boxes or NAME_mask.png (localization); or: photographs, those at hand."
+        ),
+    ] = "photographs",
+    methods: Annotated[
+        str, typer.Option(help="Names with commas; or all, quick, main, baselines.")
+    ] = "main",
+    similarity: Annotated[
+        str, typer.Option(help="What decides the task: cosine, dot or euclidean.")
+    ] = "cosine",
+    cases: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    way: Annotated[int, typer.Option(help="Classes of an episode.")] = 5,
+    shot: Annotated[int, typer.Option(help="Supports of a class.")] = 5,
+    neighbours: Annotated[int, typer.Option(help="How many vote in contrastive.")] = 20,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "fam-jax-evaluate"
+    ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Forget an earlier run in that folder.")
+    ] = False,
+) -> None:
+    """Measure how well each method's maps explain a network in TASK: tables, curves, examples.
+
+    The same command run again goes on where it was stopped, and adds methods to a finished run.
+    """
+    from fam_jax.evaluate import run, tasks
+
+    run.run(
+        task, tasks.Options(data, cases, seed, way, shot, neighbours), model=model,
+        weights=weights, head=head, layer=layer, size=size, similarity=similarity,
+        methods=[name.strip() for name in methods.split(",") if name.strip()], folder=output,
+        overwrite=overwrite, say=typer.echo,
+    )  # fmt: skip
 
 
 @app.command()

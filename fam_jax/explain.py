@@ -16,6 +16,7 @@ from fam_jax._checks import AnyArray, check_float
 from fam_jax.encoding import Encoder, Encoding, as_pytree
 from fam_jax.methods import Method, all_pairs, fam
 from fam_jax.methods.method import check_encoding
+from fam_jax.methods.pair_method import PairMethod
 
 
 class Explanation(NamedTuple):
@@ -94,7 +95,7 @@ def explain_pairs(
     encode: Encoder | Callable,
     queries: Float[AnyArray, "b H W c"],
     references: Float[AnyArray, "b Hr Wr c"],
-    method: Method | None = None,
+    method: Method | PairMethod | None = None,
 ) -> PairExplanation:
     """Explain the similarity of pairs of images, on both.
 
@@ -102,7 +103,7 @@ def explain_pairs(
         encode: from `capture` or `encoder`.
         queries: preprocessed images.
         references: the other image of each pair; its size may differ.
-        method: `fam()` if not given.
+        method: `fam()` if not given; also a `PairMethod` such as `interaction_cam()`.
 
     Returns:
         `PairExplanation`: raw maps of both [b, h, w], scores [b], valid [b].
@@ -118,7 +119,7 @@ def explain_pairs(
         >>> out.query_maps.shape, out.reference_maps.shape
         ((2, 4, 4), (2, 8, 8))
     """
-    encode, method = _check(encode, method)
+    encode, method = _check(encode, method, Method | PairMethod)
     check_float("queries", queries, "batch height width channels")
     check_float("references", references, "batch height width channels")
     if queries.shape[0] != references.shape[0]:
@@ -227,9 +228,13 @@ def _run(encode, images) -> Encoding:
     return enc
 
 
-def _check(encode, method):
+def _check(encode, method, kinds=Method):
     if not callable(encode):
         raise TypeError(f"encode: expected fam_jax.capture(...), got {type(encode).__name__}")
-    if method is not None and not isinstance(method, Method):
+    if isinstance(method, PairMethod) and kinds is Method:
+        raise TypeError(
+            "method: this one looks at the activations of both images; use explain_pairs"
+        )
+    if method is not None and not isinstance(method, kinds):
         raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
     return as_pytree(encode), fam() if method is None else method

@@ -19,6 +19,12 @@ METHODS = {
     "fam": fam_jax.fam,
     "decomposition": fam_jax.decomposition,
     "grad-cam": fam_jax.grad_cam,
+    "grad-cam-pp": fam_jax.grad_cam_pp,
+    "xgrad-cam": fam_jax.xgrad_cam,
+    "layer-cam": fam_jax.layer_cam,
+    "hires-cam": fam_jax.hires_cam,
+    "eigen-cam": fam_jax.eigen_cam,
+    "activation-sum": fam_jax.activation_sum,
 }
 SIMILARITIES = {
     "cosine": fam_jax.cosine,

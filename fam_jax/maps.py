@@ -1,10 +1,12 @@
 """What happens to a raw map afterwards: scaling and upsampling, as separate, visible steps."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, wide
+from fam_jax._checks import AnyArray, check_choice, wide
 
 
 def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
@@ -84,6 +86,59 @@ def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[A
     (maps,) = wide(maps)
     shape = (*maps.shape[:-2], *map(int, size))
     return jax.image.resize(maps, shape, method="bilinear", antialias=False)
+
+
+_FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
+
+
+def fuse(
+    maps: Sequence[Float[AnyArray, "... _ _"]],
+    how: str = "mean",
+    size: tuple[int, int] | None = None,
+) -> Float[Array, "... H W"]:
+    """Maps of the same images from several layers as one: upsampled, rescaled, put together.
+
+        F = mean, max or product over layers l of rescale(upsample(M_l))
+
+    Args:
+        maps: raw maps of every layer, [..., h_l, w_l], with the same leading axes.
+        how: "mean", "max" (what any layer sees) or "product" (what all of them see).
+        size: (H, W) of the result; by default the largest height and width among the maps.
+
+    Returns:
+        Maps in [0, 1], [..., H, W]. A constant map counts as zeros.
+
+    Raises:
+        ValueError: if there are no maps, their leading axes differ, or for an unknown `how`.
+
+    Example:
+        Two layers from one forward pass, explained and fused:
+
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> def embed(images):
+        ...     x = fam_jax.tap(jnp.tanh(images), "fine")
+        ...     x = x.reshape(-1, 2, 2, 2, 2, 3).mean((2, 4))
+        ...     return fam_jax.tap(x, "coarse").mean((1, 2))
+        >>> encode = fam_jax.capture(embed, at=("fine", "coarse"))
+        >>> images, references = jnp.ones((5, 4, 4, 3)), jnp.ones((5, 3))
+        >>> layers = encode(images)
+        >>> fam_jax.fuse([fam_jax.decomposition()(enc, references) for enc in layers]).shape
+        (5, 4, 4)
+    """
+    check_choice("how", how, _FUSIONS)
+    maps = list(maps)
+    if not maps:
+        raise ValueError("maps: expected the maps of at least one layer, got none")
+    for layer in maps:
+        _check_maps(layer)
+    if len({layer.shape[:-2] for layer in maps}) > 1:
+        shapes = ", ".join(str(layer.shape) for layer in maps)
+        raise ValueError(f"maps: expected maps of the same images, got shapes {shapes}")
+    if size is None:
+        size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
+    layers = wide(*(rescale(upsample(layer, size)) for layer in maps))
+    return _FUSIONS[how](jnp.stack(layers), axis=0)
 
 
 def _check_maps(maps: AnyArray) -> None:

@@ -144,15 +144,16 @@ def _neighbours(query, bank, labels, temperature, *, k):
 
 
 def classifier_rows(
-    kernel: Float[AnyArray, "d k"], classes: Int[AnyArray, " b"]
+    kernel: Float[AnyArray, "d k"], classes: Int[AnyArray, " b"], contrast: bool = False
 ) -> Float[Array, "b d"]:
     """A classifier's weights of one class per image: with `dot`, the class' logit less its bias.
 
-        r_b = kernel[:, class_b]
+        r = W_t,   with contrast   W_t - (1/k) sum_{c != t} W_c,   W_c = kernel[:, c]
 
     Args:
         kernel: the last linear layer's kernel [d, k] (flax' layout; transpose PyTorch's).
         classes: a class for each image, integers [b] in 0 .. k - 1.
+        contrast: the class against the k - 1 others: +1 for its row, -1/k for each of theirs.
 
     Returns:
         Reference embeddings [b, d]; NaN for a class out of range, so its map is not valid.
@@ -167,13 +168,17 @@ def classifier_rows(
         [[2.0, 4.0]]
 
     Source:
-        Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016.
+        Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016; the
+        contrast is the start of Relevance-CAM, Lee et al., CVPR 2021.
     """
     check_float("kernel", kernel, "d k")
     _check_labels(classes)
     classes = jnp.asarray(classes)
     inside = (classes >= 0) & (classes < kernel.shape[1])
-    rows = jnp.asarray(kernel).T[jnp.where(inside, classes, 0)]
+    rows = (wide(kernel)[0] if contrast else jnp.asarray(kernel)).T
+    if contrast:
+        rows = rows - (jnp.sum(rows, axis=0, keepdims=True) - rows) / kernel.shape[1]
+    rows = rows[jnp.where(inside, classes, 0)]
     return jnp.where(inside[:, None], rows, jnp.nan)
 
 

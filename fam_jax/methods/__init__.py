@@ -1,8 +1,33 @@
 """Methods of explanation: factories of one type, `Method`."""
 
 from fam_jax.methods.activation_sum import activation_sum as activation_sum
+from fam_jax.methods.attention import attention_rollout as attention_rollout
+from fam_jax.methods.attention import chefer as chefer
+from fam_jax.methods.attention import le_grad as le_grad
+from fam_jax.methods.attention_maps import attention_layers as attention_layers
+from fam_jax.methods.cam import cam as cam
+from fam_jax.methods.corr_rise import corr_rise as corr_rise
 from fam_jax.methods.decomposition import decomposition as decomposition
+from fam_jax.methods.eigen_cam import eigen_cam as eigen_cam
 from fam_jax.methods.fam import fam as fam
+from fam_jax.methods.fggb import fggb as fggb
 from fam_jax.methods.grad_cam import grad_cam as grad_cam
+from fam_jax.methods.grad_eclip import grad_eclip as grad_eclip
+from fam_jax.methods.gradient_cams import grad_cam_pp as grad_cam_pp
+from fam_jax.methods.gradient_cams import hires_cam as hires_cam
+from fam_jax.methods.gradient_cams import layer_cam as layer_cam
+from fam_jax.methods.gradient_cams import xgrad_cam as xgrad_cam
+from fam_jax.methods.integrated_pair import integrated_pair as integrated_pair
+from fam_jax.methods.interaction_cam import interaction_cam as interaction_cam
+from fam_jax.methods.lots import lots as lots
 from fam_jax.methods.method import Method as Method
 from fam_jax.methods.method import all_pairs as all_pairs
+from fam_jax.methods.nmf_concepts import nmf_concepts as nmf_concepts
+from fam_jax.methods.occlusion import occlusion as occlusion
+from fam_jax.methods.pair_method import PairMethod as PairMethod
+from fam_jax.methods.point_to_point import centred as centred
+from fam_jax.methods.point_to_point import correspondences as correspondences
+from fam_jax.methods.point_to_point import point_to_point as point_to_point
+from fam_jax.methods.relevance_cam import relevance_cam as relevance_cam
+from fam_jax.methods.rise import rise as rise
+from fam_jax.methods.score_cam import score_cam as score_cam

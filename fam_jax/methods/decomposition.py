@@ -17,7 +17,8 @@ def _share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
     return jnp.where(z == 0, frozen_gradient(similarity, z, r), ratio)
 
 
-def _elementwise(G: Array, A: Array) -> Array:
+def elementwise(G: Array, A: Array) -> Array:
+    """sum_k G_k A_k at every position."""
     # Not an einsum: XLA merges its batch axes and then gathers a batch sharded over devices.
     return jnp.sum(G * A, axis=-1)
 
@@ -51,4 +52,4 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu, Yang,
         Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
-    return Method(as_similarity(similarity), _share_per_unit, _elementwise)
+    return Method(as_similarity(similarity), _share_per_unit, elementwise)

@@ -5,6 +5,8 @@ alpha = mean_hw G
 M     = relu(sum_k alpha_k A_k)
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -15,6 +17,12 @@ from fam_jax.methods.method import Method
 from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient, gradient
 
 _GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
+
+
+def gradient_weights(norms: str) -> Callable[[Similarity, Array, Array], Array]:
+    """ds/dz with the norms in the similarity "frozen" or "free"; see `grad_cam`."""
+    check_choice("norms", norms, _GRADIENTS)
+    return _GRADIENTS[norms]
 
 
 def _channel_mean(G: Array, A: Array) -> Array:
@@ -48,5 +56,4 @@ def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Metho
     Source:
         Selvaraju et al., ICCV 2017; for embeddings Chen et al., WACV 2020 (arXiv 2001.06538).
     """
-    check_choice("norms", norms, _GRADIENTS)
-    return Method(as_similarity(similarity), _GRADIENTS[norms], _channel_mean)
+    return Method(as_similarity(similarity), gradient_weights(norms), _channel_mean)

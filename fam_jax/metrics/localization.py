@@ -4,10 +4,16 @@ Mass flatters maps that are signed (what they subtract elsewhere costs nothing),
 a single position: read the two together.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax.maps import rescale
+from fam_jax.metrics._arguments import check_between, nan_unless_finite
+from fam_jax.metrics._pixels import pixel_ranks
 
 
 def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> Float[Array, " b"]:
@@ -15,8 +21,8 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
 
         sum_ij relu(M_ij) mask_ij / sum_ij relu(M_ij)
 
-    A map that is positive nowhere says nothing and scores 0. A constant map scores the mask's
-    share of the area: compare with that.
+    A map that is positive nowhere says nothing and scores 0, one that is not finite NaN. A
+    constant map scores the mask's share of the area: compare with that.
 
     Args:
         maps: raw maps [b, h, w].
@@ -47,20 +53,24 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
     positive = jnp.maximum(maps / jnp.where(largest > 0, largest, 1), 0)
     total = jnp.sum(positive, axis=(1, 2))
     inside = jnp.sum(jnp.where(masks, positive, 0), axis=(1, 2))
-    return inside / jnp.where(total > 0, total, 1)
+    return nan_unless_finite(inside / jnp.where(total > 0, total, 1), maps)
 
 
-def pointing(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> Bool[Array, " b"]:
-    """The pointing game: whether a map's largest value lies inside the mask.
+def pointing(
+    maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"], tolerance: float | int = 0
+) -> Bool[Array, " b"]:
+    """The pointing game: whether a map's largest value lies inside the mask, or near enough.
 
-        mask at argmax_ij M_ij
+        any_ij mask_ij and |(i, j) - argmax M| <= tolerance
 
     Of equal largest values the first in reading order counts. A constant map points nowhere and
-    misses.
+    misses, and so does one that is not finite.
 
     Args:
         maps: raw maps [b, h, w].
         masks: where the maps should point, at the maps' resolution.
+        tolerance: how far from the mask is still a hit, in pixels of the maps; the game was
+            published with 15, on maps of the images' size.
 
     Returns:
         Hits [b].
@@ -76,14 +86,90 @@ def pointing(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> 
         [True]
 
     Source:
-        Zhang et al.: Top-Down Neural Attention by Excitation Backprop, IJCV 2018, here without
-        its tolerance of 15 pixels.
+        Zhang et al.: Top-Down Neural Attention by Excitation Backprop, IJCV 2018.
     """
     _check(maps, masks)
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance: expected 0 or more pixels, got {tolerance}")
+    height, width = maps.shape[1:]
     flat = jnp.reshape(jnp.asarray(maps), (maps.shape[0], -1))
-    peak = jnp.argmax(flat, axis=1, keepdims=True)
-    hit = jnp.take_along_axis(jnp.reshape(jnp.asarray(masks), flat.shape), peak, axis=1)[:, 0]
+    peak = jnp.argmax(flat, axis=1)[:, None, None]
+    y, x = (jax.lax.broadcasted_iota(peak.dtype, (1, height, width), axis) for axis in (1, 2))
+    square = (y - peak // width) ** 2 + (x - peak % width) ** 2
+    near = square <= math.floor(min(tolerance, height + width) ** 2)
+    hit = jnp.any(near & jnp.asarray(masks), axis=(1, 2))
     return hit & (jnp.max(flat, axis=1) > jnp.min(flat, axis=1))
+
+
+def iou(
+    maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"], threshold: float = 0.5
+) -> Float[Array, " b"]:
+    """Intersection over union of the mask and the region where the rescaled map is high.
+
+        |R and mask| / |R or mask|,   R = [rescale(M) >= threshold]
+
+    Args:
+        maps: raw maps [b, h, w].
+        masks: where the maps should be high, at the maps' resolution.
+        threshold: above 0 and up to 1; usual are 0.3, 0.5 and 0.7.
+
+    Returns:
+        Values [b] in [0, 1]; 0 for a constant map, NaN for one that is not finite.
+
+    Raises:
+        ValueError, TypeError: as for `energy_in`, or for another threshold.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import iou
+        >>> maps = jnp.array([[[3.0, 1.0], [-5.0, -5.0]]])
+        >>> round(float(iou(maps, jnp.array([[[True, False], [True, False]]]))[0]), 3)
+        0.333
+    """
+    _check(maps, masks)
+    region = _region(maps, threshold)
+    count = lambda x: jnp.sum(x, axis=(1, 2), dtype=wide(maps)[0].dtype)  # noqa: E731
+    union = count(region | masks)
+    return nan_unless_finite(count(region & masks) / jnp.where(union > 0, union, 1), maps)
+
+
+def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> Float[Array, " b"]:
+    """The share of a map's top k pixels that lie inside the mask, k being the mask's size.
+
+    Of equal pixels at the border of the top k, those are taken that `deletion` takes first, so
+    that a constant map scores about the mask's share of the area.
+
+    Args:
+        maps: raw maps [b, h, w].
+        masks: where the maps should be high, at the maps' resolution.
+
+    Returns:
+        Shares [b] in [0, 1]; 0 for an empty mask, NaN for a map that is not finite.
+
+    Raises:
+        ValueError, TypeError: as for `energy_in`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import rank_in
+        >>> maps = jnp.array([[[3.0, 1.0], [-5.0, 0.0]]])
+        >>> rank_in(maps, jnp.array([[[True, False], [True, False]]])).tolist()
+        [0.5]
+
+    Source:
+        Arras, Osman, Samek: CLEVR-XAI, Information Fusion 2022, "relevance rank accuracy".
+    """
+    _check(maps, masks)
+    ranks = pixel_ranks(maps, maps.shape[1:], "most")
+    size = jnp.sum(masks, axis=(1, 2), dtype=ranks.dtype)
+    top = (ranks < size[:, None, None]) & masks
+    found = jnp.sum(top, axis=(1, 2), dtype=wide(maps)[0].dtype)
+    return nan_unless_finite(found / jnp.maximum(size, 1).astype(found.dtype), maps)
+
+
+def _region(maps: AnyArray, threshold: float) -> Array:
+    check_between("threshold", threshold, 0, 1)
+    return rescale(maps) >= threshold
 
 
 def _check(maps: AnyArray, masks: AnyArray) -> None:

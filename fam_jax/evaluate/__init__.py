@@ -1,0 +1,1 @@
+"""`fam-jax evaluate`: methods of explanation, measured on a network's own task."""

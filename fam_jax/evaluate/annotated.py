@@ -1,0 +1,153 @@
+"""Pictures with the place of an object: Pascal-VOC boxes (NAME.xml) or masks (NAME_mask.png)."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from fam_jax import images
+
+_MASKS = ("_mask", "_segmentation_mask")
+
+
+class Annotated(NamedTuple):
+    """A picture and where its objects are.
+
+    Attributes:
+        name: the file's.
+        label: what the objects are.
+        image: the picture.
+        mask: where they are, [H W] of the picture's own pixels.
+    """
+
+    name: str
+    label: str
+    image: Image.Image
+    mask: Bool[np.ndarray, "H W"]
+
+
+class Place(NamedTuple):
+    """A box of pixels: left <= column < right, top <= row < bottom."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
+    """Every picture of a folder that has a box file or a mask beside it.
+
+    A box file is a Pascal-VOC .xml of the same name; all its objects count. A mask is a picture
+    NAME_mask.* of the same size: objects are where it is neither 0 nor 255 for a picture of class
+    indices, and where it is bright for a picture of black and white.
+
+    Returns:
+        The pictures, and a line for each that cannot be used.
+
+    Raises:
+        ValueError: if none can be used.
+        FileNotFoundError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data: no such folder: {folder}")
+    found, left_out = [], []
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in images.SUFFIXES]
+    masks = {f.stem: f for f in files if f.stem.endswith(_MASKS)}
+    for path in files:
+        if path.stem in masks:
+            continue
+        mask = next((masks[path.stem + end] for end in _MASKS if path.stem + end in masks), None)
+        boxes = path.with_suffix(".xml")
+        try:
+            if boxes.is_file():
+                found.append(_with_boxes(path, boxes))
+            elif mask is not None:
+                found.append(_with_mask(path, mask))
+            else:
+                left_out.append(f"{path.name}: neither {boxes.name} nor a mask lies beside it")
+        except (ValueError, OSError) as error:
+            left_out.append(str(error))
+    if not found:
+        raise ValueError(
+            f"--data: no picture of {folder} has boxes (NAME.xml) or a mask (NAME_mask.png)"
+            + (f" ({'; '.join(left_out[:3])})" if left_out else "")
+        )
+    return found, left_out
+
+
+def _with_boxes(path: Path, boxes: Path) -> Annotated:
+    image = images.read(path)
+    try:
+        objects = ET.parse(boxes).getroot().findall("object")
+        places = [_place(thing) for thing in objects]
+        label = objects[0].findtext("name", "object") if objects else ""
+    except (ET.ParseError, TypeError, ValueError, AttributeError):
+        raise ValueError(f"{boxes.name} is not a Pascal-VOC annotation, or damaged") from None
+    if not places:
+        raise ValueError(f"{boxes.name} has no object")
+    mask = np.zeros((image.height, image.width), bool)
+    for box in places:
+        if not (0 <= box.left < box.right <= image.width) or not (
+            0 <= box.top < box.bottom <= image.height
+        ):
+            raise ValueError(
+                f"{boxes.name}: the box {tuple(box)} lies outside the picture of {image.width} x "
+                f"{image.height} pixels, or is empty"
+            )
+        mask[box.top : box.bottom, box.left : box.right] = True
+    return Annotated(path.name, label, image, mask)
+
+
+def _place(thing: ET.Element) -> Place:
+    """Pascal-VOC counts from 1, its last pixel belongs to the box; some writers count from 0."""
+    box = thing.find("bndbox")
+    left, top, right, bottom = (
+        round(float(box.findtext(name))) for name in ("xmin", "ymin", "xmax", "ymax")
+    )
+    return Place(max(left - 1, 0) if left >= 0 else left, max(top - 1, 0) if top >= 0 else top,
+                 right, bottom)  # fmt: skip
+
+
+def _with_mask(path: Path, mask: Path) -> Annotated:
+    image = images.read(path)
+    with Image.open(mask) as file:
+        indices = np.asarray(file if file.mode in ("1", "L", "P") else file.convert("L"))
+    if indices.shape != (image.height, image.width):
+        raise ValueError(
+            f"{mask.name} is {indices.shape[1]} x {indices.shape[0]} pixels, its picture "
+            f"{path.name} {image.width} x {image.height}: a mask of the same size is expected"
+        )
+    indices = indices.astype(np.uint8)
+    two_levels = set(np.unique(indices)) <= {0, indices.max()}
+    place = indices > 0 if two_levels else (indices > 0) & (indices < 255)
+    if not place.any() or place.all():
+        raise ValueError(f"{mask.name} marks {'all' if place.all() else 'nothing'} of its picture")
+    return Annotated(path.name, "object", image, place)
+
+
+def box_of(mask: Bool[np.ndarray, "H W"]) -> Place:
+    """The tight box around a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Place(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def beside(mask: Bool[np.ndarray, "H W"], share: float = 0.2) -> Place | None:
+    """The largest strip of the picture on one side of all objects; None if all are thin."""
+    height, width = mask.shape
+    box = box_of(mask)
+    strips = (
+        Place(0, 0, box.left, height),
+        Place(box.right, 0, width, height),
+        Place(0, 0, width, box.top),
+        Place(0, box.bottom, width, height),
+    )
+    wide = [
+        s
+        for s in strips
+        if min(s.right - s.left, s.bottom - s.top) >= max(images.MIN_SIDE, share * min(mask.shape))
+    ]
+    return max(wide, key=lambda s: (s.right - s.left) * (s.bottom - s.top), default=None)

@@ -1,0 +1,48 @@
+"""Parameter randomisation from the top: do maps change when the network forgets what it knows?"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from fam_jax import metrics
+from fam_jax.evaluate.cases import Batch
+from fam_jax.evaluate.network import Network
+from fam_jax.evaluate.rules import Ask, Explain
+
+SHARES = {"last stage": 0.0, "half": 0.5, "all": 1.0}
+
+
+def randomisation(
+    network: Network,
+    rule: Callable[[Network], Explain],
+    batch: Batch,
+    ask: Ask,
+    maps: jax.Array,
+) -> dict[str, np.ndarray]:
+    """Spearman between a method's maps before and after; embeddings are those of the new network.
+
+    Args:
+        network: the trained one.
+        rule: network -> method.
+        batch: cases whose references are images.
+        ask: what was asked of the trained network.
+        maps: what it answered.
+    """
+    found = {}
+    for name, share in SHARES.items():
+        other = _randomised(network, share)
+        again = ask._replace(
+            references=other.embed(batch.others), background=other.embed(batch.background_images)
+        )
+        new = rule(other)(again)
+        found[f"{name} random: Spearman"] = np.asarray(metrics.spearman(maps, new))
+    return found
+
+
+def _randomised(network: Network, share: float) -> Network:
+    stages = network.stages()
+    count = max(1, round(share * len(stages)))
+    model = metrics.randomised(network.backbone.model, tuple(stages[-count:]), jax.random.key(0))
+    return replace(network, backbone=replace(network.backbone, model=model))

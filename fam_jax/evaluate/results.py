@@ -1,0 +1,116 @@
+"""A run's folder: settings first, then a file per method, so that a run can be taken up again.
+
+run.json           what was asked; another question needs another folder
+methods/NAME.csv   every case's numbers
+methods/NAME.npz   the maps of the cases in the figure, and the mean curves
+table.md, table.csv, curves.png, examples.png, manifest.json
+"""
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_METHODS = "methods"
+
+
+class Results:
+    """The files of one run.
+
+    Args:
+        folder: made if it does not exist.
+        settings: what was asked, of plain values.
+        overwrite: forget what the folder holds of an earlier run.
+
+    Raises:
+        FileExistsError: if the folder holds something else, or the run of another question.
+        OSError: if it cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False):
+        self.folder = folder
+        asked = folder / "run.json"
+        settings = json.loads(json.dumps(settings))
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file; --output expects a folder")
+        if overwrite:
+            for stale in (*folder.glob(f"{_METHODS}/*.csv"), *folder.glob(f"{_METHODS}/*.npz")):
+                stale.unlink()
+        elif asked.exists():
+            before = json.loads(asked.read_text())
+            other = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
+            if other:
+                raise FileExistsError(
+                    f"{folder} holds a run with another {', '.join(other)}; pass --overwrite or "
+                    "another folder"
+                )
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"the folder {folder} is not empty; pass --overwrite or another folder"
+            )
+        (folder / _METHODS).mkdir(parents=True, exist_ok=True)
+        write(asked, json.dumps(settings, indent=2) + "\n")
+
+    def has(self, method: str) -> bool:
+        """Whether a method is done."""
+        return self._csv(method).exists()
+
+    def add(
+        self,
+        method: str,
+        names: list[str],
+        values: Mapping[str, np.ndarray],
+        arrays: Mapping[str, np.ndarray],
+    ) -> None:
+        """Keep a method's numbers [n] by name, and its arrays; whole or not at all."""
+        with _whole(self._npz(method)) as path, open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        with _whole(self._csv(method)) as path, open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", *values])
+            for i, name in enumerate(names):
+                writer.writerow([name, *(f"{column[i]:.6g}" for column in values.values())])
+
+    def values(self, method: str) -> dict[str, np.ndarray]:
+        """A method's numbers by name."""
+        with open(self._csv(method), newline="") as file:
+            rows = list(csv.reader(file))
+        columns = np.array([row[1:] for row in rows[1:]], np.float32).T
+        return dict(zip(rows[0][1:], columns, strict=True))
+
+    def arrays(self, method: str) -> dict[str, np.ndarray]:
+        """A method's arrays by name."""
+        with np.load(self._npz(method)) as file:
+            return dict(file)
+
+    def _csv(self, method: str) -> Path:
+        return self.folder / _METHODS / f"{method}.csv"
+
+    def _npz(self, method: str) -> Path:
+        return self.folder / _METHODS / f"{method}.npz"
+
+
+class _whole:  # noqa: N801 - used as a function
+    """A temporary path that becomes `path` when the block ends without an error."""
+
+    def __init__(self, path: Path):
+        self.path, self.part = path, path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> Path:
+        return self.part
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            os.replace(self.part, self.path)
+        else:
+            self.part.unlink(missing_ok=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with _whole(path) as part:
+        part.write_text(text)

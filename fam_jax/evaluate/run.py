@@ -1,0 +1,224 @@
+"""`fam-jax evaluate`: every method on the same cases, a file for each, then tables and figures."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.progress import Progress
+
+import fam_jax
+from fam_jax import output
+from fam_jax._checks import check_choice
+from fam_jax.evaluate import figures, rules, stereo, tables, tasks
+from fam_jax.evaluate.cases import Batch, Cases
+from fam_jax.evaluate.measures import measure
+from fam_jax.evaluate.network import Network
+from fam_jax.evaluate.randomise import randomisation
+from fam_jax.evaluate.results import Results, write
+
+SIMILARITIES = {
+    "cosine": fam_jax.cosine,
+    "dot": fam_jax.dot,
+    "euclidean": fam_jax.euclidean,
+}
+_SHOWN = 4  # cases in the figure
+_NAMED = 3  # cases named in a line
+
+
+def run(
+    task: str,
+    options: tasks.Options,
+    *,
+    model: str,
+    weights: Path | None,
+    head: str,
+    layer: str | None,
+    size: int | None,
+    similarity: str,
+    methods: Sequence[str],
+    folder: Path,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Evaluate methods on a task; the arguments are the command's options."""
+    import pretrained_ports
+
+    check_choice("TASK", task, (*tasks.TASKS, "stereo"))
+    check_choice("--similarity", similarity, SIMILARITIES)
+    names = rules.named(methods)
+    _check(options, size)
+    backbone = pretrained_ports.load(model, weights, head=head)
+    network = Network.of(backbone, layer, SIMILARITIES[similarity], size)
+    rows, columns = network.grid()
+    if rows * columns == 1:
+        raise ValueError(
+            f"the layer {network.layer!r} leaves a map of 1 x 1 for pictures of {network.size[0]} "
+            f"x {network.size[1]} pixels; take an earlier one with --layer, or a larger --size"
+        )
+    settings = {
+        "task": task,
+        **vars(options),
+        "model": backbone.name,
+        "weights": output.file_facts(backbone.report.source),
+        "head": head,
+        "layer": network.layer,
+        "size": list(network.size),
+        "map": [rows, columns],
+        "similarity": similarity,
+    }
+    if task == "stereo":
+        say(stereo.run(network, folder, settings, overwrite=overwrite))
+        return
+    evaluate(network, task, options, names, settings, folder, overwrite=overwrite, say=say)
+
+
+def evaluate(
+    network: Network,
+    task: str,
+    options: tasks.Options,
+    names: Sequence[str],
+    settings: dict[str, Any],
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run the methods that the folder has not yet, then write tables, figures and manifest.
+
+    Args:
+        network: what is explained.
+        task: one of `tasks.TASKS`.
+        options: how its cases are drawn.
+        names: of methods, in the order of the tables; see `rules.RULES`.
+        settings: what tells this run from another; kept in the folder.
+        folder: where to.
+        overwrite: forget what the folder holds of another run.
+        say: takes the lines for the user.
+    """
+    results = Results(folder, settings, overwrite=overwrite)
+    cases = tasks.build(task, network, options)
+    left_out = list(cases.left_out)
+    say(f"{settings['model']}, {task}: {_summary(cases)}")
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("", total=len(names) * len(cases.batches))
+        advance = partial(progress.advance, bar)
+        for name in names:
+            progress.update(bar, description=name)
+            if results.has(name):
+                advance(len(cases.batches))
+                continue
+            try:
+                _one(name, task, network, cases, results, advance)
+            except (rules.Unfit, ValueError) as error:
+                left_out.append(f"{name}: {' '.join(str(error).split())}")
+    done = [name for name in names if results.has(name)]
+    if not done:
+        raise ValueError(f"no method could be run: {'; '.join(left_out[:_NAMED])}")
+    for line in _write(results, settings, cases, done, left_out):
+        say(f"left out: {line}")
+    say(str(folder / "table.md"))
+
+
+def _one(
+    name: str,
+    task: str,
+    network: Network,
+    cases: Cases,
+    results: Results,
+    advance: Callable[[], None],
+) -> None:
+    """Run one method on all cases and keep its numbers."""
+    explain = rules.RULES[name](network)
+    values, curves, shown, silent = [], [], [], []
+    for i, batch in enumerate(cases.batches):
+        n = len(batch)
+        ask = rules.Ask(
+            batch.images, batch.references, batch.background,
+            jax.random.fold_in(jax.random.key(0), i), batch.others,
+        )  # fmt: skip
+        maps = explain(ask)
+        found = measure(task, network, batch, explain, ask, maps, cases.figures)
+        extra = {}
+        if task == "sanity":
+            extra = randomisation(network, rules.RULES[name], batch, ask, maps)
+        values.append({k: v[:n] for k, v in (found.values | extra).items()})
+        curves.append({k: v[:n] for k, v in found.curves.items()})
+        maps = np.asarray(maps)[:n]
+        silent += [batch.names[j] for j in range(n) if not maps[j].any()]
+        shown.append(maps)
+        advance()
+    together = lambda parts: {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}  # noqa: E731
+    arrays = {"maps": np.concatenate(shown)[:_SHOWN]}
+    arrays |= {k: v.mean(0) for k, v in together(curves).items()}
+    arrays["silent"] = np.array(silent, dtype=str)
+    results.add(name, [n for batch in cases.batches for n in batch.names], together(values), arrays)
+
+
+def _silence(method: str, silent: np.ndarray, count: int) -> str:
+    """A line on the cases for which a method found no evidence."""
+    some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+    return f"{method}: {len(silent)} of {count} maps are all zeros, no evidence ({some})"
+
+
+def _write(
+    results: Results, settings: dict[str, Any], cases: Cases, done: list[str], left_out: list[str]
+) -> list[str]:
+    """Tables, figures and the manifest, from the methods' files; returns all that was left out."""
+    values = {name: results.values(name) for name in done}
+    arrays = {name: results.arrays(name) for name in done}
+    silent = {name: found["silent"] for name, found in arrays.items() if len(found["silent"])}
+    left_out = left_out + [_silence(name, who, len(cases)) for name, who in silent.items()]
+    against = "fam" if "fam" in done else done[0]
+    means = tables.means(values)
+    parts = [
+        f"# {settings['model']}, {settings['task']}",
+        f"{_summary(cases)}. Layer {settings['layer']}, maps of "
+        f"{settings['map'][0]} x {settings['map'][1]}.",
+        "Mean ± bootstrap standard error over the cases.",
+        tables.markdown(means),
+    ]
+    if len(done) > 1:
+        parts += [
+            f"Differences from `{against}`, case by case.",
+            tables.markdown(tables.differences(values, against)),
+        ]
+    if left_out:
+        parts += ["Left out:", "\n".join(f"- {line}" for line in left_out)]
+    write(results.folder / "table.md", "\n\n".join(parts) + "\n")
+    write(results.folder / "table.csv", tables.as_csv(means))
+    if "deletion" in next(iter(arrays.values())):
+        figures.curves(arrays).savefig(results.folder / "curves.png")
+    first = _first(cases, _SHOWN)
+    figures.examples(first, {name: a["maps"] for name, a in arrays.items()}).savefig(
+        results.folder / "examples.png"
+    )
+    output.write_manifest(
+        results.folder, command="evaluate", **settings, methods=done, figures=cases.figures,
+        left_out=left_out,
+    )  # fmt: skip
+    return left_out
+
+
+def _first(cases: Cases, count: int) -> list[Batch]:
+    """The first cases, each by itself."""
+    singles = (batch.take([i]) for batch in cases.batches for i in range(len(batch)))
+    return [single for single, _ in zip(singles, range(count), strict=False)]
+
+
+def _summary(cases: Cases) -> str:
+    own = (
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in cases.figures.items()
+    )
+    return f"{len(cases)} cases ({cases.about}); the network itself: {', '.join(own)}"
+
+
+def _check(options: tasks.Options, size: int | None) -> None:
+    for name in ("cases", "way", "shot", "neighbours"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}: expected a positive number, got {getattr(options, name)}")
+    if size is not None and size < 8:
+        raise ValueError(f"--size: expected at least 8 pixels, got {size}")

@@ -1,0 +1,77 @@
+"""Tables of a run: means with bootstrap standard errors, and differences from one method."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fam_jax import metrics
+
+Values = Mapping[str, Mapping[str, np.ndarray]]  # method -> measure -> a number per case
+_KEY = jax.random.key(0)
+
+
+class Entry(NamedTuple):
+    """A mean over cases, its bootstrap standard error, and how many cases it is of."""
+
+    mean: float
+    error: float
+    cases: int
+
+
+Table = dict[str, dict[str, Entry]]  # method -> measure -> entry
+
+
+def means(values: Values) -> Table:
+    """Mean of every method's every measure."""
+    return {
+        method: {name: _entry(metrics.mean_and_error(column, _KEY), column)
+                 for name, column in columns.items()}
+        for method, columns in values.items()
+    }  # fmt: skip
+
+
+def differences(values: Values, against: str) -> Table:
+    """Mean difference, case by case, from what the method `against` scores."""
+    base = values[against]
+    return {
+        method: {
+            name: _entry(metrics.paired_difference(column, base[name], _KEY), column - base[name])
+            for name, column in columns.items()
+            if name in base
+        }
+        for method, columns in values.items()
+        if method != against
+    }
+
+
+def _entry(found: metrics.Estimate, column: np.ndarray) -> Entry:
+    return Entry(float(found.mean), float(found.error), int(np.isfinite(column).sum()))
+
+
+def markdown(table: Table) -> str:
+    """Mean ± standard error, a row a method."""
+    columns = list(dict.fromkeys(name for row in table.values() for name in row))
+    lines = ["| method | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for method, row in table.items():
+        cells = (_cell(row[name]) if name in row else "" for name in columns)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(entry: Entry) -> str:
+    return f"{entry.mean:.3f} ± {entry.error:.3f}" if entry.cases else "none"
+
+
+def as_csv(table: Table) -> str:
+    """One row for each method and measure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "measure", "mean", "standard_error", "cases"])
+    for method, row in table.items():
+        for name, entry in row.items():
+            writer.writerow([method, name, f"{entry.mean:.6g}", f"{entry.error:.6g}", entry.cases])
+    return text.getvalue()

@@ -1,0 +1,163 @@
+"""Grad-CAM's relatives: other ways to combine the gradient G with the activations A.
+
+G = pullback(ds/dz)
+layer_cam     relu(sum_k relu(G_k) A_k)
+hires_cam     sum_k G_k A_k
+xgrad_cam     relu(sum_k alpha_k A_k),   alpha_k = sum_hw G_k A_k / sum_hw A_k
+grad_cam_pp   relu(sum_k alpha_k A_k),   alpha_k = sum_hw relu(G_k) / (2 + relu(G_k) sum_hw A_k)
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fam_jax.methods.decomposition import elementwise
+from fam_jax.methods.fam import weighted_sum
+from fam_jax.methods.grad_cam import gradient_weights
+from fam_jax.methods.method import Method
+from fam_jax.similarity import Similarity, as_similarity, cosine
+
+
+def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
+    """LayerCAM of the similarity: relu(sum_k relu(G_k) A_k), G = pullback(ds/dz).
+
+    Every position has its own weights, so that maps of early layers stay sharp.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        norms: as for `grad_cam`.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        ValueError: for an unknown option.
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
+        >>> fam_jax.layer_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
+        [[[4.0, 0.0]]]
+
+    Source:
+        Jiang et al.: LayerCAM, IEEE TIP 2021.
+    """
+    return Method(as_similarity(similarity), gradient_weights(norms), _positive_elementwise)
+
+
+def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
+    """HiResCAM of the similarity: sum_k G_k A_k, signed, G = pullback(ds/dz).
+
+    For a head that is linear in A the map sums to the score of the dot product, and equals
+    `decomposition(dot)`; with norms="free" the map of a cosine sums to 0.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        norms: as for `grad_cam`.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        ValueError: for an unknown option.
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[3.0, 0.0], [0.0, 3.0]]]]))
+        >>> fam_jax.hires_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
+        [[[3.0, -6.0]]]
+
+    Source:
+        Draelos and Carin: Use HiResCAM instead of Grad-CAM, 2020 (arXiv 2011.08891).
+    """
+    return Method(as_similarity(similarity), gradient_weights(norms), elementwise)
+
+
+def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
+    """XGrad-CAM of the similarity: relu(sum_k alpha_k A_k), alpha the mean of G weighted by A.
+
+        alpha_k = sum_hw G_k A_k / sum_hw A_k,   G = pullback(ds/dz)
+
+    A channel whose activations sum to 0 gets no weight. For a head that is a plain mean, G is the
+    same everywhere and the map is Grad-CAM's.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        norms: as for `grad_cam`.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        ValueError: for an unknown option.
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
+        >>> fam_jax.xgrad_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
+        [[[4.0, 0.0]]]
+
+    Source:
+        Fu et al.: Axiom-based Grad-CAM, BMVC 2020 (arXiv 2008.02312).
+    """
+    return Method(as_similarity(similarity), gradient_weights(norms), _activation_mean)
+
+
+def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
+    """Grad-CAM++ of the similarity: relu(sum_k alpha_k A_k).
+
+        alpha_k = sum_hw [G_k^2 / (2 G_k^2 + G_k^3 sum_hw A_k)] relu(G_k),   G = pullback(ds/dz)
+
+    The bracket is 0 where its denominator is. The source takes the score for the logarithm of a
+    class score; where the similarity, times a constant, were that, the map would be another one.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        norms: as for `grad_cam`.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        ValueError: for an unknown option.
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
+        >>> fam_jax.grad_cam_pp(fam_jax.dot)(enc, jnp.array([[1.0, -4.0]])).tolist()
+        [[[1.0, 0.0]]]
+
+    Source:
+        Chattopadhyay et al.: Grad-CAM++, WACV 2018 (arXiv 1710.11063).
+    """
+    return Method(as_similarity(similarity), gradient_weights(norms), _curvature)
+
+
+def _positive_elementwise(G: Array, A: Array) -> Array:
+    return jax.nn.relu(elementwise(jax.nn.relu(G), A))
+
+
+def _activation_mean(G: Array, A: Array) -> Array:
+    total = jnp.sum(A, axis=(1, 2))
+    alpha = jnp.sum(G * A, axis=(1, 2)) / jnp.where(total == 0, 1, total)
+    return jax.nn.relu(weighted_sum(jnp.where(total == 0, 0, alpha), A))
+
+
+def _curvature(G: Array, A: Array) -> Array:
+    # G^2 cancels, so that no power of a small gradient is lost; only positive G count.
+    G = jax.nn.relu(G)
+    below = 2 + G * jnp.sum(A, axis=(1, 2), keepdims=True)
+    share = jnp.where(below == 0, 0, 1 / jnp.where(below == 0, 1, below))
+    return jax.nn.relu(weighted_sum(jnp.sum(share * G, axis=(1, 2)), A))

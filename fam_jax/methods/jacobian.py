@@ -1,0 +1,41 @@
+"""The head's Jacobian dz/dA, row by row: pullbacks of unit vectors, a few at a time."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fam_jax._checks import wide
+
+
+def unit(z: Array, d: Array) -> Array:
+    """e_d for every image, shaped like z [b, d]; zeros where there is no dimension d."""
+    return jnp.broadcast_to(jnp.arange(z.shape[1]) == d, z.shape).astype(z.dtype)
+
+
+def position_parts(pullback: Callable[[Array], Array], z: Array, A: Array, chunk: int) -> Array:
+    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d], `chunk` dimensions at a time."""
+
+    def part(d):
+        G, wide_A = wide(pullback(unit(z, d)), A)
+        return jnp.sum(G * wide_A, axis=-1)
+
+    parts = jax.lax.map(part, jnp.arange(z.shape[1]), batch_size=rows_at_a_time(z, chunk))
+    return jnp.moveaxis(parts, 0, -1)
+
+
+def rows_at_a_time(z: Array, chunk: int) -> int:
+    """`chunk`, no more than there are; 1 for a batch sharded over the axes of an explicit mesh.
+
+    `vmap` of a convolution's pullback merges its axis with the batch, which cannot stay sharded.
+    """
+    if any(axis is not None for axis in jax.typeof(z).sharding.spec):
+        return 1
+    return min(chunk, z.shape[1])
+
+
+def check_chunk(chunk: int) -> None:
+    """Raise unless `chunk` is a positive integer."""
+    if not (isinstance(chunk, int) and chunk > 0):
+        raise ValueError(f"chunk: expected a positive integer, got {chunk!r}")

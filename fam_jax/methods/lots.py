@@ -1,0 +1,132 @@
+"""LOTS: the picture is changed step by step to be less alike, or more; the map is what changed.
+
+x' <- x' -+ rate grad s / max |grad s|
+M  = Gauss(|grey(x') - grey(x)|)
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fam_jax._checks import AnyArray
+from fam_jax.encoding import as_embedding
+from fam_jax.methods.perturbation import (
+    check_count,
+    check_pairs,
+    sayable_maps,
+    score_copies,
+    wide_dtype,
+)
+from fam_jax.similarity import Similarity, as_similarity, cosine
+
+_LUMA = (0.2989, 0.587, 0.114)  # of red, green, blue, as torchvision weighs them
+
+
+def lots(
+    embed: Callable,
+    images: Float[AnyArray, "b H W c"],
+    references: Float[AnyArray, "b d"],
+    similarity: Similarity = cosine,
+    *,
+    toward: bool = False,
+    steps: int = 75,
+    rate: float = 1 / 255,
+    kernel: int = 49,
+) -> Float[Array, "b H W"]:
+    """Where a picture has to change to become less alike (or, `toward`, more): FAME's maps.
+
+        x' <- x' - rate grad s / max |grad s|    `steps` times (+ with `toward`)
+        M = Gauss(|grey(x') - grey(x)|)
+
+    Away from the reference, the map shows what makes the pair alike; toward it, what keeps it
+    apart. FAME shows `rescale(maps)`.
+
+    Args:
+        embed: images [b, H, W, c] -> embeddings [b, d], or an encoder; differentiable.
+        images: preprocessed images.
+        references: an embedding for each image.
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own; its true gradient.
+        toward: climb the similarity instead of descending it.
+        steps: FAME reports 500 and finds 75 to 200 to be enough.
+        rate: how far the strongest pixel moves in a step, in the images' units; FAME's 1 / 255
+            is of normalised images, too. For steps in grey levels pass pixels in [0, 1] and an
+            `embed` that normalises them.
+        kernel: side of the Gaussian in pixels, odd; its sigma is 0.15 kernel + 0.35 (7.7 for 49,
+            which suits images of 224). 1 leaves the change as it is. Images are reflected at
+            their edges.
+
+    Returns:
+        Raw maps [b, H, W], not negative, in the images' units. Grey is 0.2989 red + 0.587 green +
+        0.114 blue of three channels, else their mean.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes, types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> flat = lambda images: images.reshape(len(images), -1)
+        >>> image, reference = jnp.ones((1, 1, 2, 1)), jnp.array([[4.0, -2.0]])
+        >>> options = {"steps": 3, "rate": 1.0, "kernel": 1}
+        >>> fam_jax.lots(flat, image, reference, fam_jax.dot, **options).tolist()
+        [[[3.0, 1.5]]]
+
+    Source:
+        Zhang, Günther: FAME, arXiv 2605.12017, with github.com/AIML-IfI/fame; the steps from
+        Rozsa, Günther, Boult: LOTS about Attacking Deep Features, IJCB 2017.
+    """
+    check_pairs(images, references)
+    check_count("steps", steps)
+    check_count("kernel", kernel)
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel: expected an odd number of pixels, got {kernel}")
+    signed = rate if toward else -rate
+    similarity = as_similarity(similarity)
+    return _lots(
+        as_embedding(embed), images, references, similarity, signed, steps=steps, kernel=kernel
+    )
+
+
+@partial(jax.jit, static_argnames=("steps", "kernel"))
+def _lots(embed, images, references, similarity, rate, *, steps, kernel):
+    dtype = wide_dtype(images, references)
+    x = images.astype(dtype)
+    changed = walk(embed, similarity, images, references, rate, steps)
+    luma = _LUMA if x.shape[3] == 3 else np.full(x.shape[3], 1 / x.shape[3])
+    grey = jnp.sum((changed - x) * jnp.asarray(luma, dtype)[None, None, None], axis=3)
+    down, across = (jnp.asarray(_gaussian(side, kernel), dtype) for side in x.shape[1:3])
+    highest = jax.lax.Precision.HIGHEST
+    maps = jnp.einsum("yh,bhw,xw->byx", down, jnp.abs(grey), across, precision=highest)
+    return sayable_maps(maps, references)
+
+
+def walk(embed, similarity, images, references, rate, steps):
+    """The images after `steps` of LOTS, up the similarity for a positive rate, in the wide type."""
+
+    def score(x):
+        # The steps are added up in the wide type: in bfloat16 small ones would be lost.
+        copies = x[:, None].astype(images.dtype)
+        return jnp.sum(score_copies(embed, similarity, copies, references))
+
+    def step(x, _):
+        gradient = jax.grad(score)(x)
+        largest = jnp.max(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
+        return x + rate * (gradient / jnp.where(largest > 0, largest, 1)), None
+
+    return jax.lax.scan(step, images.astype(wide_dtype(images, references)), length=steps)[0]
+
+
+def _gaussian(side: int, kernel: int) -> np.ndarray:
+    """The matrix [side, side] that smooths an axis, its edges reflected."""
+    reach = kernel // 2
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (offsets / (0.15 * kernel + 0.35)) ** 2)
+    source = np.pad(np.arange(side), reach, mode="reflect")
+    matrix = np.zeros((side, side))
+    for offset, weight in zip(offsets + reach, weights / weights.sum(), strict=True):
+        matrix[np.arange(side), source[offset : offset + side]] += weight
+    return matrix

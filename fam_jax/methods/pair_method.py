@@ -1,0 +1,54 @@
+"""Methods that need both images of a pair: the map of one looks at the other's activations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from fam_jax._checks import wide
+from fam_jax.encoding import Encoding
+from fam_jax.methods.method import check_encoding, sayable
+from fam_jax.similarity import Similarity
+
+
+@partial(register_dataclass, data_fields=["similarity"], meta_fields=["weigh", "combine"])
+@dataclass(frozen=True)
+class PairMethod:
+    """A method for pairs of images: M = combine(G, A, B), G = pullback(weigh(similarity, z, r)).
+
+    For `explain_pairs`; `explain` and `explain_all` have no second image to look at.
+
+    Attributes:
+        similarity: what is being explained.
+        weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
+        combine: (G [b, h, w, c], A [b, h, w, c], the other image's B [b, hr, wr, c]) -> maps
+            [b, h, w].
+    """
+
+    similarity: Similarity
+    weigh: Callable[[Similarity, Array, Array], Array]
+    combine: Callable[[Array, Array, Array], Array]
+
+    def pair(
+        self, query: Encoding, reference: Encoding
+    ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
+        """Raw maps of both images of each pair; zeros where nothing can be said."""
+        check_encoding(query)
+        check_encoding(reference)
+        z, r = query.embeddings, reference.embeddings
+        if z.shape != r.shape:
+            raise ValueError(
+                f"reference: expected embeddings {z.shape} like the query's, got {r.shape}"
+            )
+        ok = sayable(z) & sayable(r)
+        return self._one(query, reference, ok), self._one(reference, query, ok)
+
+    def _one(self, own: Encoding, other: Encoding, ok: Array) -> Array:
+        z, r = wide(own.embeddings, other.embeddings)
+        G = own.pullback(self.weigh(self.similarity, z, r))
+        maps = self.combine(*wide(G, own.activations, other.activations))
+        ok = ok & jnp.all(jnp.isfinite(maps), axis=(1, 2))
+        return jnp.where(ok[:, None, None], maps, 0)

@@ -1,0 +1,61 @@
+"""What the metrics ask of their arguments, refused in one line where it is not so."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fam_jax._checks import AnyArray, check_float
+from fam_jax.encoding import as_embedding
+from fam_jax.similarity import Similarity, as_similarity
+
+IMAGES = "batch height width channels"
+MAPS = "batch height width"
+
+
+def check_case(
+    embed: Callable,
+    images: AnyArray,
+    references: AnyArray,
+    maps: AnyArray,
+    similarity: Similarity,
+) -> tuple[Callable, Similarity]:
+    """The embedding function and the similarity as pytrees, if the arrays belong together."""
+    check_float("images", images, IMAGES)
+    check_float("references", references, "batch dimensions")
+    check_float("maps", maps, MAPS)
+    check_batch("images", images, references=references, maps=maps)
+    return as_embedding(embed), as_similarity(similarity)
+
+
+def check_batch(name: str, first: AnyArray, **others: AnyArray) -> None:
+    """Raise unless all have the first one's batch."""
+    for other, x in others.items():
+        if x.shape[0] != first.shape[0]:
+            raise ValueError(
+                f"{other} have shape {x.shape}, {name} {first.shape}: one of {other} for each of "
+                f"the {first.shape[0]} {name} is expected"
+            )
+
+
+def check_count(name: str, value: Any, most: int | None = None) -> None:
+    """Raise unless `value` is a positive integer, at most `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
+
+
+def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:
+    """Raise unless low < value <= high; a number known at trace time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
+        raise ValueError(f"{name}: expected a number above {low} and up to {high}, got {value!r}")
+
+
+def nan_unless_finite(values: jax.Array, *maps: AnyArray) -> jax.Array:
+    """The values [b, ...]; NaN for those images whose map is not finite throughout."""
+    for m in maps:
+        ok = jnp.all(jnp.isfinite(m), axis=(1, 2))
+        values = jnp.where(ok.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
+    return values

@@ -1,0 +1,105 @@
+"""Pixels in the order of a map, and what takes the place of those that are removed."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fam_jax._checks import wide
+from fam_jax.maps import upsample
+from fam_jax.similarity import Similarity
+
+ORDERS = ("most", "least")
+
+
+def pixel_ranks(maps: Array, size: tuple[int, int], order: str) -> Array:
+    """The place of every pixel [b, H, W] in the order of its map, from 0; no two are the same.
+
+    Equal pixels follow each other in an order that looks random and is always the same one: in
+    reading order a constant map would be a scan of rows.
+    """
+    values = upsample(maps, size).reshape(maps.shape[0], -1)
+    values = -values if order == "most" else values
+    index = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    _, _, pixels = jax.lax.sort((values, scattered(index), index), dimension=1, num_keys=2)
+    # The inverse of a permutation is its argsort; a scatter would gather a sharded batch.
+    _, ranks = jax.lax.sort((pixels, index), dimension=1, num_keys=1)
+    return ranks.reshape(-1, *size)
+
+
+def scattered(index: Array) -> Array:
+    """Integers mixed one-to-one over the 32-bit ones: the last step of Appleby's MurmurHash3.
+
+    No random numbers: these depend on the settings of JAX, an order of pixels must not.
+    """
+    x = index.astype(jnp.uint32)
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def mean_color(images: Array) -> Array:
+    """The mean of every channel, spread over the image: [b, H, W, c]."""
+    (x,) = wide(images)
+    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
+    return jnp.broadcast_to(mean, x.shape).astype(images.dtype)
+
+
+def blurred(images: Array) -> Array:
+    """A Gaussian blur: 11 pixels wide and sigma 5 at a shorter side of 224, in proportion else.
+
+    At least 3 pixels wide, and always odd; sigma is 5/11 of the width; edges are held.
+    """
+    (x,) = wide(images)
+    radius = max(1, round((11 * min(images.shape[1:3]) / 224 - 1) / 2))
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / (5 / 11 * (2 * radius + 1))) ** 2)
+    for axis in (1, 2):
+        length = x.shape[axis]
+        part = partial(jax.lax.slice_in_dim, axis=axis)
+        first, last = [part(x, 0, 1)] * radius, [part(x, length - 1, length)] * radius
+        padded = jnp.concatenate([*first, x, *last], axis=axis)
+        # Slices, neither jnp.pad nor a convolution: a sharded batch stays where it is.
+        x = sum(
+            float(weight) * part(padded, i, i + length)
+            for i, weight in enumerate(weights / weights.sum())
+        )
+    return x.astype(images.dtype)
+
+
+def embed_each(embed: Callable, images: Array) -> Array:
+    """Embeddings [b, m, d] of m versions of each image [b, m, H, W, c]."""
+    # The batch first, so that a batch sharded over devices stays so.
+    flat = embed(images.reshape(-1, *images.shape[2:]))
+    return flat.reshape(*images.shape[:2], flat.shape[-1])
+
+
+def score_each(similarity: Similarity, z: Array, r: Array) -> Array:
+    """Scores [b, m] of embeddings [b, m, d] with r [b, m, d]."""
+    return similarity.score(z.reshape(-1, z.shape[2]), r.reshape(-1, r.shape[2])).reshape(
+        z.shape[:2]
+    )
+
+
+def repeated(references: Array, times: int) -> Array:
+    """References [b, d] for each of m versions, [b, m, d]."""
+    b, d = references.shape
+    return jnp.broadcast_to(references[:, None], (b, times, d))
+
+
+def in_chunks(fn: Callable[[Array], Array], xs: np.ndarray, chunk: int) -> Array:
+    """`fn` [m] -> [b, m] over all xs [n], at most `chunk` at a time: [b, n], in one loop.
+
+    The last chunk is filled up with repetitions, so that `fn` is compiled once.
+    """
+    count = len(xs)
+    loops = -(-count // chunk)
+    size = -(-count // loops)
+    if loops == 1:
+        return fn(jnp.asarray(xs))
+    filled = np.concatenate([xs, np.repeat(xs[-1:], loops * size - count, axis=0)])
+    out = jax.lax.map(fn, jnp.asarray(filled.reshape(loops, size)))  # [loops, b, size]
+    return jnp.moveaxis(out, 0, 1).reshape(out.shape[1], -1)[:, :count]

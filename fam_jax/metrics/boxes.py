@@ -1,0 +1,145 @@
+"""Boxes from maps: what a map would have detected.
+
+A box is (left, top, right, bottom) in pixels, right and bottom exclusive.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax.maps import rescale
+from fam_jax.metrics._arguments import MAPS, check_batch, check_between, nan_unless_finite
+
+
+def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Array, "b 4"]:
+    """The tight box around all pixels where the rescaled map is high.
+
+        [rescale(M) >= threshold], not only its largest connected part
+
+    Args:
+        maps: raw maps; upsample them first for boxes in pixels of the image.
+        threshold: above 0 and up to 1.
+
+    Returns:
+        Boxes [b, 4]: left, top, right, bottom, the last two exclusive. All 0 for a constant map,
+        NaN for one that is not finite.
+
+    Raises:
+        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w], or for another
+            threshold.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import box_of
+        >>> box_of(jnp.array([[[0.0, 3.0, 0.0], [0.0, 2.0, 1.0]]])).tolist()
+        [[1.0, 0.0, 2.0, 2.0]]
+    """
+    check_float("maps", maps, MAPS)
+    check_between("threshold", threshold, 0, 1)
+    region = rescale(maps) >= threshold
+    sides = []
+    for axis in (1, 2):  # columns, then rows
+        line = jnp.any(region, axis=axis)
+        # Of an empty region, argmax gives 0 and nothing is high.
+        start = jnp.argmax(line, axis=1)
+        stop = jnp.where(
+            jnp.any(line, axis=1), line.shape[1] - jnp.argmax(line[:, ::-1], axis=1), 0
+        )
+        sides.append((start, stop))
+    (left, right), (top, bottom) = sides
+    boxes = jnp.stack([left, top, right, bottom], axis=1).astype(wide(maps)[0].dtype)
+    return nan_unless_finite(boxes, maps)
+
+
+def box_iou(a: Float[AnyArray, "b 4"], b: Float[AnyArray, "b 4"]) -> Float[Array, " b"]:
+    """Intersection over union of every two boxes.
+
+    Args:
+        a: boxes [b, 4]: left, top, right, bottom.
+        b: the others.
+
+    Returns:
+        Values [b] in [0, 1]; 0 for two empty boxes, NaN where a box is.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes or types.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import box_iou
+        >>> a, b = jnp.array([[0.0, 0.0, 2.0, 1.0]]), jnp.array([[1.0, 0.0, 2.0, 1.0]])
+        >>> box_iou(a, b).tolist()
+        [0.5]
+    """
+    check_float("a", a, "batch 4")
+    check_float("b", b, "batch 4")
+    check_batch("a", a, b=b)
+    if a.shape[1] != 4 or b.shape[1] != 4:
+        raise ValueError(f"a, b: expected boxes [batch, 4], got {a.shape} and {b.shape}")
+    a, b = wide(a, b)
+    low, high = jnp.maximum(a[:, :2], b[:, :2]), jnp.minimum(a[:, 2:], b[:, 2:])
+    both = _area(jnp.concatenate([low, high], axis=1))
+    union = _area(a) + _area(b) - both
+    return both / jnp.where(union > 0, union, 1)
+
+
+def _area(boxes: Array) -> Array:
+    return jnp.prod(jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+
+
+def box_hit(
+    maps: Float[AnyArray, "b h w"],
+    boxes: Float[AnyArray, "b 4"],
+    threshold: float = 0.5,
+    overlap: float = 0.5,
+) -> Bool[Array, " b"]:
+    """Whether a map's box matches the true one: box_iou(box_of(M), box) >= overlap.
+
+    Args:
+        maps: raw maps [b, h, w].
+        boxes: the true boxes [b, 4], in pixels of the maps.
+        threshold: as for `box_of`.
+        overlap: the least intersection over union, above 0 and up to 1.
+
+    Returns:
+        Hits [b]; a constant map misses, and one that is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes, types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import box_hit
+        >>> box_hit(jnp.array([[[0.0, 3.0]]]), jnp.array([[0.0, 0.0, 2.0, 1.0]])).tolist()
+        [True]
+    """
+    check_between("overlap", overlap, 0, 1)
+    return box_iou(box_of(maps, threshold), boxes) >= overlap
+
+
+def box_masks(boxes: Float[AnyArray, "b 4"], size: tuple[int, int]) -> Bool[Array, "b h w"]:
+    """The boxes as masks, for `energy_in`, `pointing`, `iou`: pixels whose centre is inside.
+
+    Args:
+        boxes: left, top, right, bottom in pixels.
+        size: (height, width) in pixels.
+
+    Returns:
+        Masks [b, height, width].
+
+    Raises:
+        ValueError, TypeError: for boxes of another shape or type.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import box_masks
+        >>> box_masks(jnp.array([[1.0, 0.0, 3.0, 1.0]]), (1, 4)).tolist()
+        [[[False, True, True, False]]]
+    """
+    check_float("boxes", boxes, "batch 4")
+    if boxes.shape[1] != 4:
+        raise ValueError(f"boxes: expected [batch, 4], got shape {boxes.shape}")
+    left, top, right, bottom = (b[:, None, None] for b in jnp.asarray(boxes).T)
+    y, x = (jax.lax.broadcasted_iota(boxes.dtype, (1, *size), axis) + 0.5 for axis in (1, 2))
+    return (x >= left) & (x < right) & (y >= top) & (y < bottom)

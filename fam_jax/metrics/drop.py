@@ -1,0 +1,248 @@
+"""Average drop, increase, coherency and complexity: what is left of a score on the map alone.
+
+A map that is high everywhere never drops, which is why coherency and complexity go with it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._layers.arrays import as_pytree
+from fam_jax.maps import rescale, upsample
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, nan_unless_finite
+from fam_jax.similarity import Similarity, cosine
+
+
+def masked_scores(
+    embed: Callable,
+    images: Float[AnyArray, "b H W c"],
+    references: Float[AnyArray, "b d"],
+    maps: Float[AnyArray, "b h w"],
+    similarity: Similarity = cosine,
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """The score of every image, and of the image times its map: (s, s_M).
+
+        s = score(z(x), r),   s_M = score(z(x * M), r),   M upsampled and rescaled to [0, 1]
+
+    The product is with preprocessed images, where 0 usually is the mean colour of a data set.
+
+    Args:
+        embed: images -> embeddings [b, d], or an encoder.
+        images: preprocessed images.
+        references: what each is compared with.
+        maps: raw maps, at any resolution.
+        similarity: `cosine` or another.
+
+    Returns:
+        s [b] and s_M [b]; s_M is NaN where the map is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes or types.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import masked_scores
+        >>> embed = lambda images: images.reshape(images.shape[0], -1)
+        >>> image, map = jnp.array([[[[3.0], [4.0]]]]), jnp.array([[[1.0, 0.0]]])
+        >>> s, s_map = masked_scores(embed, image, jnp.array([[1.0, 0.0]]), map)
+        >>> round(float(s[0]), 2), round(float(s_map[0]), 2)
+        (0.6, 1.0)
+    """
+    embed, similarity = check_case(embed, images, references, maps, similarity)
+    return _masked_scores(embed, images, references, maps, similarity)
+
+
+@jax.jit
+def _masked_scores(embed, images, references, maps, similarity):
+    images, references = jnp.asarray(images), jnp.asarray(references)
+    score = similarity.score(embed(images), references)
+    masked = similarity.score(embed(_only(images, maps)), references)
+    return score, nan_unless_finite(masked, maps)
+
+
+def _only(images, maps):
+    """The images times their rescaled maps."""
+    x, M = wide(images, rescale(upsample(maps, images.shape[1:3])))
+    return (x * M[..., None]).astype(images.dtype)
+
+
+def average_drop(
+    embed: Callable,
+    images: Float[AnyArray, "b H W c"],
+    references: Float[AnyArray, "b d"],
+    maps: Float[AnyArray, "b h w"],
+    similarity: Similarity = cosine,
+) -> Float[Array, " b"]:
+    """The part of every score that is lost where only the map's region is shown; small is good.
+
+        max(0, s - s_M) / s   where s > 0, else 0
+
+    The published average is over the images with s > 0: leave the others out by
+    `jnp.mean(drop, where=s > 0)`, s being the first of `masked_scores`.
+
+    Args:
+        embed: as for `masked_scores`.
+        images: as for `masked_scores`.
+        references: as for `masked_scores`.
+        maps: as for `masked_scores`.
+        similarity: as for `masked_scores`.
+
+    Returns:
+        Drops [b]; NaN where the map is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes or types.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import average_drop
+        >>> embed = lambda images: images.reshape(images.shape[0], -1)
+        >>> image, map = jnp.array([[[[3.0], [4.0]]]]), jnp.array([[[1.0, 0.0]]])
+        >>> average_drop(embed, image, jnp.array([[0.0, 1.0]]), map).tolist()
+        [1.0]
+
+    Source:
+        Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    """
+    s, masked = masked_scores(embed, images, references, maps, similarity)
+    drop = jnp.maximum(s - masked, 0) / jnp.where(s > 0, s, 1)
+    return jnp.where((s > 0) | jnp.isnan(masked), drop, 0)
+
+
+def increase(
+    embed: Callable,
+    images: Float[AnyArray, "b H W c"],
+    references: Float[AnyArray, "b d"],
+    maps: Float[AnyArray, "b h w"],
+    similarity: Similarity = cosine,
+) -> Float[Array, " b"]:
+    """Whether the map's region alone scores higher than the image: 1[s_M > s]; high is good.
+
+    Args:
+        embed: as for `masked_scores`.
+        images: as for `masked_scores`.
+        references: as for `masked_scores`.
+        maps: as for `masked_scores`.
+        similarity: as for `masked_scores`.
+
+    Returns:
+        1 or 0 for every image [b]; NaN where the map is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes or types.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import increase
+        >>> embed = lambda images: images.reshape(images.shape[0], -1)
+        >>> image, map = jnp.array([[[[3.0], [4.0]]]]), jnp.array([[[1.0, 0.0]]])
+        >>> increase(embed, image, jnp.array([[1.0, 0.0]]), map).tolist()
+        [1.0]
+
+    Source:
+        Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    """
+    s, masked = masked_scores(embed, images, references, maps, similarity)
+    return jnp.where(jnp.isnan(masked), masked, (masked > s).astype(s.dtype))
+
+
+def coherency(explain: Callable, images: Float[AnyArray, "b H W c"]) -> Float[Array, " b"]:
+    """Whether the map of what a map shows is the same map.
+
+        (Pearson(M(x * M(x)), M(x)) + 1) / 2   the inner map rescaled to [0, 1]
+
+    Args:
+        explain: images -> raw maps [b, h, w]. A function's arrays are constants of the
+            compilation unless `functools.partial` or a pytree holds them.
+        images: preprocessed images.
+
+    Returns:
+        Values [b] in [0, 1]; 0.5 (no correlation) where a map is constant, NaN where one is not
+        finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes or types.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import coherency
+        >>> images = jnp.arange(4.0).reshape(1, 2, 2, 1)
+        >>> coherency(lambda images: (images > 1).astype(jnp.float32)[..., 0], images).tolist()
+        [1.0]
+
+    Source:
+        Poppi et al.: Revisiting the Evaluation of Class Activation Mapping, CVPR workshops 2021
+        (arXiv 2104.10252).
+    """
+    check_float("images", images, IMAGES)
+    return _coherency(as_explanation(explain), images)
+
+
+@jax.jit
+def _coherency(explain, images):
+    images = jnp.asarray(images)
+    maps = maps_of(explain, images)
+    again = maps_of(explain, _only(images, maps))
+    return nan_unless_finite((pearson(maps, again) + 1) / 2, maps, again)
+
+
+def as_explanation(explain: Callable) -> Callable:
+    """The function images -> maps as a pytree."""
+    if not callable(explain):
+        raise TypeError(
+            f"explain: expected a function images -> maps, got {type(explain).__name__}"
+        )
+    return as_pytree(explain)
+
+
+def maps_of(explain: Callable, images: Array) -> Array:
+    """Maps [b, h, w], at least float32; an error if the function gives something else."""
+    maps = explain(images)
+    check_float("explain(images)", maps, MAPS)
+    if maps.shape[0] != images.shape[0]:
+        raise ValueError(f"explain: {images.shape[0]} images gave maps of shape {maps.shape}")
+    return wide(maps)[0]
+
+
+def pearson(a: Array, b: Array) -> Array:
+    """The correlation of every two maps, [b]; 0 where one of them is constant."""
+    a, b = (_unit(x.reshape(x.shape[0], -1)) for x in wide(a, b))
+    return jnp.clip(jnp.sum(a * b, axis=1), -1, 1)
+
+
+def _unit(x: Array) -> Array:
+    """Less its mean, with length 1; zeros where it is constant up to rounding."""
+    largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+    x = x / jnp.where(largest == 0, 1, largest)
+    flat = jnp.ptp(x, axis=1, keepdims=True) <= 8 * jnp.finfo(x.dtype).eps
+    x = jnp.where(flat, 0, x - jnp.mean(x, axis=1, keepdims=True))
+    square = jnp.sum(x * x, axis=1, keepdims=True)
+    return x / jnp.sqrt(jnp.where(square == 0, 1, square))
+
+
+def complexity(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
+    """How much of the image a map takes: the mean of the map rescaled to [0, 1]; small is good.
+
+    Args:
+        maps: raw maps.
+
+    Returns:
+        Means [b] in [0, 1]; 0 for a constant map, NaN for one that is not finite.
+
+    Raises:
+        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import complexity
+        >>> complexity(jnp.array([[[3.0, 1.0], [1.0, 1.0]]])).tolist()
+        [0.25]
+
+    Source:
+        Poppi et al., CVPR workshops 2021 (arXiv 2104.10252).
+    """
+    check_float("maps", maps, MAPS)
+    return nan_unless_finite(jnp.mean(rescale(maps), axis=(1, 2)), maps)

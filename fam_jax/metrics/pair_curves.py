@@ -1,0 +1,144 @@
+"""Deletion and insertion of both images of a pair at once, each in the order of its own map."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fam_jax._checks import AnyArray, check_float
+from fam_jax.encoding import as_embedding
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
+from fam_jax.metrics._pixels import embed_each, in_chunks, score_each
+from fam_jax.metrics.curves import Curve, area_under, check_way, versions
+from fam_jax.similarity import Similarity, as_similarity, cosine
+
+
+def deletion_pairs(
+    embed: Callable,
+    queries: Float[AnyArray, "b H W c"],
+    reference_images: Float[AnyArray, "b Hr Wr c"],
+    query_maps: Float[AnyArray, "b h w"],
+    reference_maps: Float[AnyArray, "b hr wr"],
+    similarity: Similarity = cosine,
+    *,
+    steps: int | None = None,
+    order: str = "most",
+    chunk: int = 8,
+) -> Curve:
+    """`deletion` on both sides of a pair: each image loses pixels in the order of its own map.
+
+        v_k = score(z(x less its first k / steps), z(y less its first k / steps))
+
+    Args:
+        embed: images -> embeddings [b, d], or an encoder.
+        queries: preprocessed images.
+        reference_images: the other image of each pair; its size may differ.
+        query_maps: raw maps of the queries, at any resolution.
+        reference_maps: raw maps of the references, at any resolution.
+        similarity: `cosine` or another.
+        steps: as for `deletion`; None for the rows of a query.
+        order: "most" relevant first, or "least".
+        chunk: how many masked copies of the batch are embedded at a time.
+
+    Returns:
+        `Curve`; NaN for a pair one of whose maps is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes, types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import deletion_pairs
+        >>> embed = lambda images: images.reshape(images.shape[0], -1)
+        >>> image, map = jnp.array([[[[4.0], [0.0]]]]), jnp.array([[[2.0, 1.0]]])
+        >>> curve = deletion_pairs(embed, image, image, map, map, steps=2)
+        >>> [round(v, 2) for v in curve.values[0].tolist()]
+        [1.0, 1.0, 1.0]
+    """
+    return _checked(
+        embed, queries, reference_images, query_maps, reference_maps, similarity,
+        steps=steps, order=order, chunk=chunk, full_first=True,
+    )  # fmt: skip
+
+
+def insertion_pairs(
+    embed: Callable,
+    queries: Float[AnyArray, "b H W c"],
+    reference_images: Float[AnyArray, "b Hr Wr c"],
+    query_maps: Float[AnyArray, "b h w"],
+    reference_maps: Float[AnyArray, "b hr wr"],
+    similarity: Similarity = cosine,
+    *,
+    steps: int | None = None,
+    order: str = "most",
+    chunk: int = 8,
+) -> Curve:
+    """`insertion` on both sides of a pair: each image becomes sharp in the order of its own map.
+
+        v_k = score(z(x sharp at its first k / steps), z(y sharp at its first k / steps))
+
+    Args:
+        embed: as for `deletion_pairs`.
+        queries: as for `deletion_pairs`.
+        reference_images: as for `deletion_pairs`.
+        query_maps: as for `deletion_pairs`.
+        reference_maps: as for `deletion_pairs`.
+        similarity: as for `deletion_pairs`.
+        steps: as for `deletion_pairs`.
+        order: as for `deletion_pairs`.
+        chunk: as for `deletion_pairs`.
+
+    Returns:
+        `Curve`; NaN for a pair one of whose maps is not finite.
+
+    Raises:
+        ValueError, TypeError: for arguments of other shapes, types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fam_jax.metrics import insertion_pairs
+        >>> embed = lambda images: images.reshape(images.shape[0], -1)
+        >>> x, y = jnp.array([[[[1.0], [0.0], [0.0]]]]), jnp.array([[[[0.0], [0.0], [1.0]]]])
+        >>> curve = insertion_pairs(embed, x, y, x[..., 0], y[..., 0], steps=3)
+        >>> [round(v, 2) for v in curve.values[0].tolist()]
+        [0.16, 0.08, 0.08, 0.0]
+    """
+    return _checked(
+        embed, queries, reference_images, query_maps, reference_maps, similarity,
+        steps=steps, order=order, chunk=chunk, full_first=False,
+    )  # fmt: skip
+
+
+def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, order, **options):
+    check_float("queries", queries, IMAGES)
+    check_float("reference_images", images, IMAGES)
+    check_float("query_maps", query_maps, MAPS)
+    check_float("reference_maps", maps, MAPS)
+    check_batch(
+        "queries", queries, reference_images=images, query_maps=query_maps, reference_maps=maps
+    )
+    steps = check_way(steps, order, options["chunk"], queries)
+    check_way(steps, order, options["chunk"], images)
+    return _along_both(
+        as_embedding(embed), (queries, images), (query_maps, maps), as_similarity(similarity),
+        steps=steps, order=order, **options,
+    )  # fmt: skip
+
+
+@partial(jax.jit, static_argnames=("steps", "order", "chunk", "full_first"))
+def _along_both(embed, images, maps, similarity, *, steps, order, chunk, full_first):
+    sides = [
+        versions(jnp.asarray(x), m, steps=steps, order=order, full_first=full_first)
+        for x, m in zip(images, maps, strict=True)
+    ]
+
+    def scores(k):
+        query, reference = (embed_each(embed, at(k)) for at in sides)
+        return score_each(similarity, query, reference)
+
+    values = in_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk)
+    values = nan_unless_finite(values, *maps)
+    return Curve(values, area_under(values), full_first)

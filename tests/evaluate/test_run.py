@@ -1,0 +1,145 @@
+"""A whole run: its files, taking it up again, and what it says of what it left out."""
+
+import csv
+import json
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fam_jax import cli
+from fam_jax.evaluate import tasks
+from fam_jax.evaluate.results import Results
+from fam_jax.evaluate.rules import RULES
+from fam_jax.evaluate.run import evaluate
+from tests.evaluate import toy
+
+METHODS = ["random", "fam", "decomposition-contrastive", "interaction-cam", "chefer"]
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    return str(toy.folder(tmp_path_factory.mktemp("data") / "colours"))
+
+
+def go(task, data, folder, methods=METHODS, overwrite=False, **options):
+    lines = []
+    settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
+    evaluate(
+        toy.network(),
+        task,
+        tasks.Options(data, **options),
+        methods,
+        settings,
+        folder,
+        overwrite=overwrite,
+        say=lines.append,
+    )
+    return "\n".join(lines)
+
+
+def table(folder):
+    with open(folder / "table.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_path):
+    folder = tmp_path / "out"
+    said = go("retrieval", colours, folder, METHODS[:3], cases=4)
+    assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in said
+    names = {f.name for f in folder.iterdir()}
+    assert names == {
+        "run.json", "methods", "table.md", "table.csv", "curves.png", "examples.png",
+        "manifest.json",
+    }  # fmt: skip
+    rows = table(folder)
+    assert {row["method"] for row in rows} == set(METHODS[:3])
+    assert {row["cases"] for row in rows} == {"4"}
+    assert all(np.isfinite(float(row["mean"])) for row in rows)
+    assert "Differences from `fam`, case by case." in (folder / "table.md").read_text()
+
+    before = {f: f.stat().st_mtime_ns for f in (folder / "methods").iterdir()}
+    (folder / "methods" / "random.csv").unlink()
+    go("retrieval", colours, folder, METHODS[:3], cases=4)
+    changed = [f.name for f, time in before.items() if f.stat().st_mtime_ns != time]
+    assert sorted(changed) == ["random.csv", "random.npz"]
+
+    said = go("retrieval", colours, folder, METHODS, cases=4)
+    assert "left out: chefer: is for vision transformers" in said
+    text = (folder / "table.md").read_text()
+    assert "| interaction-cam |" in text
+    assert "- chefer: is for vision transformers" in text
+
+    with pytest.raises(FileExistsError, match="holds a run with another cases; pass --overwrite"):
+        go("retrieval", colours, folder, METHODS[:1], cases=3)
+
+
+def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
+    go("sanity", colours, tmp_path / "out", ["activation-sum", "fam-contrastive"], cases=4)
+    found = {(row["method"], row["measure"]): float(row["mean"]) for row in table(tmp_path / "out")}
+    assert found["activation-sum", "swap: Spearman"] == 1
+    assert found["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
+    assert found["fam-contrastive", "swap: Spearman"] < 0.5
+    assert {"last stage random: Spearman", "all random: Spearman", "max-sensitivity"} <= {
+        measure for _, measure in found
+    }
+
+
+def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypatch):
+    def silent(network):
+        return lambda ask: jnp.zeros((len(ask.images), 4, 4)).at[0].set(jnp.eye(4))
+
+    monkeypatch.setitem(RULES, "silent", silent)
+    folder = tmp_path / "out"
+    said = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+    assert "left out: silent: 2 of 3 maps are all zeros, no evidence (mosaic 1: " in said
+    assert "fam:" not in said
+    # ... and still when the method is not run again
+    assert "silent: 2 of 3 maps" in go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+
+
+def test_another_folders_files_are_safe(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="is not empty; pass --overwrite"):
+        Results(tmp_path / "mine", {})
+    Results(tmp_path / "mine", {}, overwrite=True)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    with pytest.raises(FileExistsError, match="is a file"):
+        Results(tmp_path / "mine" / "letter.txt", {})
+
+
+def test_numbers_come_back_as_they_went(tmp_path):
+    results = Results(tmp_path / "out", {"seed": 0})
+    assert not results.has("fam")
+    values = {"mass": np.array([0.25, np.nan], np.float32)}
+    results.add("fam", ["a, b", "c"], values, {"maps": np.zeros((2, 3, 3))})
+    assert results.has("fam")
+    np.testing.assert_array_equal(results.values("fam")["mass"], values["mass"])
+    assert results.arrays("fam")["maps"].shape == (2, 3, 3)
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["mosaics"], "TASK: expected one of fewshot.*did you mean 'mosaic'"),
+        (["mosaic", "--methods", "fan"], "--methods: expected one of .*did you mean 'fam'"),
+        (["mosaic", "--methods", ","], "--methods: no method is named"),
+        (["mosaic", "--similarity", "cos"], "--similarity: expected one of"),
+        (["mosaic", "--cases", "0"], "--cases: expected a positive number"),
+        (["mosaic", "--data", "nowhere"], "--data: no such file or folder: nowhere"),
+        (["mosaic", "--model", "conv4", "--size", "28"], "conv4 has no default weights"),
+        (["localization", "--data", "nowhere"], "--data: no such"),
+        (["verification", "--data", "nowhere.csv"], "--data: no such file: nowhere.csv"),
+    ],
+)
+def test_bad_use_is_one_line(args, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *args])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert re.search(message, error), error

@@ -1,0 +1,100 @@
+"""Who is compared with whom: on pictures of one colour each, everything is known beforehand."""
+
+import numpy as np
+import pytest
+
+import fam_jax
+from fam_jax.evaluate import tasks
+from fam_jax.evaluate.cases import Batch, in_batches
+from fam_jax.evaluate.measures import measure
+from fam_jax.evaluate.rules import RULES, Ask
+from tests.evaluate import toy
+from tests.evaluate.test_data import boxed, omniglot
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    return str(toy.folder(tmp_path_factory.mktemp("data") / "colours"))
+
+
+def build(task, data, **options):
+    return tasks.build(task, toy.network(), tasks.Options(data, **options))
+
+
+@pytest.mark.parametrize(
+    ("task", "figure"),
+    [("retrieval", "recall@1"), ("contrastive", "3-NN accuracy"), ("verification", "accuracy")],
+)
+def test_a_network_that_sees_colours_tells_them_apart(task, figure, colours):
+    cases = build(task, colours, cases=10, neighbours=3)
+    assert cases.figures[figure] == 1.0
+    assert len(cases) == 10
+    batch = cases.batches[0]
+    z = toy.network().embed(batch.images)
+    near = fam_jax.cosine.score(z, batch.references)
+    if task == "verification":
+        assert batch.same.sum() == 5
+        assert near[batch.same].min() > near[~batch.same].max()
+    else:
+        assert np.all(near > fam_jax.cosine.score(z, batch.swapped))
+
+
+def test_few_shot_episodes(colours):
+    cases = build("fewshot", colours, way=3, shot=2, cases=12)
+    assert cases.figures == {"accuracy": 1.0, "queries": 18}
+    assert len(cases) == 12
+    assert cases.batches[0].prototypes.shape == (3, 3)
+
+
+def test_few_shot_takes_omniglots_runs(tmp_path):
+    cases = build("fewshot", str(omniglot(tmp_path / "runs")))
+    assert cases.figures == {"accuracy": 1.0, "queries": 8}
+    assert "Omniglot's official 20-way one-shot runs" in cases.about
+
+
+def test_the_mosaic_game_has_one_right_cell(colours):
+    cases = build("mosaic", colours, cases=5)
+    batch = cases.batches[0]
+    assert batch.images.shape == (5, 32, 32, 3)
+    assert batch.masks.mean() == 0.25
+    inside = [image[mask].mean(0) for image, mask in zip(batch.images, batch.masks, strict=True)]
+    assert np.all(fam_jax.cosine.score(np.stack(inside), batch.references) > 0.99)
+
+
+def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
+    """Of colours, the margin's decomposition is largest where the reference's colour is."""
+    network = toy.network()
+    batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
+    ask = Ask(batch.images, batch.references, batch.background, toy.key())
+    explain = RULES["decomposition-contrastive"](network)
+    found = measure("mosaic", network, batch, explain, ask, explain(ask), {})
+    assert found.values["pointing"].tolist() == [1.0] * 6
+    assert found.values["mass inside"].min() > 0.4
+
+
+def test_localization_compares_with_the_other_pictures_objects(tmp_path):
+    root = tmp_path / "boxes"
+    for i in range(3):
+        boxed(root, f"picture{i}", (1, 1, 20, 30))
+    cases = build("localization", str(root))
+    assert cases.figures["object's share of the picture"] == pytest.approx(0.5, abs=0.05)
+    assert len(cases) == 3
+
+
+def test_wrong_data_for_a_task_is_refused(colours, tmp_path):
+    toy.folder(tmp_path / "few", each=2)
+    for name in ("red", "green"):
+        for file in (tmp_path / "few" / name).iterdir():
+            file.unlink()
+    with pytest.raises(ValueError, match="four classes are needed, the data has 2"):
+        build("mosaic", str(tmp_path / "few"))
+
+
+def test_batches_are_filled_to_one_shape():
+    rows = np.arange(5, dtype=np.float32)[:, None]
+    whole = Batch(list("abcde"), rows, rows, rows, rows, background=rows[:2])
+    first, second = in_batches(whole, 3)
+    assert (first.names, second.names) == (["a", "b", "c"], ["d", "e"])
+    assert second.images[:, 0].tolist() == [3, 4, 4]
+    assert len(second) == 2
+    assert second.background.shape == (2, 1)

@@ -1,0 +1,63 @@
+"""A network that sees colours, and folders of coloured pictures: everything is known beforehand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+import fam_jax
+from fam_jax.evaluate.network import Network
+from pretrained_ports import Backbone, Preprocess
+
+COLOURS = {
+    "red": (230, 20, 20),
+    "green": (20, 230, 20),
+    "blue": (20, 20, 230),
+    "yellow": (220, 220, 20),
+}
+
+
+class Colours(nnx.Module):
+    """The mean colour of every 4 x 4 pixels, and the mean of those: images [b H W 3] -> [b 3]."""
+
+    def __init__(self):
+        kernel = jnp.zeros((4, 4, 3, 3)).at[:, :, jnp.arange(3), jnp.arange(3)].set(1 / 16)
+        self.conv = nnx.Conv(
+            3, 3, (4, 4), 4, use_bias=False, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0)
+        )
+
+    def __call__(self, images):
+        return self.conv(images).mean((1, 2))
+
+
+def network(size=16, similarity=fam_jax.cosine):
+    backbone = Backbone(
+        name="colours",
+        model=Colours(),
+        layer="conv",
+        tokens=None,
+        preprocess=Preprocess((size, size), None, mean=(0.0,) * 3, std=(1.0,) * 3),
+        embedding_dim=3,
+        source="by hand",
+    )
+    return Network(backbone, "conv", similarity)
+
+
+def picture(colour, rng, side=24):
+    noise = rng.integers(-15, 15, size=(side, side, 3))
+    return Image.fromarray(np.uint8(np.clip(np.array(colour) + noise, 0, 255)))
+
+
+def folder(root, each=6):
+    """A folder per colour."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            picture(colour, rng).save(root / name / f"{i}.png")
+    return root
+
+
+def key():
+    return jax.random.key(0)

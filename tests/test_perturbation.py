@@ -1,0 +1,414 @@
+"""Occlusion, RISE, CorrRISE, Score-CAM and LOTS: closed forms, loops in NumPy, transformations."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import fam_jax
+from fam_jax.methods.corr_rise import patch_masks
+from fam_jax.methods.lots import walk
+from fam_jax.methods.rise import grid_masks
+
+KEY = jax.random.key(7)
+SIZE = (4, 6)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def flat(images):
+    """Embeddings that are the pictures: a dot product is a linear score of the pixels."""
+    return images.reshape(images.shape[0], -1)
+
+
+def features(kernel, images):
+    """Maps of half the size, signed."""
+    pooled = sum(images[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+    return jnp.tanh(pooled @ kernel.astype(images.dtype))
+
+
+def head(kernel, A):
+    return jnp.tanh(A).reshape(A.shape[0], -1) @ kernel.astype(A.dtype)
+
+
+def toy(seed=0):
+    """A nonlinear encoder of pictures 4 x 6 x 3, with its parameters as leaves."""
+    kernels = draw(3, 5, seed=seed), draw(30, 4, seed=seed + 1)
+    kernels = [jnp.asarray(k, jnp.float32) for k in kernels]
+    return fam_jax.encoder(partial(features, kernels[0]), partial(head, kernels[1]))
+
+
+def case(b=2, dtype=np.float32):
+    images, references = draw(b, *SIZE, 3, seed=3), draw(b, 4, seed=4)
+    return toy(), jnp.asarray(images, dtype), jnp.asarray(references, dtype)
+
+
+METHODS = {
+    "occlusion": lambda e, x, r: fam_jax.occlusion(e, x, r, window=(2, 3), stride=2, chunk=4),
+    "rise": lambda e, x, r: fam_jax.rise(e, x, r, KEY, masks=6, cells=2, chunk=4),
+    "corr_rise": lambda e, x, r: fam_jax.corr_rise(e, x, r, KEY, masks=7, patch=2, chunk=3),
+    "score_cam": lambda e, x, r: fam_jax.score_cam(e, x, r, channels=3, chunk=2),
+    "lots": lambda e, x, r: fam_jax.lots(e, x, r, steps=3, rate=0.1, kernel=3),
+}
+every = pytest.mark.parametrize("name", METHODS)
+compiled = jax.jit(lambda name, *args: METHODS[name](*args), static_argnums=0)
+grid_masks = jax.jit(grid_masks, static_argnums=(2, 3, 4))
+patch_masks = jax.jit(patch_masks, static_argnums=(2, 3, 4))
+
+
+def cosines(embed, copies, reference):
+    """Scores in NumPy, of copies [n, H, W, c] of one image against one reference."""
+    z = np.asarray(embed(jnp.asarray(copies)).embeddings, np.float64)
+    reference = np.asarray(reference, np.float64)
+    norms = np.linalg.norm(z, axis=1) * np.linalg.norm(reference)
+    return z @ reference / np.where(norms == 0, 1, norms)  # 0 if a mask leaves nothing
+
+
+def bilinear(grid, size):
+    """Interpolation by its definition, half-pixel centres, edges held: the matrices' product."""
+
+    def matrix(n, side):
+        at = np.clip((np.arange(side) + 0.5) * n / side - 0.5, 0, n - 1)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)))
+
+    return matrix(grid.shape[0], size[0]) @ grid @ matrix(grid.shape[1], size[1]).T
+
+
+# Occlusion
+
+
+@pytest.mark.parametrize("fill", [None, 0.5, np.array([1.0, -2.0, 0.5], np.float32)])
+def test_occlusion_of_a_linear_score_is_the_sum_over_its_block(fill):
+    """Side by side windows: M = sum over the block of r (x - fill), exactly."""
+    x, r = draw(2, *SIZE, 3).astype(np.float32), draw(2, *SIZE, 3, seed=1).astype(np.float32)
+    filled = x.mean((1, 2), keepdims=True) if fill is None else fill
+    blocks = (r * (x - filled)).reshape(2, 2, 2, 2, 3, 3).sum((2, 4, 5))
+    maps = fam_jax.occlusion(
+        flat, x, r.reshape(2, -1), fam_jax.dot, window=(2, 3), stride=(2, 3), fill=fill
+    )
+    np.testing.assert_allclose(maps, blocks.repeat(2, 1).repeat(3, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_occlusion_averages_the_windows_at_a_pixel():
+    """Overlapping windows, the last moved back to the edge, against loops."""
+    encode, x, r = case(b=1)
+    total, count = np.zeros(SIZE), np.zeros(SIZE)
+    whole = cosines(encode, x, r[0])[0]
+    for top in (0, 1):  # windows of 3 in 4 rows, 4 apart were it not for the edge
+        for left in (0, 2):  # windows of 4 in 6 columns
+            copy = np.array(x)
+            copy[:, top : top + 3, left : left + 4] = np.mean(copy, (1, 2))
+            total[top : top + 3, left : left + 4] += whole - cosines(encode, copy, r[0])[0]
+            count[top : top + 3, left : left + 4] += 1
+    maps = fam_jax.occlusion(encode, x, r, window=(3, 4), stride=(2, 3), chunk=3)
+    np.testing.assert_allclose(maps[0], total / count, atol=1e-6)
+
+
+# RISE
+
+
+def test_rise_masks_are_shifted_grids_enlarged():
+    """Against our own interpolation of the same draws; 3 cells in 4 x 6 pixels are 2 x 2 large."""
+    masks = grid_masks(KEY, jnp.arange(20), SIZE, 3, 0.5)
+
+    draws = jax.vmap(
+        lambda index: jax.random.uniform(jax.random.fold_in(KEY, index), (11,), jnp.float32)
+    )(jnp.arange(20))
+    for mask, u in zip(np.asarray(masks), np.asarray(draws), strict=True):
+        top, left = np.floor(2 * u[:2]).astype(int)
+        large = bilinear(u[2:].reshape(3, 3) < 0.5, (8, 8))
+        np.testing.assert_allclose(mask, large[top : top + 4, left : left + 6], atol=1e-6)
+
+
+def test_rise_is_the_sum_over_its_masks():
+    encode, x, r = case()
+    masks = np.asarray(grid_masks(KEY, jnp.arange(6), SIZE, 2, 0.5))
+    maps = METHODS["rise"](encode, x, r)
+    for n in range(2):
+        scores = cosines(encode, np.asarray(x)[n] * masks[..., None], r[n])
+        by_hand = (scores[:, None, None] * masks).sum(0) / (6 * 0.5)
+        np.testing.assert_allclose(maps[n], by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_rise_of_a_linear_score_has_the_expected_map():
+    """E[M_x] = sum_y a_y E[m_x m_y] / p, the expectation over every shift and cell in closed form.
+
+    For a shift, m = W g with independent cells g, so E[m_x m_y] = p^2 + p (1 - p) sum_c W_xc W_yc.
+    """
+    count, keep, a = 4000, 0.3, draw(4, 4)
+    second = 0
+    for top in range(2):
+        for left in range(2):
+            cells = [
+                bilinear(np.eye(4)[c].reshape(2, 2), (6, 6))[top : top + 4, left : left + 4]
+                for c in range(4)
+            ]
+            W = np.stack([cell.ravel() for cell in cells], 1)
+            second += (keep**2 + keep * (1 - keep) * W @ W.T) / 4
+    expected = (second @ a.ravel() / keep).reshape(4, 4)
+    masks = np.asarray(grid_masks(KEY, jnp.arange(count), (4, 4), 2, keep))
+    samples = masks * (masks * a).sum((1, 2), keepdims=True) / keep
+    error = samples.std(0) / np.sqrt(count)
+    ones, reference = jnp.ones((1, 4, 4, 1)), jnp.asarray(a.reshape(1, -1), jnp.float32)
+    maps = fam_jax.rise(
+        flat, ones, reference, KEY, fam_jax.dot, masks=count, cells=2, keep=keep, chunk=500
+    )
+    assert np.all(np.abs(maps[0] - expected) < 4 * error)
+    assert error.max() < 0.1 * np.abs(expected).max(), "too few masks to tell anything"
+
+
+# CorrRISE
+
+
+def test_corr_rise_is_numpys_correlation(x64):
+    """In chunks that do not divide the masks; 0 for a pixel that is visible in all of them."""
+    encode, x, r = case(dtype=np.float64)
+    masks = np.asarray(patch_masks(KEY, jnp.arange(10), SIZE, 1, 2))
+    maps = fam_jax.corr_rise(encode, x, r, KEY, masks=10, patches=1, patch=2, chunk=4)
+    assert masks.all(0).any()
+    for n in range(2):
+        scores = cosines(encode, np.asarray(x)[n] * masks[..., None], r[n])
+        for i, j in np.ndindex(*SIZE):
+            varies = not masks[:, i, j].all()
+            by_hand = np.corrcoef(scores, masks[:, i, j])[0, 1] if varies else 0
+            np.testing.assert_allclose(maps[n, i, j], by_hand, rtol=1e-10, atol=1e-12)
+
+
+def test_corr_rise_keeps_its_digits_far_from_zero():
+    """Scores around 1000 that differ by 1: sums of squares in float32 would leave no digit."""
+    x, r = draw(1, *SIZE, 1).astype(np.float32), jnp.ones((1, 25))
+    far = lambda x: jnp.pad(flat(x), ((0, 0), (0, 1)), constant_values=1000)  # noqa: E731
+    options = {"masks": 40, "patch": 2, "chunk": 4}
+    plain = fam_jax.corr_rise(flat, x, r[:, :24], KEY, fam_jax.dot, **options)
+    maps = fam_jax.corr_rise(far, x, r, KEY, fam_jax.dot, **options)
+    np.testing.assert_allclose(maps, plain, atol=1e-3)
+
+
+def test_corr_rise_says_nothing_of_a_constant_score():
+    x, r = jnp.ones((1, *SIZE, 3)), jnp.ones((1, 3))
+    constant = lambda x: 0 * x.mean((1, 2)) + jnp.array([[0.3, 0.1, 0.7]])  # noqa: E731
+    assert not fam_jax.corr_rise(constant, x, r, KEY, masks=9, patch=2).any()
+
+
+def test_patches_lie_inside_and_reach_every_pixel():
+    masks = np.asarray(patch_masks(KEY, jnp.arange(200), SIZE, 1, 3))
+    assert ((~masks).sum((1, 2)) == 9).all()
+    assert (~masks).any(0).all()
+
+
+# Score-CAM
+
+
+@pytest.mark.parametrize("channels", [None, 2])
+def test_score_cam_is_its_loop_over_channels(channels):
+    encode, x, r = case()
+    maps = fam_jax.score_cam(encode, x, 5 * r, fam_jax.dot, channels=channels, chunk=2)
+    A = np.asarray(encode(x).activations, np.float64)
+    for n in range(2):
+        active = np.argsort(-A[n].mean((0, 1)))[:channels]
+        scores = []
+        for k in active:
+            H = bilinear(A[n, :, :, k], SIZE)
+            H = (H - H.min()) / (H.max() - H.min())
+            z = encode(x[n : n + 1] * jnp.asarray(H, jnp.float32)[None, ..., None]).embeddings[0]
+            scores.append(np.asarray(z, np.float64) @ (5 * np.asarray(r[n])))
+        gains = np.array(scores) - 0.7  # any baseline: the softmax forgets it
+        weights = np.exp(gains) / np.exp(gains).sum()
+        by_hand = np.maximum(0, (weights * A[n][..., active]).sum(-1))
+        np.testing.assert_allclose(maps[n], by_hand, rtol=1e-4, atol=1e-5)
+        assert by_hand.max() > 0
+
+
+# LOTS
+
+
+@pytest.mark.parametrize("toward", [False, True])
+def test_lots_of_a_linear_score_by_hand(toward):
+    """Each step moves by rate r / max |r|; grey of the sum, in absolute value, then smoothed."""
+    x, r = draw(2, *SIZE, 3).astype(np.float32), draw(2, *SIZE, 3, seed=1).astype(np.float32)
+    options = {"toward": toward, "steps": 4, "rate": 0.25}
+    moved = r / np.abs(r).max((1, 2, 3), keepdims=True)
+    grey = np.abs(moved @ np.array([0.2989, 0.587, 0.114]))
+    args = flat, x, r.reshape(2, -1), fam_jax.dot
+    np.testing.assert_allclose(fam_jax.lots(*args, kernel=1, **options), grey, atol=1e-5)
+    window = np.exp(-0.5 * (np.arange(-2, 3) / (0.3 * (2 - 1) + 0.8)) ** 2)  # OpenCV's sigma for 5
+    window /= window.sum()
+    padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+    smooth = np.zeros_like(grey)
+    for i, j in np.ndindex(5, 5):
+        smooth += window[i] * window[j] * padded[:, i : i + 4, j : j + 6]
+    np.testing.assert_allclose(fam_jax.lots(*args, kernel=5, **options), smooth, atol=1e-5)
+
+
+def test_lots_moves_the_score_its_way():
+    encode, x, r = case()
+    embed = jax.jit(lambda x: encode(x).embeddings)
+    run = jax.jit(partial(walk, embed, fam_jax.cosine), static_argnums=3)
+    before = fam_jax.cosine.score(embed(x), r)
+    for sign in (-1, 1):
+        one, ten = (run(x, r, sign * 0.05, steps) for steps in (1, 10))
+        np.testing.assert_allclose(jnp.max(jnp.abs(one - x), (1, 2, 3)), 0.05, rtol=1e-4)
+        gains = [sign * (fam_jax.cosine.score(embed(x), r) - before) for x in (one, ten)]
+        assert np.all(gains[0] > 0)
+        assert np.all(gains[0] < gains[1])
+
+
+def test_a_kernel_larger_than_the_picture_keeps_the_mass():
+    x, r = draw(1, *SIZE, 1), draw(1, 24, seed=1).astype(np.float32)
+    maps = fam_jax.lots(flat, x.astype(np.float32), r, fam_jax.dot, steps=1, kernel=49)
+    assert jnp.ptp(maps) < 0.1 * jnp.max(maps)
+
+
+# All
+
+
+@every
+def test_maps_do_not_depend_on_the_rest_of_the_batch(name):
+    encode, x, r = case()
+    maps = compiled(name, encode, x, r)
+    assert maps.shape == (2, *(SIZE if name != "score_cam" else (2, 3)))
+    assert maps.dtype == jnp.float32
+    assert maps.any((1, 2)).all()
+    one = jax.vmap(lambda x, r: METHODS[name](encode, x[None], r[None])[0])(x, r)
+    np.testing.assert_allclose(one, maps, rtol=1e-4, atol=1e-5)
+    beside_another = compiled(name, encode, x.at[1].multiply(-3), r.at[1].add(1))
+    np.testing.assert_array_equal(beside_another[0], maps[0])
+    exchanged = compiled(name, encode, x[::-1], r[::-1])
+    np.testing.assert_allclose(exchanged[::-1], maps, rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_other_parameters_compile_nothing(name):
+    _, x, r = case()
+    traced = 0
+
+    def counted(kernel, A):
+        nonlocal traced
+        traced += 1
+        return head(kernel, A)
+
+    def with_parameters(seed):
+        kernel = jnp.asarray(draw(30, 4, seed=seed), jnp.float32)
+        encode = fam_jax.encoder(partial(features, jnp.eye(3, 5)), partial(counted, kernel))
+        return METHODS[name](encode, x, r)
+
+    first = with_parameters(1)
+    once = traced
+    second = with_parameters(2)
+    assert traced == once > 0
+    assert jnp.abs(first - second).max() > 1e-3
+
+
+@every
+def test_bfloat16_pictures_give_float32_maps(name):
+    encode, x, r = case()
+    exact = compiled(name, encode, x, r)
+    maps = compiled(name, encode, x.astype(jnp.bfloat16), r.astype(jnp.bfloat16))
+    assert maps.dtype == jnp.float32
+    # A score is off by 2^-8 or so; a correlation or a drop is a difference of such scores.
+    assert np.abs(maps - exact).max() <= 0.1 * np.abs(exact).max()
+
+
+@every
+def test_float64_agrees_with_float32_and_with_finite_differences(name):
+    """The masks are the same: the draws do not depend on the type."""
+    narrow = np.asarray(compiled(name, *case()))
+    with jax.enable_x64(True):
+        encode, x, r = case(dtype=np.float64)
+        maps = METHODS[name](encode, x, r)
+        assert maps.dtype == jnp.float64
+        np.testing.assert_allclose(narrow, maps, rtol=1e-3, atol=1e-5)
+        if name != "lots":  # whose gradients are second derivatives of a walk
+            loss = lambda r: jnp.sum(jnp.sin(METHODS[name](encode, x, r)))  # noqa: E731
+            check_grads(loss, (r,), order=1, modes=["rev"], rtol=1e-4, atol=1e-6)
+
+
+@every
+def test_sharded_batches_stay_where_they_are(name):
+    encode, x, r = case(b=8)
+    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
+    program = compiled.lower(name, encode, *jax.device_put((x, r), shard)).compile()
+    assert not re.findall("all-gather|all-reduce|all-to-all|collective", program.as_text())
+    maps = program(encode, *jax.device_put((x, r), shard))
+    assert maps.sharding.spec[0] == "batch"
+    few = compiled(name, encode, x[:2], r[:2])
+    np.testing.assert_allclose(np.asarray(maps)[:2], few, rtol=1e-4, atol=1e-5)
+
+
+MANY = {
+    "occlusion": lambda *a: fam_jax.occlusion(*a, window=1, stride=1, chunk=2),
+    "rise": lambda *a: fam_jax.rise(*a, KEY, masks=500, chunk=2),
+    "corr_rise": lambda *a: fam_jax.corr_rise(*a, KEY, masks=500, chunk=2),
+    "lots": lambda *a: fam_jax.lots(*a, steps=500),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_memory_does_not_grow_with_the_number_of_copies(name):
+    """At 384 or more copies, two at a time, there is never room for 10."""
+    x, r = jnp.ones((2, 16, 24, 1)), jnp.ones((2, 16 * 24))
+    run = jax.jit(lambda x, r: MANY[name](flat, x, r))
+    memory = run.lower(x, r).compile().memory_analysis().temp_size_in_bytes
+    assert 0 < memory < 10 * x.nbytes
+
+
+@every
+@pytest.mark.parametrize("bad", ["nan image", "infinite reference", "zero reference"])
+def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad):
+    encode, x, r = case(b=2)
+    clean = compiled(name, encode, x, r)
+    if bad == "nan image":
+        x = x.at[1, 0, 0, 0].set(jnp.nan)
+    else:
+        r = r.at[1, 2].set(jnp.inf) if "infinite" in bad else r.at[1].set(0)
+    maps = compiled(name, encode, x, r)
+    assert not maps[1].any()
+    np.testing.assert_allclose(maps[0], clean[0], rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_is_its_embeddings():
+    encode, x, r = case()
+    plain = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
+    np.testing.assert_allclose(compiled("occlusion", encode, x, r), plain, rtol=1e-5, atol=1e-6)
+
+
+E_, X_, R_ = flat, jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fam_jax.rise(E_, X_, R_[:1], KEY), ValueError, "one reference per image"),
+        (lambda: fam_jax.rise(E_, X_[0], R_, KEY), ValueError, "images: expected an array"),
+        (lambda: fam_jax.rise(E_, X_, R_[:, :3], KEY), ValueError, r"embed gives shape \(32, 24\)"),
+        (lambda: fam_jax.rise("net", X_, R_, KEY), TypeError, "embed: expected a function"),
+        (lambda: fam_jax.rise(E_, X_, R_, 0), TypeError, r"key: expected jax.random.key\(seed\)"),
+        (lambda: fam_jax.rise(E_, X_, R_, jax.random.split(KEY)), TypeError, r"of shape \(2,\)"),
+        (lambda: fam_jax.rise(E_, X_, R_, KEY, keep=1.0), ValueError, "keep: expected a prob"),
+        (lambda: fam_jax.rise(E_, X_, R_, KEY, masks=0), ValueError, "masks: expected a positive"),
+        (lambda: fam_jax.corr_rise(E_, X_, R_, KEY, patch=5), ValueError, "patch: .* 1 to 4"),
+        (lambda: fam_jax.corr_rise(E_, X_, R_, KEY, chunk=0), ValueError, "chunk: expected"),
+        (lambda: fam_jax.occlusion(E_, X_, R_, window=5), ValueError, "window: .* 1 to 4, got 5"),
+        (lambda: fam_jax.occlusion(E_, X_, R_, window=2, stride=3), ValueError, "stride: .* 1 to"),
+        (lambda: fam_jax.occlusion(E_, X_, R_, window=(1, 2, 3)), ValueError, "window: expected"),
+        (lambda: fam_jax.occlusion(E_, X_, R_, fill=jnp.ones(2)), ValueError, "fill: expected a n"),
+        (lambda: fam_jax.occlusion(E_, X_, R_, "dot"), TypeError, "similarity: expected"),
+        (lambda: fam_jax.score_cam(E_, X_, R_), TypeError, "encode: expected fam_jax.capture"),
+        (
+            lambda: fam_jax.score_cam(fam_jax.encoder(jnp.tanh, flat), X_, R_, channels=2),
+            ValueError,
+            "channels: expected an integer from 1 to 1, got 2",
+        ),
+        (lambda: fam_jax.lots(E_, X_, R_, kernel=4), ValueError, "kernel: expected an odd"),
+        (lambda: fam_jax.lots(E_, X_, R_, steps=True), ValueError, "steps: expected a positive"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, error, message, unchecked):
+    with pytest.raises(error, match=message):
+        call()
