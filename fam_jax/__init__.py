@@ -25,6 +25,7 @@ from fam_jax.methods import attention_rollout as attention_rollout
 from fam_jax.methods import cam as cam
 from fam_jax.methods import centred as centred
 from fam_jax.methods import chefer as chefer
+from fam_jax.methods import contrastive as contrastive
 from fam_jax.methods import corr_rise as corr_rise
 from fam_jax.methods import correspondences as correspondences
 from fam_jax.methods import decomposition as decomposition

@@ -1,4 +1,4 @@
-"""Scaling and upsampling of maps."""
+"""Scaling, upsampling and fusing of maps."""
 
 import jax
 import jax.numpy as jnp
@@ -70,9 +70,90 @@ def test_leading_axes_jit_vmap_and_bfloat16():
         np.testing.assert_allclose(jax.jit(fn)(jax.device_put(MAPS, shard)), expected, atol=1e-6)
 
 
+LAYERS = (MAPS, jnp.abs(MAPS[:, :2, :2]), MAPS[:, :1] - 1)  # 3 x 5, 2 x 2 and 1 x 5
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "product"])
+def test_fuse_is_upsample_rescale_and_numpy(how):
+    shown = [np.asarray(fam_jax.rescale(fam_jax.upsample(m, (3, 5)))) for m in LAYERS]
+    expected = {"mean": np.mean, "max": np.max, "product": np.prod}[how](shown, axis=0)
+    np.testing.assert_allclose(fam_jax.fuse(LAYERS, how), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_fuse_of_one_layer_is_its_rescaled_map():
+    for how in ("mean", "max", "product"):
+        np.testing.assert_allclose(fam_jax.fuse([MAPS], how), fam_jax.rescale(MAPS), atol=1e-7)
+    large = fam_jax.rescale(fam_jax.upsample(MAPS, (9, 8)))
+    np.testing.assert_allclose(fam_jax.fuse([MAPS], size=(9, 8)), large, atol=1e-7)
+
+
+def test_a_layer_that_says_nothing_adds_nothing_and_no_nan():
+    flat = jnp.full((8, 2, 2), 7.0)
+    np.testing.assert_allclose(fam_jax.fuse([MAPS, flat]), fam_jax.rescale(MAPS) / 2, atol=1e-7)
+    assert not fam_jax.fuse([MAPS, flat], "product").any()
+
+
+def test_fuse_under_jit_vmap_grad_bfloat16_and_8_devices():
+    fuse = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
+    expected = fuse(*LAYERS)
+    np.testing.assert_allclose(jax.jit(fuse)(*LAYERS), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(fuse)(*LAYERS), expected, atol=1e-6)
+    low = fuse(LAYERS[0].astype(jnp.bfloat16), LAYERS[1])
+    assert low.dtype == jnp.float32
+    np.testing.assert_allclose(low, fuse(*LAYERS[:2]), atol=0.01)
+    slope = jax.grad(lambda m: fuse(m, *LAYERS[1:]).sum())(MAPS)
+    assert np.isfinite(slope).all()
+    assert slope.any()
+    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
+    out = jax.jit(fuse)(*(jax.device_put(m, shard) for m in LAYERS))
+    assert out.sharding.spec[0] == "batch"
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+def test_several_layers_are_explained_by_one_forward_pass():
+    """Counted in the program: as many convolutions as the network has, however many layers."""
+    kernel = jnp.ones((3, 3, 3, 3)) / 9
+
+    def embed(images):
+        x = images
+        for name in ("first", "second", "third"):
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = fam_jax.tap(jax.nn.relu(x), name)
+        return x.mean((1, 2))
+
+    encode = fam_jax.capture(embed, at=("first", "second", "third"))
+
+    def explain(images, references):
+        method = fam_jax.decomposition()
+        return fam_jax.fuse([method(enc, references) for enc in encode(images)])
+
+    x, r = jnp.ones((2, 16, 16, 3)), jnp.ones((2, 3))
+    assert explain(x, r).shape == (2, 8, 8)
+    # Back from the end: two convolutions to the first layer, one to the second. Compiled, what is
+    # computed twice is merged.
+    program = jax.jit(explain).lower(x, r).compile().as_text()
+    convolutions = program.count(" convolution(")
+    alone = [
+        jax.jit(lambda x, r, at=at: fam_jax.decomposition()(fam_jax.capture(embed, at=at)(x), r))
+        .lower(x, r).compile().as_text().count(" convolution(")
+        for at in ("first", "third")
+    ]  # fmt: skip
+    assert alone == [5, 3]
+    assert convolutions == alone[0]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: fam_jax.fuse([]), "maps: expected the maps of at least one layer"),
+        (
+            lambda: fam_jax.fuse([MAPS, MAPS[:2]]),
+            r"same images, got shapes \(8, 3, 5\), \(2, 3, 5\)",
+        ),
+        (lambda: fam_jax.fuse([MAPS], "sum"), "how: expected one of mean, max, product"),
+        (lambda: fam_jax.fuse([MAPS[0, 0]]), r"maps: expected \[..., height, width\]"),
         (lambda: fam_jax.rescale(MAPS[0, 0]), r"maps: expected \[..., height, width\], got shape"),
         (lambda: fam_jax.upsample(MAPS, (0, 4)), "size: expected two positive integers"),
         (lambda: fam_jax.upsample(MAPS, (4.5, 4)), "size: expected two positive integers"),

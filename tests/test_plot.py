@@ -56,3 +56,34 @@ def test_a_pair_figure_shows_the_score_and_both_names(tmp_path):
     assert [ax.get_title() for ax in figure.axes[:2]] == ["a.jpg", "b.jpg"]
     with Image.open(tmp_path / "pair.png") as picture:
         assert picture.size[0] > 300
+
+
+def test_a_points_figure_marks_every_point_and_its_peak(tmp_path):
+    p2p = np.zeros((2, 3, 4, 4), np.float32)
+    p2p[0, 2, 3, 1] = 0.25
+    figure = plot.points_figure(
+        PICTURE, PICTURE, p2p, points=[(0, 2), (1, 0)], score=0.8765, title="cosine"
+    )
+    figure.savefig(tmp_path / "points.png")
+    assert figure.get_suptitle() == "cosine 0.876"
+    query, first, second = figure.axes
+    assert [first.get_title(), second.get_title()] == ["1   +0.250", "2"]
+    places = [np.ravel(line.get_data()).tolist() for line in query.lines]
+    assert places == [[30.0, 6.0], [6.0, 18.0]]  # centres of the cells: column, row
+    assert np.ravel(first.lines[-1].get_data()).tolist() == [13.5, 21.0]
+    assert not second.lines  # a point without shares has no peak
+    np.testing.assert_array_equal(second.images[0].get_array(), PICTURE)
+    assert len(plot.points_figure(PICTURE, PICTURE, p2p).axes) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"p2p": np.zeros((1, 2, 3, 4, 4), np.float32)}, r"p2p: expected shares \[h, w, hr, wr\]"),
+        ({"points": [(2, 0)]}, r"points: \(2, 0\) lies outside the query's map of 2 x 3"),
+    ],
+)
+def test_points_that_are_not_there_are_refused(options, message, unchecked):
+    p2p = np.zeros((2, 3, 4, 4), np.float32)
+    with pytest.raises(ValueError, match=message):
+        plot.points_figure(PICTURE, PICTURE, **({"p2p": p2p} | options))

@@ -115,9 +115,8 @@ def _masked(method: Callable, *, random: bool = False, **options) -> Callable[[N
     return on
 
 
-def _attention(name: str, *, blind: bool = False) -> Callable[[Network], Explain]:
+def _attention(method: Callable, *, blind: bool = False) -> Callable[[Network], Explain]:
     def on(network: Network) -> Explain:
-        method = getattr(fam_jax, name)
         if network.backbone.tokens is None:
             raise Unfit("is for vision transformers")
         model = network.backbone.model
@@ -151,7 +150,7 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     "fam-contrastive": _contrastive(partial(fam_jax.fam, normalize="none")),
     "fam-contrastive-minmax": _contrastive(fam_jax.fam),
     "decomposition": _plain(fam_jax.decomposition()),
-    "decomposition-contrastive": _contrastive(fam_jax.decomposition),
+    "contrastive": _encoded(fam_jax.contrastive),
     # weights from gradients
     "grad-cam": _plain(fam_jax.grad_cam()),
     "grad-cam-free": _plain(fam_jax.grad_cam(norms="free")),
@@ -166,10 +165,10 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     "relevance-cam-contrastive": _relevance(
         lambda background: fam_jax.relevance_cam(fam_jax.margin(fam_jax.cosine, background))
     ),
-    "attention-rollout": _attention("attention_rollout", blind=True),
-    "chefer": _attention("chefer"),
-    "le-grad": _attention("le_grad"),
-    "grad-eclip": _attention("grad_eclip"),
+    "attention-rollout": _attention(fam_jax.attention_rollout, blind=True),
+    "chefer": _attention(fam_jax.chefer),
+    "le-grad": _attention(fam_jax.le_grad),
+    "grad-eclip": _attention(fam_jax.grad_eclip),
     # both images' activations
     "interaction-cam": _pair(lambda a, b: fam_jax.interaction_cam().pair(a, b)[0]),
     "nmf-concepts": _pair(lambda a, b: fam_jax.nmf_concepts(a, b).query_maps),
@@ -190,7 +189,7 @@ GROUPS = {
     ),
     "main": (
         "random", "centre", "activation-sum", "eigen-cam", "fam", "fam-contrastive",
-        "decomposition", "decomposition-contrastive", "grad-cam", "grad-cam-free", "relevance-cam",
+        "decomposition", "contrastive", "grad-cam", "grad-cam-free", "relevance-cam",
     ),
 }  # fmt: skip
 

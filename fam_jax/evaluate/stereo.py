@@ -95,6 +95,7 @@ MATCHES: dict[str, Callable[[fam_jax.Encoding, fam_jax.Encoding], Array]] = {
     "same place": _same_place,
     "nearest activation": _nearest,
     "point-to-point": fam_jax.point_to_point,
+    "point-to-point, centred": lambda a, b: fam_jax.centred(fam_jax.point_to_point(a, b)),
 }
 
 
@@ -143,7 +144,7 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
         )
         (stage / "table.md").write_text(text + "\n")
         left, right = (network.encode(network.prepare(x[None])) for x in pair[:2])
-        shares = fam_jax.point_to_point(left, right)[0]
+        shares = fam_jax.centred(fam_jax.point_to_point(left, right))[0]
         pictures = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
         plot.points_figure(*pictures, shares).savefig(stage / "points.png")
         output.write_manifest(stage, command="evaluate", **settings)

@@ -1,4 +1,4 @@
-"""Methods of explanation: factories of one type, `Method`."""
+"""Methods of explanation: factories of one type, `Method`, and functions where more is needed."""
 
 from fam_jax.methods.activation_sum import activation_sum as activation_sum
 from fam_jax.methods.attention import attention_rollout as attention_rollout
@@ -6,6 +6,7 @@ from fam_jax.methods.attention import chefer as chefer
 from fam_jax.methods.attention import le_grad as le_grad
 from fam_jax.methods.attention_maps import attention_layers as attention_layers
 from fam_jax.methods.cam import cam as cam
+from fam_jax.methods.contrastive import contrastive as contrastive
 from fam_jax.methods.corr_rise import corr_rise as corr_rise
 from fam_jax.methods.decomposition import decomposition as decomposition
 from fam_jax.methods.eigen_cam import eigen_cam as eigen_cam

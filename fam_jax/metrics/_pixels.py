@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fam_jax._checks import wide
+from fam_jax._checks import AnyArray, wide
 from fam_jax.maps import upsample
 from fam_jax.similarity import Similarity
 
 ORDERS = ("most", "least")
 
 
-def pixel_ranks(maps: Array, size: tuple[int, int], order: str) -> Array:
+def pixel_ranks(maps: AnyArray, size: tuple[int, int], order: str) -> Array:
     """The place of every pixel [b, H, W] in the order of its map, from 0; no two are the same.
 
     Equal pixels follow each other in an order that looks random and is always the same one: in
