@@ -63,7 +63,8 @@ class Subsample(nnx.Module):
 class CifarResNet(nnx.Module):
     """A CIFAR residual network without its classifier: images [b H W 3] -> mean of layer3 [b 64].
 
-    Stages are at "layer1" ... "layer3", blocks at "layer3.2".
+    Stages are at "layer1" ... "layer3", blocks at "layer3.2". A projection head, where one is kept,
+    is at "head", and its output is the embedding.
 
     Args:
         depth: Layers with weights, 6 n + 2: 20, 32, 44, 56 or 110.
@@ -106,6 +107,7 @@ class CifarResNet(nnx.Module):
         self.layer1 = stage(16, 16, stride=1)
         self.layer2 = stage(16, 32, stride=2)
         self.layer3 = stage(32, 64, stride=2)
+        self.head = Stage()
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images.
@@ -118,4 +120,4 @@ class CifarResNet(nnx.Module):
         x = self.layer1(x)
         x = self.layer2(x)
         x = self.layer3(x)
-        return x.mean((1, 2))
+        return self.head(x.mean((1, 2)))

@@ -89,7 +89,7 @@ def layers(name: str) -> list[Layer]:
         ValueError: Unknown name.
 
     Example:
-        >>> layers("tiny")[-1]
+        >>> layers("tiny")[-2]
         Layer(path='layer3', shape=(16, 16, 128))
     """
     entry = find_entry(name)

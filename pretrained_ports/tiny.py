@@ -9,7 +9,7 @@ extractor for other pictures it is no match for the large models.
     layer1            [b H/4 W/4 32]
     layer2            [b H/8 W/8 64]
     layer3            [b H/8 W/8 128], never negative, and mostly 0 once trained
-    embedding         the mean over positions, [b 128]
+    embedding         the mean over positions, [b 128], or what a head that is kept makes of it
 
 A stride of only 8 gives fine maps; an embedding that is plain pooling makes every map of the
 pooled family closed-form, and decompositions of the similarity exact.
@@ -28,7 +28,8 @@ from pretrained_ports.resnet import BasicBlock
 class Tiny(nnx.Module):
     """A three-block residual network: images [b H W 3] -> mean of layer3 [b 128].
 
-    Stages are at "layer1" ... "layer3", their one block at "layer3.0". Fully convolutional.
+    Stages are at "layer1" ... "layer3", their one block at "layer3.0". Fully convolutional. A
+    projection head, where one is kept, is at "head", and its output is the embedding.
 
     Args:
         rngs: Random numbers for the initial weights (normal, variance 2 / fan-out).
@@ -48,6 +49,7 @@ class Tiny(nnx.Module):
         self.layer1 = Stage([BasicBlock(32, 32, **init)])
         self.layer2 = Stage([BasicBlock(32, 64, stride=2, **init)])
         self.layer3 = Stage([BasicBlock(64, 128, **init)])
+        self.head = Stage()
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images of at least 32 x 32 pixels.
@@ -60,4 +62,4 @@ class Tiny(nnx.Module):
         x = self.layer1(x)
         x = self.layer2(x)
         x = self.layer3(x)
-        return x.mean((1, 2))
+        return self.head(x.mean((1, 2)))

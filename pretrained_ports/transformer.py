@@ -70,7 +70,10 @@ def gelu(x: Array) -> Array:
 
 
 class Attention(nnx.Module):
-    """Self-attention of [b n dim]; `causal` lets a token see only those up to itself."""
+    """Self-attention of [b n dim]; `causal` lets a token see only those up to itself.
+
+    The attention matrices [b heads n n] pass through "attn_drop": the identity, a name to see them.
+    """
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Attention(nnx.Module):
     ):
         init = {"rngs": rngs, "param_dtype": param_dtype}
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, **init)
+        self.attn_drop = Stage()
         self.proj = linear(dim, dim, **init)
         self.heads = heads
         self.causal = causal
@@ -92,17 +96,14 @@ class Attention(nnx.Module):
         """Apply the layer."""
         b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
-        return self.proj(attend(q, k, v, causal=self.causal).swapaxes(1, 2).reshape(b, n, -1))
+        weights = self.attn_drop(attention(q, k, causal=self.causal))
+        return self.proj((weights.astype(v.dtype) @ v).swapaxes(1, 2).reshape(b, n, -1))
 
 
-def attend(
-    q: Float[Array, "b h q d"],
-    k: Float[Array, "b h k d"],
-    v: Float[Array, "b h k d"],
-    *,
-    causal: bool = False,
-) -> Float[Array, "b h q d"]:
-    """softmax(q k / sqrt(d)) v for every head, as (e v) / sum(e): one pass less over all scores.
+def attention(
+    q: Float[Array, "b h q d"], k: Float[Array, "b h k d"], *, causal: bool = False
+) -> Float[Array, "b h q k"]:
+    """softmax(q k / sqrt(d)) for every head, in float32 at least.
 
     `jax.nn.dot_product_attention` rounds the softmax to float32 even for float64.
     """
@@ -110,10 +111,7 @@ def attend(
     if causal:
         seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         scores = jnp.where(seen[None, None], scores, -jnp.inf)
-    highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
-    weights = jnp.exp(scores - highest)
-    total = weights.sum(-1, keepdims=True)
-    return (wide(weights.astype(v.dtype) @ v) / total).astype(v.dtype)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 class Mlp(nnx.Module):

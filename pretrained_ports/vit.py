@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input
 from pretrained_ports.positions import Resampling, resample
-from pretrained_ports.transformer import Block, LayerNorm, Mlp, attend, gelu, linear, quick_gelu
+from pretrained_ports.transformer import Block, LayerNorm, Mlp, attention, gelu, linear, quick_gelu
 
 gelu_tanh = partial(jax.nn.gelu, approximate=True)
 
@@ -70,6 +70,7 @@ class Variant(NamedTuple):
 
 # name -> dim, depth, heads
 _SIZES = {
+    "mini": (128, 4, 4),  # ours: examples/train_self_supervised.py trains it
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
     "base": (768, 12, 12),
@@ -102,6 +103,7 @@ def _dinov2(size: str, **options) -> Variant:
 
 
 VARIANTS = {
+    "vit-mini-patch8": _variant("mini", 8, image=64),
     **{
         f"vit-{size}-patch{patch}": _variant(size, patch)
         for size in ("tiny", "small", "base", "large")
@@ -190,7 +192,7 @@ class AttentionPool(nnx.Module):
         kv = x @ kernel[:, c:] + bias[None, None, c:]
         k, v = kv.reshape(b, n, 2, self.heads, -1).transpose(2, 0, 3, 1, 4)
         q = jnp.broadcast_to(q.reshape(1, self.heads, 1, -1), (*k.shape[:2], 1, k.shape[3]))
-        x = self.proj(attend(q, k, v).reshape(b, c))
+        x = self.proj((attention(q, k).astype(v.dtype) @ v).reshape(b, c))
         return x + self.mlp(self.norm(x))
 
 

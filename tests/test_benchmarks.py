@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fam_jax.evaluate.rules import RULES
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -35,3 +37,9 @@ def test_map_cost_prints_its_tables():
     assert {"JAX: embedding only", "JAX: fam_jax.explain", "JAX: fam_jax.explain_all"} <= set(rows)
     assert {"by hand, einsum", "by hand, factored", "explain_all, chunk 5"} <= set(rows)
     assert any(row.startswith("PyTorch") for row in rows)
+
+
+def test_methods_prints_a_row_for_every_method():
+    printed = output("methods.py")
+    for name in RULES:
+        assert f"| {name} " in printed

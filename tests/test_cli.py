@@ -71,8 +71,21 @@ def test_a_pair_gives_overlays_a_figure_maps_and_a_manifest(folder, tmp_path):
     assert {"fam-jax", "jax", "numpy"} <= set(manifest["versions"])
 
 
-@pytest.mark.parametrize("method", ["fam", "decomposition", "grad-cam"])
-@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+# Every method with some similarity, and the other way round.
+@pytest.mark.parametrize(
+    ("method", "similarity"),
+    [
+        *(("fam", similarity) for similarity in ("cosine", "dot", "euclidean")),
+        ("decomposition", "euclidean"),
+        ("grad-cam", "dot"),
+        ("grad-cam-pp", "dot"),
+        ("xgrad-cam", "cosine"),
+        ("layer-cam", "cosine"),
+        ("hires-cam", "euclidean"),
+        ("eigen-cam", "cosine"),
+        ("activation-sum", "cosine"),
+    ],
+)
 def test_methods_and_similarities(folder, tmp_path, method, similarity):
     result = run(
         "explain", folder / "coffee.jpg", folder / "brick.jpg", "-o", tmp_path / "out",

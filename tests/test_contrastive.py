@@ -26,7 +26,9 @@ def test_sums_to_the_margin_for_signed_embeddings(head):
 
 def test_a_reference_like_all_others_has_nothing_to_show():
     enc, references, _ = case()
-    maps = fam_jax.contrastive(references[:1])(enc, jnp.broadcast_to(references[0], references.shape))
+    maps = fam_jax.contrastive(references[:1])(
+        enc, jnp.broadcast_to(references[0], references.shape)
+    )
     np.testing.assert_allclose(maps, 0, atol=1e-6)
 
 

@@ -224,7 +224,11 @@ def test_remade_encoders_share_one_compilation(net, images):
         ),
         (lambda m: fam_jax.capture(m, at="layer4.7"), ValueError, "no layer 'layer4.7'"),
         (lambda m: fam_jax.capture(m, at="branches"), ValueError, "that is not called"),
-        (lambda m: fam_jax.capture(m, at=4), TypeError, "at: expected a layer's name, or several, got int"),
+        (
+            lambda m: fam_jax.capture(m, at=4),
+            TypeError,
+            "at: expected a layer's name, or several, got int",
+        ),
         (lambda m: fam_jax.capture("net", at="x"), TypeError, "model: expected a module or"),
     ],
 )

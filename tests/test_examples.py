@@ -1,14 +1,21 @@
-"""The examples run as their first lines say, in their quick form."""
+"""The examples run as their first lines say, in their quick form; their losses are the papers'."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
+
+from pretrained_ports.checkpoint import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
+pytest.importorskip("optax", reason="needs the train extra")
 
 
 def run(*args):
@@ -20,3 +27,181 @@ def run(*args):
 
 def test_the_mosaic_game_prints_its_table():
     assert "swap correlation" in run("examples/mosaic_game.py", "--quick")
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "name", "loads"),
+    [
+        ("train_self_supervised.py", "--method moco", "tiny", "64 channels, signed"),
+        (
+            "train_self_supervised.py",
+            "--method simclr --network vit-mini-patch8",
+            "vit-mini-patch8",
+            "64 channels, signed",
+        ),
+        ("train_metric.py", "--loss proxy", "tiny", "64 channels, signed"),
+        (
+            "train_metric.py",
+            "--loss supcon --data digits",
+            "cifar-resnet20",
+            "64 channels, never negative",
+        ),
+    ],
+)
+def test_a_training_writes_what_loads_as_it_says(tmp_path, script, options, name, loads):
+    """The script compares the loaded network's embeddings with its own before it says so."""
+    file = tmp_path / "quick.safetensors"
+    said = run("-W", "error", f"examples/{script}", *options.split(), "--quick", "--out", file)
+    assert loads in said
+    metadata = read(file).metadata
+    assert metadata["architecture"] == name
+    assert metadata["trained_by"].startswith(f"examples/{script} {options}")
+    assert metadata["figures"] in said
+
+
+def test_few_shot_training_writes_what_loads_as_it_says(tmp_path, assets):
+    file = tmp_path / "quick.safetensors"
+    data = assets / "images" / "omniglot"
+    said = run(
+        "-W", "error", "examples/train_few_shot.py", "--data", data, "--quick", "--out", file
+    )
+    assert "20-way one-shot accuracy" in said
+    assert "64 channels, never negative" in said
+    assert read(file).metadata["architecture"] == "conv4-omniglot-pooled"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The folder of the examples, as Python sees it when it runs one of them."""
+    monkeypatch.syspath_prepend(REPOSITORY / "examples")
+
+
+LABELS = np.array([0, 0, 1, 1, 2, 2, 2])
+
+
+@pytest.fixture
+def points():
+    z = np.random.default_rng(0).standard_normal((len(LABELS), 3))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def test_the_triplet_loss_is_the_mean_over_violated_triplets(scripts, points):
+    import train_metric
+
+    distance = ((points[:, None] - points[None]) ** 2).sum(2)
+    terms = [
+        distance[a, p] - distance[a, n] + train_metric.MARGIN
+        for a, p, n in np.ndindex(7, 7, 7)
+        if a != p and LABELS[a] == LABELS[p] != LABELS[n]
+    ]
+    violated = [term for term in terms if term > 0]
+    assert 0 < len(violated) < len(terms)
+    given = train_metric.triplet(jnp.asarray(points, "f"), jnp.asarray(LABELS), None)
+    np.testing.assert_allclose(given, np.mean(violated), rtol=1e-5)
+
+
+def test_the_proxy_loss_is_that_of_the_paper(scripts, points):
+    """Equation 4 of Kim et al. (2020), by loops."""
+    import train_metric
+
+    proxies = np.random.default_rng(1).standard_normal((3, 3))
+    scale, slack = train_metric.SCALE, train_metric.SLACK
+    total = 0
+    for label, vector in enumerate(proxies / np.linalg.norm(proxies, axis=1, keepdims=True)):
+        own, others = points[label == LABELS] @ vector, points[label != LABELS] @ vector
+        total += np.log1p(np.exp(-scale * (own - slack)).sum()) / 3
+        total += np.log1p(np.exp(scale * (others + slack)).sum()) / 3
+    of = lambda z: train_metric.proxy(z, jnp.asarray(LABELS), jnp.asarray(proxies, "f"))  # noqa: E731
+    given, gradient = jax.value_and_grad(of)(jnp.asarray(points, "f"))
+    np.testing.assert_allclose(given, total, rtol=1e-5)
+    assert jnp.isfinite(gradient).all()
+
+
+def test_the_supervised_contrastive_loss_is_a_softmax_over_all_others(scripts, points):
+    import train_metric
+
+    logits = points @ points.T / train_metric.TEMPERATURE
+    terms = []
+    for i, j in np.argwhere(LABELS[:, None] == LABELS[None]):
+        if i != j:
+            others = np.delete(logits[i], i)
+            terms.append(np.log(np.exp(others).sum()) - logits[i, j])
+    given = train_metric.supcon(jnp.asarray(points, "f"), jnp.asarray(LABELS), None)
+    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)
+
+
+@pytest.fixture
+def online(scripts):
+    """A learner whose network is one linear layer."""
+    import train_self_supervised
+
+    class Online(nnx.Module):
+        def __init__(self):
+            self.network = nnx.Linear(5, train_self_supervised.CHANNELS, rngs=nnx.Rngs(0))
+            self.predictor = nnx.Linear(64, 64, rngs=nnx.Rngs(1))
+
+    return Online()
+
+
+VIEWS = tuple(jax.random.normal(jax.random.key(0), (2, 4, 5)))
+PHOTOS = jnp.array([0, 0, 1, 1], jnp.int32)
+
+
+def unit(x):
+    return x / jnp.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_moco_is_a_softmax_against_the_queue_of_other_photographs(online):
+    import train_self_supervised as ssl
+
+    momentum = ssl.Momentum(online, batch=4)
+    momentum.labels[...] = jnp.arange(len(momentum.labels[...]), dtype=jnp.int32) % 3
+    queue, labels = np.asarray(momentum.queue[...]), np.asarray(momentum.labels[...])
+    keys = unit(online.network(VIEWS[1]))  # the copy is the network itself so far
+    terms = []
+    for query, photo in zip(unit(online.network(VIEWS[0])), PHOTOS, strict=True):
+        for key in keys[photo == PHOTOS]:
+            logits = np.array([query @ key, *(queue[labels != photo] @ query)]) / ssl.TEMPERATURE
+            terms.append(np.log(np.exp(logits).sum()) - logits[0])
+    given = ssl.moco(online, momentum, VIEWS, PHOTOS)
+    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)
+    np.testing.assert_allclose(momentum.queue[...], [*keys, *queue[:-4]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(momentum.labels[...], [*PHOTOS, *labels[:-4]])
+
+
+def test_the_momentum_encoder_follows_and_gives_no_gradient(online):
+    """BYOL's gradient is that with fixed targets; the copy moves by 1 - MOMENTUM of the way."""
+    import train_self_supervised as ssl
+
+    momentum = ssl.Momentum(online, batch=4)
+    start = momentum.slow.kernel[...] + 1
+    momentum.slow.kernel[...] = start
+    follows = ssl.MOMENTUM * start + (1 - ssl.MOMENTUM) * online.network.kernel[...]
+    _, gradient = nnx.value_and_grad(ssl.byol)(online, momentum, VIEWS, PHOTOS)
+    np.testing.assert_allclose(momentum.slow.kernel[...], follows, rtol=1e-6)
+
+    targets = unit(jnp.concatenate(VIEWS[::-1]) @ follows + online.network.bias[...][None])
+    pairs = [(i, j) for i in range(8) for j in range(8) if i // 2 == j // 2]  # photograph and view
+    first, second = np.array(pairs).T
+
+    def fixed(online):
+        predicted = unit(online.predictor(online.network(jnp.concatenate(VIEWS))))
+        return jnp.mean(jnp.sum((predicted[first] - targets[second]) ** 2, axis=1)) / 2
+
+    expected = nnx.grad(fixed)(online)
+    for got, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_simclr_asks_for_the_photograph_among_others(online):
+    import train_self_supervised as ssl
+
+    z, photos = unit(online.network(jnp.concatenate(VIEWS))), np.tile(PHOTOS, 2)
+    terms = []
+    for i, j in np.argwhere(photos[:, None] == photos[None]):
+        if i != j:
+            rivals = np.asarray(z)[photos != photos[i]] @ z[i] / ssl.TEMPERATURE
+            positive = z[i] @ z[j] / ssl.TEMPERATURE
+            terms.append(np.log(np.exp(positive) + np.exp(rivals).sum()) - positive)
+    given = ssl.simclr(online, None, VIEWS, PHOTOS)
+    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)

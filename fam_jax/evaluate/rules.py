@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -115,18 +115,26 @@ def _masked(method: Callable, *, random: bool = False, **options) -> Callable[[N
     return on
 
 
-def _attention(method: Callable, *, blind: bool = False) -> Callable[[Network], Explain]:
+def _attention(
+    method: Callable, layers: Callable = fam_jax.attention_layers, *, blind: bool = False
+) -> Callable[[Network], Explain]:
     def on(network: Network) -> Explain:
         if network.backbone.tokens is None:
             raise Unfit("is for vision transformers")
         model = network.backbone.model
-        watch = fam_jax.watch(model, at=fam_jax.attention_layers(model))
+        watch = fam_jax.watch(model, at=layers(model))
         tokens = fam_jax.TokenGrid(*network.backbone.tokens)
         if blind:
             return lambda ask: method(watch, ask.images, tokens)
         return lambda ask: method(watch, ask.images, ask.references, tokens)
 
     return on
+
+
+def _last_attention(model: Any) -> tuple[str, str]:
+    """The queries, keys and values of the last attention, and its matrices."""
+    last = fam_jax.attention_layers(model)[-1]
+    return last.replace("attn_drop", "qkv"), last
 
 
 @jax.jit
@@ -168,7 +176,7 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     "attention-rollout": _attention(fam_jax.attention_rollout, blind=True),
     "chefer": _attention(fam_jax.chefer),
     "le-grad": _attention(fam_jax.le_grad),
-    "grad-eclip": _attention(fam_jax.grad_eclip),
+    "grad-eclip": _attention(fam_jax.grad_eclip, _last_attention),
     # both images' activations
     "interaction-cam": _pair(lambda a, b: fam_jax.interaction_cam().pair(a, b)[0]),
     "nmf-concepts": _pair(lambda a, b: fam_jax.nmf_concepts(a, b).query_maps),

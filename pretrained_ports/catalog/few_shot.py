@@ -13,6 +13,8 @@ from pretrained_ports.wide_resnet import WideResNet
 
 _MINI_IMAGENET = Preprocess(size=(84, 84), resize=84)
 _OMNIGLOT = Preprocess(size=(28, 28), resize=None, mean=(0.0,), std=(1.0,), scale="minmax")
+# Ink is 1 on paper of 0, so that a convolution's padding is paper.
+_INK = Preprocess(size=(64, 64), resize=None, mean=(1.0,), std=(-1.0,), scale="minmax")
 # Grey levels over miniImageNet, of RFS, MetaOptNet and FEAT. DeepEMD, whose weights have the same
 # names, takes off (125.3, 123.0, 113.9) / 255 and divides by (63.0, 62.1, 66.7) / 255.
 _LEVELS = ((120.39586422, 115.59361427, 104.54012653), (70.68188272, 68.27635443, 72.54505529))
@@ -49,6 +51,14 @@ _CONV4 = Entry(
 ENTRIES = {
     "conv4": _CONV4,
     "conv4-omniglot": replace(_CONV4, build=partial(Conv4, in_channels=1), preprocess=_OMNIGLOT),
+    # examples/train_few_shot.py trains it
+    "conv4-omniglot-pooled": Entry(
+        family="Conv-4",
+        build=partial(Conv4, in_channels=1, head="pool"),
+        layer="block4",
+        preprocess=_INK,
+        dialects=("native",),
+    ),
     "resnet12": Entry(
         family="ResNet-12",
         build=partial(ResNet12, "resnet12"),

@@ -117,6 +117,7 @@ _OTHER_CLIP = (
 _openai = partial(_clip, file="open_clip_model.safetensors")
 
 ENTRIES = {
+    "vit-mini-patch8": _entry("ViT", "vit-mini-patch8", (), size=64, crop=1.0),
     # every size and patch; those with weights are replaced below
     **{
         f"vit-{size}-patch{patch}": _vit(f"vit-{size}-patch{patch}")

@@ -15,7 +15,7 @@ from fam_jax.evaluate.rules import RULES
 from fam_jax.evaluate.run import evaluate
 from tests.evaluate import toy
 
-METHODS = ["random", "fam", "decomposition-contrastive", "interaction-cam", "chefer"]
+METHODS = ["random", "fam", "contrastive", "interaction-cam", "chefer"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Grad-CAM of a similarity gives the maps of the PyTorch tools, on the same weights."""
+"""The CAM family on a similarity gives the maps of the PyTorch tools, on the same weights."""
 
 from types import SimpleNamespace
 
@@ -34,18 +34,24 @@ class Target:
         return torch.dot(embedding, self.reference)
 
 
-def pytorch_grad_cam(network, layer, images, targets):
-    """Its raw maps [b h w], and what it returns."""
+def noted(kind, network, layer, images, targets):
+    """The signed raw maps [b h w] of a class of pytorch-grad-cam, and what it returns."""
     tool = pytest.importorskip("pytorch_grad_cam")
 
-    class Noting(tool.GradCAM):
+    class Noting(getattr(tool, kind)):
         def get_cam_image(self, *args, **options):
             self.raw = super().get_cam_image(*args, **options)
             return self.raw
 
     with Noting(network, [network.get_submodule(layer)]) as cam:
         shown = cam(images, targets)
-        return np.maximum(cam.raw, 0), shown
+        return cam.raw, shown
+
+
+def pytorch_grad_cam(network, layer, images, targets):
+    """Its raw maps [b h w], and what it returns."""
+    raw, shown = noted("GradCAM", network, layer, images, targets)
+    return np.maximum(raw, 0), shown
 
 
 def torchcam(network, layer, images, targets):
@@ -79,8 +85,8 @@ def weights(tmp_path_factory):
     network = compare.randomise(compare.import_torchvision().models.resnet18())
     file = tmp_path_factory.mktemp("resnet18") / "random.pth"
     torch.save(network.state_dict(), file)
-    network.fc = torch.nn.Identity()
-    return SimpleNamespace(network=network, file=file)
+    fc, network.fc = network.fc, torch.nn.Identity()
+    return SimpleNamespace(network=network, fc=fc, file=file)
 
 
 @pytest.fixture(scope="module", params=["float64", "float32"])
@@ -101,12 +107,19 @@ def images(dtype):
 
 
 @pytest.fixture(scope="module")
-def ours(weights, images, layer, dtype):
-    """Raw maps by every method, each side of a pair through our own network."""
+def encodings(weights, images, layer, dtype):
+    """Queries and references through our own network."""
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
         model = pretrained_ports.load("resnet18", weights.file, param_dtype=dtype).model
         encode = fam_jax.capture(model, at=layer)
-        queries, references = encode(images[0]), encode(images[1])
+        return encode(images[0]), encode(images[1])
+
+
+@pytest.fixture(scope="module")
+def ours(encodings, dtype):
+    """Raw maps by every method."""
+    queries, references = encodings
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
         maps = {name: method(queries, references.embeddings) for name, method in METHODS.items()}
     assert {m.dtype for m in maps.values()} == {np.dtype(dtype)}
     return {name: np.asarray(m) for name, m in maps.items()}
@@ -163,3 +176,65 @@ def test_shown_maps(ours, theirs, similarity, tool, record_property):
     difference = error(given, shown, shown)
     record_property("shown maps", float(difference))
     assert difference <= 1e-5
+
+
+# Our methods beside the tool's own errors: constants in denominators (1e-6 beside squares of the
+# gradient, so references are made larger; 1e-7 beside sums of activations), a result in float32.
+CAMS = {
+    "LayerCAM": (fam_jax.layer_cam, 1e-10),
+    "HiResCAM": (fam_jax.hires_cam, 1e-10),
+    "GradCAMPlusPlus": (fam_jax.grad_cam_pp, 1e-5),
+    "XGradCAM": (fam_jax.xgrad_cam, 1e-5),
+    "EigenCAM": (fam_jax.eigen_cam, 1e-6),
+}
+SCALE = 100
+
+
+@pytest.mark.parametrize("dtype", ["float64"], scope="module")
+@pytest.mark.parametrize("kind", CAMS)
+def test_relatives_of_grad_cam(kind, weights, images, layer, encodings, record_property):
+    """Raw maps of the dot product, by pytorch-grad-cam."""
+    compare.import_torchvision()
+    network = weights.network.to(torch.float64)
+    inputs, others = torch.as_tensor(images).permute(0, 1, 4, 2, 3)
+    with torch.no_grad():
+        targets = [Target("dot", SCALE * r) for r in network(others)]
+    raw, _ = noted(kind, network, layer, inputs, targets)
+
+    make, tolerance = CAMS[kind]
+    queries, references = encodings
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        maps = np.asarray(make(fam_jax.dot)(queries, SCALE * references.embeddings))
+        plain = np.asarray(queries.activations.sum(-1))
+    if kind in ("LayerCAM", "GradCAMPlusPlus", "XGradCAM"):  # the tool's ReLU comes later
+        raw = np.maximum(raw, 0)
+    if kind == "EigenCAM":  # its sign is whatever the SVD gives
+        plain = plain - plain.mean((1, 2), keepdims=True)
+        raw = raw * np.sign((raw * plain).sum((1, 2), keepdims=True))
+    difference = error(maps, raw, np.abs(raw))
+    record_property(kind, difference)
+    assert difference <= tolerance
+
+
+@pytest.mark.parametrize("dtype", ["float64"], scope="module")
+@pytest.mark.parametrize("layer", ["layer4"], scope="module")
+def test_a_classifiers_logits_and_its_cam(weights, images, layer, encodings):
+    """What `load` drops is the tool's last layer; CAM is its Grad-CAM of the logit, times h w."""
+    compare.import_torchvision()
+    network, fc = weights.network.to(torch.float64), weights.fc.to(torch.float64)
+    inputs = torch.as_tensor(images[0]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = fc(network(inputs)).numpy()
+    queries, _ = encodings
+    classes = jnp.array([3, 997])
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        kernel, bias = pretrained_ports.load_classifier(
+            "resnet18", weights.file, param_dtype=jnp.float64
+        )
+        logits = np.asarray(queries.embeddings @ kernel + bias[None])
+        maps = fam_jax.cam()(queries, fam_jax.classifier_rows(kernel, classes))
+    assert np.abs(logits - expected).max() <= 1e-10 * np.abs(expected).max()
+    targets = [lambda z, c=int(c): fc(z[None])[0, c] for c in classes]
+    raw, _ = noted("GradCAM", network, layer, inputs, targets)
+    cells = raw.shape[1] * raw.shape[2]
+    assert error(np.asarray(maps), raw * cells, np.abs(raw * cells)) <= 1e-10

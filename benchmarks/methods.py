@@ -1,0 +1,94 @@
+"""What every method costs, as a multiple of one forward pass of the same images.
+
+    python benchmarks/methods.py            # minutes on a CPU
+    python benchmarks/methods.py --quick    # tiny sizes, to see that it runs
+
+Each method is the one that `fam-jax evaluate` runs, on images, from pixels to raw maps. It takes
+turns with the plain embedding in one process, so that a busy machine slows both; the ratio is the
+median of the ratios within the rounds.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import fam_jax
+import pretrained_ports
+from fam_jax.evaluate.network import Network
+from fam_jax.evaluate.rules import RULES, Ask, Unfit
+
+NETWORKS = {"resnet18": 128, "deit-tiny-patch16": 224}  # pixels
+QUICK = {"cifar-resnet20": 32, "vit-mini-patch8": 64}
+SLOW = 20.0  # multiples of the forward pass from which one round is enough
+
+
+def question(network: Network, batch: int) -> Ask:
+    rng = np.random.default_rng(0)
+    shape = (batch, *network.size, network.backbone.preprocess.channels)
+    images, others = rng.normal(size=(2, *shape)).astype(np.float32)
+    return Ask(
+        images, network.embed(others), network.embed(np.concatenate([others] * 4)),
+        jax.random.key(0), others,
+    )  # fmt: skip
+
+
+def seconds(job) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(job())
+    return time.perf_counter() - start
+
+
+def multiple(job, forward, rounds: int) -> float:
+    """How many times as long `job` takes as `forward`."""
+    seconds(job)  # compiles
+    found = [seconds(job) / seconds(forward)]
+    if found[0] < SLOW:
+        found += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
+    return statistics.median(found)
+
+
+def costs(name: str, pixels: int, batch: int, rounds: int) -> dict[str, str]:
+    """Method -> multiple of the forward pass, or why there is none."""
+    network = Network.of(pretrained_ports.create(name), None, fam_jax.cosine, pixels)
+    ask = question(network, batch)
+    embed = jax.jit(lambda encode, images: encode(images).embeddings)
+    forward = lambda: embed(network.encode, ask.images)  # noqa: E731
+    seconds(forward)
+    found = {}
+    for method, make in RULES.items():
+        try:
+            explain = make(network)
+            found[method] = f"{multiple(lambda: explain(ask), forward, rounds):.3g}"  # noqa: B023
+        except Unfit as why:
+            found[method] = str(why)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    networks = QUICK if options.quick else NETWORKS
+    batch, rounds = (2, 1) if options.quick else (options.batch, options.rounds)
+
+    title = f"Forward passes of {batch} images that one map of each costs"
+    table = Table(title=title, title_justify="left", box=box.MARKDOWN)
+    table.add_column("method", no_wrap=True)
+    columns = [costs(name, pixels, batch, rounds) for name, pixels in networks.items()]
+    for name, pixels in networks.items():
+        table.add_column(f"{name}, {pixels} px", justify="right", no_wrap=True)
+    for method in RULES:
+        table.add_row(method, *(column[method] for column in columns))
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The classifier that a checkpoint was trained with, which `load` leaves out."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
+from pretrained_ports.dialects.resnet import CLASSIFIER
+from pretrained_ports.zoo import check_dtype, default_weights, find_entry, load
+
+
+class Classifier(NamedTuple):
+    """A linear layer on embeddings: logits = embeddings @ kernel + bias.
+
+    Attributes:
+        kernel: One column a class, [d k].
+        bias: [k]; zeros if the layer has none.
+
+    Example:
+        >>> kernel, bias = Classifier(jnp.eye(2, 3), jnp.array([0.0, 1.0, 5.0]))
+        >>> (jnp.array([[3.0, 4.0]]) @ kernel + bias[None]).tolist()
+        [[3.0, 5.0, 5.0]]
+    """
+
+    kernel: Float[Array, "d k"]
+    bias: Float[Array, " k"]
+
+
+def load_classifier(
+    name: str,
+    weights: str | Path | Checkpoint | None = None,
+    dialect: str = "auto",
+    param_dtype: DTypeLike = jnp.float32,
+) -> Classifier:
+    """The fully-connected layer behind a backbone: what `load` drops from the same file.
+
+    Args:
+        name: One of `names()`.
+        weights: As for `load`.
+        dialect: As for `load`; its table says which keys are the classifier's.
+        param_dtype: Type of the parameters.
+
+    Returns:
+        `Classifier`: kernel [d k], bias [k]; embeddings are those of `load(name, weights).model`.
+
+    Raises:
+        ValueError: Unknown name or dialect, float64 without 64-bit mode, or no default weights.
+        CheckpointError: The file cannot be had or read, does not fit the model, or holds no
+            classifier that is one linear layer on its embeddings.
+    """
+    check_dtype(param_dtype)
+    if weights is None:
+        weights, _ = default_weights(name, find_entry(name))
+    checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
+    # The whole model is converted: which table the file follows, and that it fits, is known then.
+    backbone = load(name, checkpoint, dialect, param_dtype)
+    dropped = [key for key, why in backbone.report.ignored.items() if why == CLASSIFIER]
+    found = f"{checkpoint.path} (dialect {backbone.report.dialect})"
+    if not dropped:
+        raise CheckpointError(f"{found} holds no classifier beside the weights of {name}")
+    arrays = {key.rpartition(".")[2]: checkpoint.tensors[key] for key in dropped}
+    kernel = arrays.get("weight", np.zeros(()))
+    bias = arrays.get("bias", np.zeros(kernel.shape[:1]))
+    if (
+        len(arrays) != len(dropped)
+        or not set(arrays) <= {"weight", "bias"}
+        or kernel.shape != (*bias.shape, backbone.embedding_dim)
+    ):
+        shapes = ", ".join(f"{key} {list(checkpoint.tensors[key].shape)}" for key in dropped)
+        raise CheckpointError(
+            f"{found}: the classifier is not one linear layer on embeddings "
+            f"[{backbone.embedding_dim}]: {shapes}"
+        )
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise CheckpointError(f"{found}: the classifier's weights are not finite")
+    return Classifier(jnp.asarray(kernel.T, param_dtype), jnp.asarray(bias, param_dtype))

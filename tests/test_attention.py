@@ -1,0 +1,255 @@
+"""Maps from attention matrices: closed forms, loops by hand, and a transformer end to end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+
+import fam_jax
+import pretrained_ports
+from fam_jax.methods import attention_rules as rules
+from pretrained_ports.vit import VARIANTS, VisionTransformer
+
+B, HEADS, N, C = 8, 2, 7, 8  # a class token and 2 x 3 patches
+TOKENS = fam_jax.TokenGrid(prefix=1, shape=(2, 3))
+LAYERS = ("attn0", "attn1")
+WEIGHTS = np.random.default_rng(0).normal(size=(2, C, 4 * C)) / np.sqrt(C)
+
+
+def embed(images):
+    """Two blocks of attention with skips on [b 2 3 8]; the class token's is the embedding."""
+    b, dtype = images.shape[0], images.dtype
+    x = jnp.concatenate([jnp.ones((b, 1, C), dtype), images.reshape(b, 6, C)], 1)
+    for n, weights in enumerate(jnp.asarray(WEIGHTS, dtype)):
+        qkv = fam_jax.tap(x @ weights[:, : 3 * C], f"qkv{n}")
+        q, k, v = qkv.reshape(b, N, 3, HEADS, -1).transpose(2, 0, 3, 1, 4)
+        A = fam_jax.tap(jax.nn.softmax(q @ k.swapaxes(2, 3)), f"attn{n}")
+        x = x + (A @ v).swapaxes(1, 2).reshape(b, N, C) @ weights[:, 3 * C :]
+    return x[:, 0]
+
+
+def rollout(watch, images, references, tokens, similarity=fam_jax.cosine):
+    return fam_jax.attention_rollout(watch, images, tokens)
+
+
+METHODS = {
+    "rollout": (rollout, LAYERS),
+    "chefer": (fam_jax.chefer, LAYERS),
+    "le_grad": (fam_jax.le_grad, LAYERS),
+    "grad_eclip": (fam_jax.grad_eclip, ("qkv1", "attn1")),
+}
+every = pytest.mark.parametrize("name", METHODS)
+
+
+def case(b=B, dtype=np.float32):
+    rng = np.random.default_rng(1)
+    images, references = rng.normal(size=(b, 2, 3, C)), rng.normal(size=(b, C))
+    return jnp.asarray(images.astype(dtype)), jnp.asarray(references.astype(dtype))
+
+
+def matrices(layers, rows=5, seed=0):
+    """Attention matrices [2 3 n n] of every layer, and gradients of both signs."""
+    rng = np.random.default_rng(seed)
+    A = rng.dirichlet(np.ones(rows), size=(layers, 2, 3, rows))
+    return A, rng.normal(size=A.shape)
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_rollout_of_uniform_attention_is_uniform_and_of_none_is_nothing(layers):
+    uniform = rules.rollout((jnp.full((1, 3, 5, 5), 0.2),) * layers, None, prefix=1)
+    np.testing.assert_allclose(uniform[0, 1:], (1 - 0.5**layers) / 5, rtol=1e-6)
+    itself = rules.rollout((jnp.eye(5)[None, None],) * layers, None, prefix=1)
+    assert itself[0].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_rollout_is_the_sum_over_paths(x64):
+    """In every layer half of a token stays, half is mixed; without class token, the mean row."""
+    A, _ = matrices(2)
+    expected = np.zeros((2, 5))
+    for n in range(2):
+        one, two = A[:, n].mean(1)
+        for start in range(5):
+            for middle in range(5):
+                for end in range(5):
+                    step = (two[start, middle] + (start == middle)) / 2
+                    expected[n, end] += step * (one[middle, end] + (middle == end)) / 2 / 5
+    np.testing.assert_allclose(rules.rollout(tuple(jnp.asarray(A)), None, 0), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_chefer_by_loops(prefix, x64):
+    """One block: mean_h relu(A dA); two: C1 + C2 + C2 C1."""
+    A, dA = matrices(2)
+    C1, C2 = np.zeros((2, 2, 5, 5))
+    for n in range(2):
+        for i in range(5):
+            for j in range(5):
+                for h in range(3):
+                    C1[n, i, j] += max(A[0, n, h, i, j] * dA[0, n, h, i, j], 0) / 3
+                    C2[n, i, j] += max(A[1, n, h, i, j] * dA[1, n, h, i, j], 0) / 3
+    read = lambda R: R[:, 0] if prefix else R.mean(1)  # noqa: E731
+    A, dA = tuple(jnp.asarray(A)), tuple(jnp.asarray(dA))
+    np.testing.assert_allclose(rules.propagate(A[:1], dA[:1], prefix), read(C1), rtol=1e-12)
+    two = np.stack([C1[n] + C2[n] + C2[n] @ C1[n] for n in range(2)])
+    np.testing.assert_allclose(rules.propagate(A, dA, prefix), read(two), rtol=1e-12)
+
+
+def test_le_grad_by_loops(x64):
+    _, dA = matrices(2)
+    expected = np.zeros((2, 5))
+    for n in range(2):
+        for at in np.ndindex(2, 3, 5, 5):
+            expected[n, at[3]] += max(dA[at[0], n, *at[1:]], 0) / (2 * 3 * 5)
+    found = rules.gradient_mean((), tuple(jnp.asarray(dA)), prefix=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_grad_eclip_by_its_definition(prefix, x64):
+    """With v and the gradient of the attention's output, of which the rule needs neither."""
+    rng = np.random.default_rng(0)
+    q, k, v, g = rng.normal(size=(4, 1, N, C))
+    by_head = lambda x: x.reshape(N, HEADS, -1)  # noqa: E731
+    dA = np.einsum("jhc,ihc->hji", by_head(g), by_head(v))[None]
+    qkv = np.concatenate([q, k, v], -1)
+    watched = (jnp.asarray(qkv), jnp.asarray(dA))  # the gradient by qkv is not read, nor is A
+    found = rules.value_gradient(watched, watched, prefix)
+    total = np.zeros(N)
+    rows = [0] if prefix else range(N)
+    for j in rows:
+        cosines = [
+            q[0, j] @ k[0, i] / np.linalg.norm(q[0, j]) / np.linalg.norm(k[0, i])
+            for i in range(prefix, N)
+        ]
+        near = (np.array(cosines) - min(cosines)) / (max(cosines) - min(cosines))
+        for i in range(prefix, N):
+            total[i] += near[i - prefix] * (g[0, j] @ v[0, i]) / len(rows)
+    assert (total < 0).any()
+    np.testing.assert_allclose(found[0], np.maximum(total, 0), rtol=1e-10)
+
+
+def test_gradients_are_those_of_the_similarity_with_norms_held(x64):
+    """Of one matrix' score by its entries, by finite differences of a dot product."""
+    images, r = case(1, np.float64)
+    watch = fam_jax.watch(embed, at=["attn1"])
+    seen = watch(images)
+    run = fam_jax.chefer(watch, images, r, TOKENS, fam_jax.dot)
+    x = np.asarray(seen.embeddings[0] - _mixed(seen.values[0], images)[0])
+    expected = np.zeros(6)
+    A = np.asarray(seen.values[0])
+    for h, i in np.ndindex(HEADS, 6):
+        more = A.copy()
+        more[0, h, 0, 1 + i] += 1
+        gain = (np.asarray(_mixed(jnp.asarray(more), images)[0]) + x) @ np.asarray(r[0])
+        slope = gain - np.asarray(seen.embeddings[0]) @ np.asarray(r[0])
+        expected[i] += max(A[0, h, 0, 1 + i] * slope, 0) / HEADS
+    np.testing.assert_allclose(run.reshape(-1), expected, rtol=1e-10)
+
+
+def _mixed(A, images):
+    """What the second block adds to the class token for attention A, to which it is linear."""
+    (qkv,) = fam_jax.watch(embed, at=["qkv1"])(images).values
+    v = qkv[..., 2 * C :].reshape(1, N, HEADS, -1).swapaxes(1, 2)
+    return ((A @ v).swapaxes(1, 2).reshape(1, N, C) @ WEIGHTS[1][:, 3 * C :])[:, 0]
+
+
+@every
+def test_jit_vmap_single_images_and_devices_agree(name):
+    method, layers = METHODS[name]
+    images, r = case()
+    watch = fam_jax.watch(embed, at=layers)
+    run = jax.jit(lambda watch, images, r: method(watch, images, r, TOKENS))
+    maps = run(watch, images, r)
+    assert maps.shape == (B, 2, 3)
+    assert maps.any((1, 2)).sum() >= B - 1
+    one = jax.vmap(lambda x, r: method(watch, x[None], r[None], TOKENS)[0])(images, r)
+    np.testing.assert_allclose(one, maps, rtol=1e-4, atol=1e-6)
+    mesh = jax.make_mesh((8,), ("batch",))
+    images, r = jax.device_put((images, r), jax.NamedSharding(mesh, jax.P("batch")))
+    compiled = run.lower(watch, images, r).compile()
+    assert not [c for c in ("all-reduce", "all-gather", "all-to-all") if c in compiled.as_text()]
+    np.testing.assert_allclose(compiled(watch, images, r), maps, rtol=1e-4, atol=1e-6)
+
+
+@every
+def test_bfloat16_gives_float32_maps_and_nothing_to_say_gives_zeros(name):
+    method, layers = METHODS[name]
+    watch = fam_jax.watch(embed, at=layers)
+    images, r = case(4)
+    exact = method(watch, images, r, TOKENS)
+    rough = method(watch, images.astype(jnp.bfloat16), r.astype(jnp.bfloat16), TOKENS)
+    assert rough.dtype == jnp.float32
+    assert np.abs(rough - exact).max() <= 0.1 * np.abs(exact).max()
+    bad = method(watch, images.at[1, 0, 0, 0].set(jnp.nan), r.at[2].set(0), TOKENS)
+    silent = [1] if name == "rollout" else [1, 2]
+    assert not bad[jnp.array(silent)].any()
+    others = jnp.array([n for n in range(4) if n not in silent])
+    np.testing.assert_allclose(bad[others], exact[others], rtol=1e-5)
+
+
+def test_float64_and_gradients_by_references_and_images(x64):
+    images, r = case(1, np.float64)
+    watch = fam_jax.watch(embed, at=LAYERS)
+    assert fam_jax.le_grad(watch, images, r, TOKENS).dtype == jnp.float64
+    loss = lambda x, r: jnp.sum(fam_jax.chefer(watch, x, r, TOKENS))  # noqa: E731
+    check_grads(loss, (images, r), order=1, modes=["rev"], rtol=1e-5)
+
+
+def test_a_transformer_end_to_end():
+    """Its attention layers by name; rows that sum to 1; maps of images that are not square."""
+    variant = VARIANTS["vit-tiny-patch16"]._replace(patch=4, dim=24, depth=1, heads=2, grid=5)
+    model = VisionTransformer(variant, rngs=nnx.Rngs(0))
+    layers = fam_jax.attention_layers(model)
+    assert layers == ("blocks.0.attn.attn_drop",)
+    images = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    watch = fam_jax.watch(model, at=layers)
+    seen = watch(images)
+    (A,) = seen.values
+    assert A.shape == (2, 2, 7, 7)
+    np.testing.assert_allclose(A.sum(-1), 1, rtol=1e-5)
+    maps = fam_jax.chefer(watch, images, seen.embeddings[::-1], fam_jax.TokenGrid(prefix=1))
+    assert maps.shape == (2, 2, 3)
+    assert maps.any((1, 2)).all()
+
+
+def test_layers_are_in_the_order_of_the_blocks():
+    model = nnx.eval_shape(lambda: pretrained_ports.create("vit-tiny-patch16").model)
+    assert fam_jax.attention_layers(model) == tuple(f"blocks.{n}.attn.attn_drop" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda w, x, r: fam_jax.chefer(embed, x, r, TOKENS), TypeError, "watch: expected fam_jax"),
+        (lambda w, x, r: fam_jax.chefer(w, x, r, None), TypeError, "tokens: expected TokenGrid"),
+        (lambda w, x, r: fam_jax.chefer(w, x, r, (0, None)), ValueError, "7 tokens less a prefix"),
+        (lambda w, x, r: fam_jax.le_grad(w, x, r[:1], TOKENS), ValueError, r"shape \(1, 8\)"),
+        (lambda w, x, r: fam_jax.le_grad(w, x, r, TOKENS, "dot"), TypeError, "similarity: expect"),
+        (
+            lambda w, x, r: fam_jax.attention_rollout(fam_jax.watch(embed, ["qkv0"]), x, TOKENS),
+            ValueError,
+            "the layer 'qkv0' gives",
+        ),
+        (
+            lambda w, x, r: fam_jax.grad_eclip(w, x, r, TOKENS),
+            ValueError,
+            "queries, keys and values .* first, the layer 'attn0' gives",
+        ),
+        (
+            lambda w, x, r: fam_jax.grad_eclip(fam_jax.watch(embed, ["attn0"]), x, r, TOKENS),
+            ValueError,
+            "expected two layers of one block",
+        ),
+        (lambda *_: fam_jax.attention_layers(embed), TypeError, "model: expected a flax"),
+        (
+            lambda *_: fam_jax.attention_layers(nnx.Linear(1, 1, rngs=nnx.Rngs(0))),
+            ValueError,
+            "Linear has no layer named 'attn_drop'",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused(call, error, message, unchecked):
+    with pytest.raises(error, match=message):
+        call(fam_jax.watch(embed, at=LAYERS), *case(2))

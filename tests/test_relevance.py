@@ -1,0 +1,232 @@
+"""Relevance is conserved, follows alpha 1, beta 0, and leaves the forward pass as it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+
+import fam_jax
+import pretrained_ports
+from pretrained_ports.layers import batch_norm, conv, max_pool
+from tests import heads
+
+
+class Net(nnx.Module):
+    """Every kind of layer that has a rule, or needs none; with biases."""
+
+    def __init__(self, dtype=jnp.float32):
+        init = {"rngs": nnx.Rngs(0), "param_dtype": dtype}
+        self.conv1 = conv(3, 4, 3, bias=True, **init)
+        self.norm = batch_norm(4, **init)
+        self.norm.mean[...] = jnp.linspace(-1, 1, 4, dtype=dtype)
+        self.norm.bias[...] = jnp.linspace(0.5, -0.5, 4, dtype=dtype)
+        self.conv2 = conv(4, 4, 1, bias=True, **init)
+        self.linear = nnx.Linear(4, 5, **init)
+        for layer in (self.conv1, self.conv2, self.linear):
+            layer.bias[...] = jnp.linspace(-0.2, 0.2, layer.bias.shape[0], dtype=dtype)
+        self.eval()
+
+    def __call__(self, images):
+        x = max_pool(nnx.relu(self.norm(self.conv1(images))), 2, stride=2)
+        x = nnx.relu(x + self.conv2(x))
+        return self.linear(x.mean((1, 2)))
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with biases on a 1x1 convolution of images [b 2 2 3]."""
+
+    def __init__(self):
+        init = {"rngs": nnx.Rngs(0), "param_dtype": jnp.float64}
+        self.conv = conv(3, 3, 1, **init)
+        self.fc1 = nnx.Linear(12, 7, bias_init=nnx.initializers.normal(0.3), **init)
+        self.fc2 = nnx.Linear(7, 5, bias_init=nnx.initializers.normal(0.3), **init)
+
+    def __call__(self, images):
+        x = self.conv(images).reshape(images.shape[0], -1)
+        return self.fc2(nnx.relu(self.fc1(x)))
+
+
+def images(b, size=(8, 8), dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(1).normal(size=(b, *size, 3)).astype(dtype))
+
+
+def references(b, d=5, dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(2).normal(size=(b, d)).astype(dtype))
+
+
+def alpha1_beta0(x, kernel, R):
+    """Relevance of the inputs of one linear layer by its definition: loops, in NumPy."""
+    out = np.zeros_like(x)
+    for j in range(kernel.shape[1]):
+        total = sum(max(x[i] * kernel[i, j], 0) for i in range(len(x)))
+        for i in range(len(x)):
+            if total:
+                out[i] += max(x[i] * kernel[i, j], 0) / total * R[j]
+    return out
+
+
+def test_two_linear_layers_by_hand(x64):
+    """Through ReLU and biases, from activations of both signs."""
+
+    model = Mlp()
+    enc = fam_jax.capture(fam_jax.relevance(model), at="conv")(images(2, (2, 2), np.float64))
+    r = references(2, dtype=np.float64)
+    by_position, weighted = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
+    for n in range(2):
+        A, z = np.asarray(enc.activations[n]), np.asarray(enc.embeddings[n])
+        assert (A < 0).any()
+        assert (A > 0).any()
+        w1, b1, w2 = (
+            np.asarray(p[...]) for p in (model.fc1.kernel, model.fc1.bias, model.fc2.kernel)
+        )
+        hidden = np.maximum(A.reshape(-1) @ w1 + b1, 0)
+        R = alpha1_beta0(hidden, w2, heads.shares("cosine", z, np.asarray(r[n])))
+        R = alpha1_beta0(A.reshape(-1), w1, R).reshape(A.shape)
+        by_position[n] = R.sum(-1)
+        weighted[n] = A @ R.mean((0, 1))
+    np.testing.assert_allclose(fam_jax.decomposition()(enc, r), by_position, rtol=1e-10)
+    np.testing.assert_allclose(fam_jax.relevance_cam()(enc, r), weighted, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2},
+        {"groups": 2, "bias": True},
+        {"size": 1, "stride": 2},  # Pointwise
+        {"inputs": 256, "outputs": 3},  # Wide
+    ],
+    ids=["strided", "grouped", "pointwise", "wide"],
+)
+def test_a_convolution_shares_like_the_linear_layer_that_it_is(options, x64):
+    options = {"inputs": 4, "outputs": 6, "size": 3, **options}
+    layer = conv(**options, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    x = jax.random.normal(jax.random.key(0), (3, 3, options["inputs"]), jnp.float64)
+    call = lambda x: fam_jax.relevance(layer)(x[None])[0]  # noqa: E731
+    y, back = jax.vjp(call, x)
+    W = jax.jacobian(lambda x: layer(x[None])[0])(x).reshape(y.size, x.size).T
+    R = np.random.default_rng(0).normal(size=y.size)
+    parts = np.maximum(np.asarray(x).reshape(-1, 1) * W, 0)
+    total = parts.sum(0)
+    expected = (parts / np.where(total == 0, 1, total)) @ R
+    (g,) = back(jnp.asarray(R).reshape(y.shape) / y)
+    assert jnp.isfinite(g).all()
+    np.testing.assert_allclose((x * g).reshape(-1), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_relevance_is_conserved_from_the_embedding_to_every_layer(x64):
+    """Through convolutions with biases, batch norms, skips, pooling: M sums to the cosine."""
+    encode = fam_jax.capture(fam_jax.relevance(Net(jnp.float64)), at=("conv1", "norm", "conv2"))
+    # conv2 is a branch beside a skip: it holds the score only together with it.
+    *encodings, branch = encode(images(2, dtype=np.float64))
+    z = branch.embeddings
+    r = references(2, z.shape[1], np.float64)
+    score = fam_jax.cosine.score(z, r)
+    for enc in encodings:
+        np.testing.assert_allclose(fam_jax.decomposition()(enc, r).sum((1, 2)), score, rtol=1e-8)
+    part = fam_jax.decomposition()(branch, r).sum((1, 2))
+    assert np.abs(part - score).max() > 1e-3 * np.abs(score).max()
+
+
+@pytest.mark.parametrize("name", ["tiny", "conv4"])
+def test_embeddings_are_the_models_and_the_model_is_untouched(name):
+    model = pretrained_ports.create(name).model
+    before = [(type(layer), layer) for _, layer in nnx.iter_modules(model)]
+    arrays = jax.tree.leaves(nnx.state(model))
+    copy = fam_jax.relevance(model)
+    x = images(1, (32, 32))
+    np.testing.assert_array_equal(nnx.jit(copy)(x), nnx.jit(model)(x))
+    assert [(type(layer), layer) for _, layer in nnx.iter_modules(model)] == before
+    for layer, array in zip(jax.tree.leaves(nnx.state(copy)), arrays, strict=True):
+        assert layer is array, "no array is copied"
+    assert any(kind is nnx.Conv for kind, _ in before)
+    assert not any(type(layer) is nnx.Conv for _, layer in nnx.iter_modules(copy))
+
+
+def test_a_pooled_head_gives_fam_with_signed_shares():
+    """w_k = share_k / (h w), so Relevance-CAM is FAM without min-max."""
+    A = jnp.asarray(heads.activations(2, 3, 4, 5))
+    enc = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))(A)
+    fam = fam_jax.fam(normalize="none")(enc, references(2))
+    np.testing.assert_allclose(
+        12 * fam_jax.relevance_cam()(enc, references(2)), fam, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_jit_vmap_single_images_and_devices_agree():
+    method, x, r = fam_jax.relevance_cam(), images(8), references(8)
+    encode = fam_jax.capture(fam_jax.relevance(Net()), at="norm")
+    run = jax.jit(lambda encode, x, r: method(encode(x), r))
+    maps = run(encode, x, r)
+    assert maps.shape == (8, 8, 8)
+    assert maps.any((1, 2)).all()
+    one = jax.jit(jax.vmap(lambda x, r: method(encode(x[None]), r[None])[0]))(x, r)
+    np.testing.assert_allclose(one, maps, rtol=1e-4, atol=1e-6)
+    mesh = jax.make_mesh((8,), ("batch",))
+    x, r = jax.device_put((x, r), jax.NamedSharding(mesh, jax.P("batch")))
+    encode = jax.device_put(encode, jax.NamedSharding(mesh, jax.P()))
+    compiled = run.lower(encode, x, r).compile()
+    assert not [c for c in ("all-reduce", "all-gather", "all-to-all") if c in compiled.as_text()]
+    np.testing.assert_allclose(compiled(encode, x, r), maps, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_divides_in_float32():
+    graph, state = nnx.split(Net(jnp.bfloat16))
+    maps = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = nnx.merge(graph, jax.tree.map(lambda x, to=dtype: x.astype(to), state))
+        enc = fam_jax.capture(fam_jax.relevance(model), at="norm")(images(2).astype(dtype))
+        assert enc.activations.dtype == dtype
+        maps[dtype] = fam_jax.relevance_cam(fam_jax.dot)(enc, references(2))
+    exact, rough = maps.values()
+    assert exact.dtype == rough.dtype == jnp.float32
+    assert np.abs(rough - exact).max() <= 0.06 * np.abs(exact).max()
+
+
+def test_gradients_by_the_reference_match_finite_differences(x64):
+    enc = fam_jax.capture(fam_jax.relevance(Mlp()), at="conv")(images(1, (2, 2), np.float64))
+    loss = jax.jit(lambda r: jnp.sum(jnp.sin(fam_jax.relevance_cam()(enc, r))))
+    check_grads(loss, (references(1, dtype=np.float64),), order=1, modes=["rev"], rtol=1e-6)
+
+
+def test_outputs_without_a_positive_contribution_keep_nothing():
+    """Zero, not NaN: their relevance has nowhere to go, and the others' is as it was."""
+
+    class Two(nnx.Module):
+        def __init__(self):
+            self.norm = batch_norm(2, rngs=nnx.Rngs(0), param_dtype=jnp.float32)
+            self.linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+            self.linear.kernel[...] = jnp.array([[1.0, -1.0], [3.0, -2.0]])
+            self.eval()
+
+        def __call__(self, x):
+            return self.linear(self.norm(x).mean((1, 2)))
+
+    enc = fam_jax.capture(fam_jax.relevance(Two()), at="norm")(jnp.array([[[[1.0, 1.0], [0, 0]]]]))
+    maps = fam_jax.decomposition(fam_jax.dot)(enc, jnp.ones((1, 2)))
+    np.testing.assert_allclose(maps, [[[enc.embeddings[0, 0], 0]]], rtol=1e-5)
+
+
+def test_two_copies_of_a_model_share_a_compilation(x64):
+    count = 0
+
+    @jax.jit
+    def run(encode, x):
+        nonlocal count
+        count += 1
+        return encode(x).embeddings
+
+    model = Mlp()
+    for _ in range(2):
+        encode = fam_jax.capture(fam_jax.relevance(model), at="conv")
+        run(encode, images(1, (2, 2), np.float64))
+    assert count == 1
+
+
+def test_wrong_models_are_refused():
+    with pytest.raises(TypeError, match=r"model: expected a flax\.nnx module, got function"):
+        fam_jax.relevance(lambda images: images)
+    with pytest.raises(ValueError, match="LayerNorm has no nnx"):
+        fam_jax.relevance(nnx.LayerNorm(3, rngs=nnx.Rngs(0)))
