@@ -133,7 +133,8 @@ def triplet(z, labels, _):
     excess = distances[:, :, None] - distances[:, None] + MARGIN
     itself = jnp.eye(len(labels), dtype=bool)
     excess = jnp.where((same & ~itself)[:, :, None] & ~same[:, None], excess, 0)
-    return jnp.sum(jax.nn.relu(excess)) / jnp.maximum(jnp.sum(excess > 0), 1)
+    violated = jnp.sum((excess > 0).astype(excess.dtype))
+    return jnp.sum(jax.nn.relu(excess)) / jnp.maximum(violated, 1.0)
 
 
 def proxy(z, labels, proxies):

@@ -12,6 +12,7 @@ from fam_jax.evaluate.cases import Batch
 
 _SIDE = 160  # pixels of a picture at least
 _WRAP = 12  # columns of examples at most
+_LONG = 16  # letters of a name that fit on a picture
 _DASHED = ("random", "centre", "activation-sum", "eigen-cam")
 
 
@@ -47,10 +48,16 @@ def examples(cases: Sequence[Batch], maps: Mapping[str, np.ndarray]) -> Figure:
                 caption.append("reference")
             for name in some:
                 row.append(plot.overlay(picture, np.maximum(maps[name][i], 0)))
-                caption.append(name if i == 0 else "")
+                caption.append(_on_lines(name) if i == 0 else "")
             rows.append(row)
             captions.append(caption)
     return plot.grid_figure(rows, captions=captions, cell=1.6)
+
+
+def _on_lines(name: str) -> str:
+    """A long name on two lines."""
+    first, _, last = name.rpartition("-")
+    return f"{first}-\n{last}" if first and len(name) > _LONG else name
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

@@ -180,7 +180,7 @@ def _mosaic(network: Network, options: Options, rng: np.random.Generator) -> Cas
     # Cells as large as the network's pictures, if its embedding allows a picture four times that.
     large = network.takes((2 * height, 2 * width))
     h, w = (height, width) if large else (height // 2, width // 2)
-    pixels, masks, references, swapped, names = [], [], [], [], []
+    pixels, masks, references, others, swapped, names = [], [], [], [], [], []
     for n in range(options.cases):
         chosen = [sorted(by_class)[i] for i in rng.permutation(len(by_class))[:4]]
         cells = [by_class[c][rng.integers(len(by_class[c]))] for c in chosen]
@@ -192,13 +192,16 @@ def _mosaic(network: Network, options: Options, rng: np.random.Generator) -> Cas
         mask[h * (right // 2) :, w * (right % 2) :][:h, :w] = True
         masks.append(mask)
         pick = lambda c: rng.choice(np.flatnonzero(labels == c))  # noqa: E731
-        references.append(gallery[pick(chosen[right])])
+        reference = pick(chosen[right])
+        references.append(gallery[reference])
+        others.append(network.view(found.gallery[reference].image))
         swapped.append(gallery[pick(chosen[(right + 1) % 4])])
         names.append(f"mosaic {n}: {cells[right].label}")
     pixels = np.stack(pixels)
     whole = Batch(
         names, pixels, network.prepare(pixels), references=np.stack(references),
         swapped=np.stack(swapped), background=_some(gallery, rng), masks=np.stack(masks),
+        others=network.prepare(np.stack(others)),
     )  # fmt: skip
     about = f"{len(names)} mosaics of 2 x 2 cells of {h} x {w} pixels, chance 0.25"
     _, _, z, truth, _ = _asked(network, found, number)
