@@ -49,19 +49,22 @@ class Pairs(NamedTuple):
 
     @classmethod
     def of(cls, name: str, pixels: int, batch: int) -> "Pairs":
+        """Of one of our backbones."""
         backbone = pretrained_ports.create(name)
         return cls.with_network(fam_jax.capture(backbone.model, at=backbone.layer), pixels, batch)
 
     @classmethod
     def with_network(cls, encode: fam_jax.Encoder, pixels: int, batch: int) -> "Pairs":
+        """Of any encoder."""
         rng = np.random.default_rng(0)
         images, others = jnp.asarray(rng.standard_normal((2, batch, pixels, pixels, 3), "f"))
-        enc = encode(others)
-        maps = jnp.asarray(rng.standard_normal(enc.activations.shape[:3], "f"))
+        grid = jax.eval_shape(encode, images).activations.shape[:3]
+        maps = jnp.asarray(rng.standard_normal(grid, "f"))
         order = [rng.permutation(pixels * pixels) for _ in range(batch)]
         large = jnp.asarray(np.stack(order).reshape(batch, pixels, pixels).astype("f"))
         masks = large < pixels * pixels / 4
-        return cls(encode, images, others, enc.embeddings, maps, large, masks, jax.random.key(0))
+        references = _embed(encode, others)
+        return cls(encode, images, others, references, maps, large, masks, jax.random.key(0))
 
     def scored(self, metric: Callable, *args, **options):
         """A metric that embeds changed images."""
@@ -69,9 +72,7 @@ class Pairs(NamedTuple):
 
     def both(self, metric: Callable):
         """A metric that changes both images of a pair."""
-        return metric(
-            self.encode, self.images, self.others, self.maps, self.maps, chunk=CHUNK
-        )  # fmt: skip
+        return metric(self.encode, self.images, self.others, self.maps, self.maps, chunk=CHUNK)
 
     def explain(self) -> Callable:
         """Images -> maps."""
@@ -82,8 +83,9 @@ def _explain(encode, references, images):
     return fam_jax.decomposition()(encode(images), references)
 
 
-def _boxes(pairs: Pairs) -> jax.Array:
-    return metrics.box_of(pairs.large)
+@jax.jit
+def _embed(encode, images):
+    return encode(images).embeddings
 
 
 METRICS: dict[str, Callable[[Pairs], object]] = {
@@ -117,21 +119,14 @@ METRICS: dict[str, Callable[[Pairs], object]] = {
 }
 
 
-def embedding(encode: fam_jax.Encoder, images: jax.Array) -> Callable:
-    """The forward pass alone."""
-    embed = jax.jit(lambda encode, images: encode(images).embeddings)
-    return lambda: embed(encode, images)
-
-
 def of_a_forward_pass(name: str, pixels: int, batch: int, rounds: int) -> Table:
-    """Every metric beside the embedding of the same images."""
+    """Every metric beside the embedding; a curve has `pixels` + 1 steps."""
     pairs = Pairs.of(name, pixels, batch)
-    forward = embedding(pairs.encode, pairs.images)
+    forward = partial(_embed, pairs.encode, pairs.images)
     seconds(forward)
     out = table(
-        f"Forward passes that a metric costs: {name}, {pixels} pixels, {batch} pairs "
-        f"(a curve has {pixels + 1} steps)",
-        *("metric", "forward passes"),
+        "Forward passes of the same images that a metric costs",
+        *("metric", f"{name}, {pixels} px, {batch} pairs"),
     )
     for metric, measure in METRICS.items():
         out.add_row(metric, f"{multiple(partial(measure, pairs), forward, rounds):.3g}")
@@ -190,7 +185,8 @@ def beside_torch(pixels: int, batch: int, rounds: int) -> Table:
     images = tensor(pairs.images).permute(0, 3, 1, 2).contiguous()
     theirs = side, images, tensor(pairs.large), tensor(pairs.references)
     jobs = {  # metric -> its job in JAX, PyTorch's, and whose that is
-        "forward pass": (embedding(encode, pairs.images), partial(side.embed, images), "PyTorch"),
+        "forward pass": (partial(_embed, encode, pairs.images),
+                         partial(side.embed, images), "PyTorch"),
         "deletion": (partial(metrics.deletion, *args, chunk=CHUNK),
                      partial(torch_deletion, *theirs), "plain loop"),
         "insertion": (partial(metrics.insertion, *args, chunk=CHUNK),
@@ -242,7 +238,7 @@ def main() -> None:
         return
     if missing := absent(*GRAD_CAM.modules):
         console.print(f"no road of {GRAD_CAM.distribution}: {', '.join(missing)} not installed")
-    console.print(beside_torch(*((32, 2, 1) if options.quick else sizes)))
+    console.print(beside_torch(*((16, 2, 1) if options.quick else sizes)))
 
 
 if __name__ == "__main__":

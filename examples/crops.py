@@ -10,6 +10,7 @@ import numpy as np
 import fam_jax
 from fam_jax.demo import photographs
 from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from training import embed
 
 SIZE = 64  # pixels of a crop
 JITTER = 0.1  # of brightness, contrast and saturation
@@ -70,12 +71,10 @@ def random_crops(key, pixels, sizes, each):
     return jax.vmap(lambda k, i: random_crop(k, pixels[i], sizes[i]))(keys, labels), labels
 
 
-def retrieval(embed, photos, rng, each=16):
+def retrieval(model, photos, rng, each=16):
     """Recall@1: nearest of all crops in the other held-out quarters, in both directions."""
-    z, r = (
-        embed(np.stack([photographs.draw(p, rng, q, SIZE) for p in photos for _ in range(each)]))
-        for q in (0, 1)
-    )
+    draw = lambda q: [photographs.draw(p, rng, q, SIZE) for p in photos for _ in range(each)]  # noqa: E731
+    z, r = (embed(model, normalised(np.stack(draw(q)))) for q in (0, 1))
     cosines = fam_jax.similarity.normalize(z) @ fam_jax.similarity.normalize(r).T
     label = jnp.repeat(jnp.arange(len(photos)), each)
     hits = [label[jnp.argmax(s, axis=1)] == label for s in (cosines, cosines.T)]

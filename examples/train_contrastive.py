@@ -29,7 +29,7 @@ import crops
 import fam_jax
 from fam_jax.demo import mosaic_game, photographs
 from pretrained_ports.tiny import Tiny
-from training import descend, embedder, save
+from training import descend, embed, save
 
 VIEWS = 6  # crops of every photograph in a step
 TEMPERATURE = 0.3
@@ -91,12 +91,13 @@ def main():
     photos = photographs.load()
     pixels, sizes = crops.training_quarters(photos)
     model = train(pixels, sizes, steps, options.seed)
-    embed = embedder(model, crops.normalised)
     background, _ = crops.random_crops(jax.random.key(options.seed), pixels, sizes, each=8)
 
-    recall = crops.retrieval(embed, photos, np.random.default_rng(0))
+    recall = crops.retrieval(model, photos, np.random.default_rng(0))
     figures = [f"Recall@1 {recall:.3f} (chance {1 / len(photos):.3f})"]
-    scores = pointing_scores(model, photos, embed(background), seeds, count)
+    scores = pointing_scores(
+        model, photos, embed(model, crops.normalised(background)), seeds, count
+    )
     for name, (mass, hit) in scores.items():
         figures.append(f"{name}: mass {mass.mean():.3f}, pointing {hit.mean():.3f} (chance 0.25)")
     print("\n".join(figures))

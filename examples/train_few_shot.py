@@ -28,7 +28,7 @@ from PIL import Image
 
 import pretrained_ports
 from fam_jax.similarity import normalize
-from training import descend, embedder, save
+from training import descend, embed, save
 
 NETWORK = "conv4-omniglot-pooled"
 BACKGROUND = ("images_background_small1.zip", "images_background_small2.zip")
@@ -115,17 +115,18 @@ def levels(archive, file, preprocess):
     return np.asarray(preprocess.view(Image.open(io.BytesIO(archive.read(file)))))
 
 
-def one_shot_accuracy(embed, folder, preprocess, runs):
+def one_shot_accuracy(model, folder, preprocess, runs):
     """Share of the official runs' drawings whose nearest example is of their character."""
     hits = []
     with zipfile.ZipFile(folder / "all_runs.zip") as archive:
         for run in range(1, runs + 1):
             lines = archive.read(f"run{run:02}/class_labels.txt").decode().split("\n")
             pairs = [line.split() for line in lines if line.strip()]
-            read = lambda files: embed(  # noqa: E731
+            queries, supports = (
                 np.stack([levels(archive, file, preprocess) for file in files])[..., None]
+                for files in zip(*pairs, strict=True)
             )
-            queries, supports = (read(files) for files in zip(*pairs, strict=True))
+            queries, supports = (embed(model, preprocess.normalise(x)) for x in (queries, supports))
             nearest = jnp.argmax(normalize(queries) @ normalize(supports).T, axis=1)
             hits.append(nearest == jnp.arange(len(pairs)))
     return float(jnp.mean(jnp.concatenate(hits)))
@@ -148,9 +149,7 @@ def main():
     loss = {"matching": matching, "cosine": cosine}[options.loss]
     seconds = descend(learner, drawings, loss, steps, options.seed)
     model = learner.network
-    network = embedder(model, lambda images: images)
-    embed = lambda pixels: network(preprocess.normalise(pixels))  # noqa: E731
-    accuracy = one_shot_accuracy(embed, options.data, preprocess, runs)
+    accuracy = one_shot_accuracy(model, options.data, preprocess, runs)
     figure = f"20-way one-shot accuracy {accuracy:.3f} in {runs} runs (chance 0.050)"
     print(figure)
     if options.out:

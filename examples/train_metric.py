@@ -32,7 +32,7 @@ import pretrained_ports
 from fam_jax.demo import photographs
 from fam_jax.similarity import normalize
 from pretrained_ports.projection import ProjectionHead
-from training import descend, embedder, save
+from training import descend, embed, save
 
 CHANNELS = 64  # of the embedding behind a linear head
 VIEWS = 6  # pictures of every class in a step
@@ -63,9 +63,9 @@ class Photographs:
         """Augmented crops, uint8 levels as floats, and their classes."""
         return crops.random_crops(key, *self.quarters, VIEWS)
 
-    def recall(self, embed):
+    def recall(self, model):
         """Recall@1 from one held-out quarter to the other."""
-        return crops.retrieval(embed, self.photos, np.random.default_rng(0))
+        return crops.retrieval(model, self.photos, np.random.default_rng(0))
 
 
 class Digits:
@@ -104,9 +104,9 @@ class Digits:
         )
         return jax.vmap(place)(pictures, scales, shifts), labels
 
-    def recall(self, embed):
+    def recall(self, model):
         """Recall@1 of every held-out digit among the others."""
-        z = normalize(embed(self.held_out))
+        z = normalize(embed(model, self.normalised(self.held_out)))
         cosines = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, z @ z.T)
         labels = jnp.asarray(self.held_out_labels)
         return float(jnp.mean(labels[jnp.argmax(cosines, axis=1)] == labels))
@@ -180,7 +180,7 @@ def main():
 
     seconds = descend(learner, None, loss, steps, options.seed)
     model = learner.network
-    recall = data.recall(embedder(model, data.normalised))
+    recall = data.recall(model)
     figure = f"Recall@1 {recall:.3f} (chance {1 / data.classes:.3f})"
     print(figure)
     if options.out:

@@ -32,7 +32,7 @@ from fam_jax.demo import photographs
 from fam_jax.similarity import normalize
 from pretrained_ports.layers import Stage
 from pretrained_ports.projection import ProjectionHead
-from training import descend, embedder, save
+from training import descend, save
 
 CHANNELS = 64  # of the embedding
 HIDDEN = 128  # inside the head, and BYOL's predictor
@@ -160,7 +160,7 @@ def main():
 
     photos = photographs.load()
     model, seconds = train(photos, options.network, options.method, pairs, steps, options.seed)
-    recall = crops.retrieval(embedder(model, crops.normalised), photos, np.random.default_rng(0))
+    recall = crops.retrieval(model, photos, np.random.default_rng(0))
     figure = f"Recall@1 {recall:.3f} (chance {1 / len(photos):.3f})"
     print(figure)
     if options.out:

@@ -48,10 +48,10 @@ def descend(trained, kept, loss, steps, seed, rate=RATE):
     return time.process_time() - start
 
 
-def embedder(model, normalised):
-    """Pixels -> embeddings, compiled once per shape; `normalised` makes them the model's input."""
-    network = nnx.jit(lambda model, pixels: model(normalised(pixels)))
-    return lambda pixels: network(model, pixels)
+@nnx.jit
+def embed(model, images):
+    """Embeddings [b d], compiled once for models of one architecture."""
+    return model(images)
 
 
 def save(out, model, about, pixels, head="drop"):
@@ -66,8 +66,8 @@ def save(out, model, about, pixels, head="drop"):
     write(out, model, about)
     loaded = pretrained_ports.load(about["architecture"], weights=out, head=head)
     images = loaded.preprocess.normalise(pixels)
-    embeddings = np.asarray(loaded.model(images))
-    if not np.array_equal(embeddings, model(images)):
+    embeddings = np.asarray(embed(loaded.model, images))
+    if not np.array_equal(embeddings, embed(model, images)):
         raise ValueError(f"{out} does not give the embeddings of the network it was written from")
     signs = "signed" if (embeddings < 0).any() else "never negative"
     return (

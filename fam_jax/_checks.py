@@ -30,6 +30,22 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}{hint}")
 
 
+def check_count(name: str, value: Any, most: int | None = None) -> None:
+    """Raise unless `value` is a positive integer, at most `most`."""
+    # Not `<=` alone: True is an integer, too.
+    if type(value) is not int or value < 1 or (most is not None and value > most):
+        expected = "a positive integer" if most is None else f"an integer from 1 to {most}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def check_key(key: Any) -> None:
+    """Raise unless `key` is a single `jax.random.key`."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape != ():
+        got = type(key).__name__ if dtype is None else f"{dtype} of shape {key.shape}"
+        raise TypeError(f"key: expected jax.random.key(seed), got {got}")
+
+
 def wide(*arrays: AnyArray) -> tuple[jax.Array, ...]:
     """The arrays in float32, or in float64 if one of them is; whatever the promotion rules."""
     double = any(x.dtype == jnp.float64 for x in arrays)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fam_jax._checks import AnyArray, check_float
+from fam_jax._checks import AnyArray, check_count, check_float
 from fam_jax.encoding import Encoder, Encoding, as_pytree
 from fam_jax.methods import Method, all_pairs, fam
 from fam_jax.methods.method import check_encoding
@@ -176,8 +176,7 @@ def explain_all(
     check_float(
         "references", references, "batch height width channels" if images else "batch dimensions"
     )
-    if not (isinstance(chunk, int) and chunk > 0):
-        raise ValueError(f"chunk: expected a positive integer, got {chunk!r}")
+    check_count("chunk", chunk)
     return _explain_all(encode, queries, references, method, chunk=chunk)
 
 

@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray
+from fam_jax._checks import AnyArray, check_count, check_key
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
-    check_count,
-    check_key,
     check_pairs,
     fold,
     masked,

@@ -12,7 +12,8 @@ from fam_jax.methods.method import Method
 from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
-def _share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
+def share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
+    """share_d / z_d, or the gradient where z_d = 0."""
     ratio = similarity.shares(z, r) / jnp.where(z == 0, 1, z)
     return jnp.where(z == 0, frozen_gradient(similarity, z, r), ratio)
 
@@ -52,4 +53,4 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu, Yang,
         Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
-    return Method(as_similarity(similarity), _share_per_unit, elementwise)
+    return Method(as_similarity(similarity), share_per_unit, elementwise)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._checks import AnyArray, check_count, check_float, wide
 from fam_jax.encoding import Encoding
-from fam_jax.methods.jacobian import check_chunk, rows_at_a_time, unit
+from fam_jax.methods.jacobian import rows_at_a_time, unit
 from fam_jax.methods.method import check_encoding, sayable
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
@@ -78,7 +78,7 @@ def fggb(
     """
     check_encoding(enc)
     check_float("references", references, "batch dimensions")
-    check_chunk(chunk)
+    check_count("chunk", chunk)
     shape = enc.embeddings.shape
     if references.shape != shape:
         raise ValueError(f"references have shape {references.shape}, embeddings {shape}")

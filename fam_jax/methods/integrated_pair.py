@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice, check_float, wide
+from fam_jax._checks import AnyArray, check_choice, check_count, check_float, wide
 from fam_jax.encoding import Encoder
-from fam_jax.methods.jacobian import check_chunk, position_parts
+from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.point_to_point import all_products, check_pair, check_product
 from fam_jax.similarity import Dot, Similarity, cosine, dot, normalize
 
@@ -91,9 +91,8 @@ def integrated_pair(
     check_float("references", references, "batch height width channels")
     check_product(similarity)
     check_choice("norms", norms, ("frozen", "free"))
-    check_chunk(chunk)
-    if not (isinstance(steps, int) and steps > 0):
-        raise ValueError(f"steps: expected a positive integer, got {steps!r}")
+    check_count("chunk", chunk)
+    check_count("steps", steps)
     starts = (None, None) if baseline is None else baseline
     for start, images, of in zip(
         starts, (queries, references), ("queries", "references"), strict=True

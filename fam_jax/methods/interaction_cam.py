@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._checks import check_choice
+from fam_jax.methods.grad_cam import gradient_weights
 from fam_jax.methods.pair_method import PairMethod
-from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient, gradient
-
-_GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
+from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def _interaction(G: Array, A: Array, B: Array) -> Array:
@@ -52,5 +50,4 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
         Sammani, Joukovsky, Deligiannis: Visualizing and Understanding Contrastive Learning, TIP
         2023 (2206.09753).
     """
-    check_choice("norms", norms, _GRADIENTS)
-    return PairMethod(as_similarity(similarity), _GRADIENTS[norms], _interaction)
+    return PairMethod(as_similarity(similarity), gradient_weights(norms), _interaction)

@@ -33,9 +33,3 @@ def rows_at_a_time(z: Array, chunk: int) -> int:
     if any(axis is not None for axis in jax.typeof(z).sharding.spec):
         return 1
     return min(chunk, z.shape[1])
-
-
-def check_chunk(chunk: int) -> None:
-    """Raise unless `chunk` is a positive integer."""
-    if not (isinstance(chunk, int) and chunk > 0):
-        raise ValueError(f"chunk: expected a positive integer, got {chunk!r}")

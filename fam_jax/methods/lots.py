@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray
+from fam_jax._checks import AnyArray, check_count
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
-    check_count,
     check_pairs,
     sayable_maps,
     score_copies,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import wide
+from fam_jax._checks import check_count, wide
 from fam_jax.encoding import Encoding
 from fam_jax.methods.method import sayable
 from fam_jax.methods.nonnegative import factorise
@@ -90,9 +90,8 @@ def nmf_concepts(
     channels = query.activations.shape[-1], reference.activations.shape[-1]
     if channels[0] != channels[1]:
         raise ValueError(f"reference: expected {channels[0]} channels, got {channels[1]}")
-    for name, value in (("k", k), ("steps", steps)):
-        if not (isinstance(value, int) and value > 0):
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+    check_count("k", k)
+    check_count("steps", steps)
     return _nmf_concepts(query, reference, as_similarity(similarity), k=k, steps=steps)
 
 

@@ -24,22 +24,6 @@ def check_pairs(images: AnyArray, references: AnyArray) -> None:
         )
 
 
-def check_count(name: str, value: Any, most: int | None = None) -> None:
-    """Raise unless `value` is a positive integer, at most `most`."""
-    # Not `<=` alone: True is an integer, too.
-    if type(value) is not int or value < 1 or (most is not None and value > most):
-        expected = "a positive integer" if most is None else f"an integer from 1 to {most}"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-
-
-def check_key(key: Any) -> None:
-    """Raise unless `key` is a single `jax.random.key`."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape != ():
-        got = type(key).__name__ if dtype is None else f"{dtype} of shape {key.shape}"
-        raise TypeError(f"key: expected jax.random.key(seed), got {got}")
-
-
 def wide_dtype(images: Array, references: Array) -> Any:
     """What the scores and maps of these are computed in: float32, or float64 if one of them is."""
     return jnp.float64 if jnp.float64 in (images.dtype, references.dtype) else jnp.float32

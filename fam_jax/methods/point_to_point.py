@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._checks import AnyArray, check_count, check_float, wide
 from fam_jax.encoding import Encoding
-from fam_jax.methods.jacobian import check_chunk, position_parts
+from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.method import check_encoding, sayable
 from fam_jax.similarity import Cosine, Dot, Similarity, cosine
 
@@ -58,7 +58,7 @@ def point_to_point(
     """
     check_pair(query, reference)
     check_product(similarity)
-    check_chunk(chunk)
+    check_count("chunk", chunk)
     return _point_to_point(query, reference, similarity, chunk=chunk)
 
 

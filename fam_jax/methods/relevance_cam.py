@@ -9,7 +9,7 @@ M = sum_k w_k A_k
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax.methods.decomposition import _share_per_unit
+from fam_jax.methods.decomposition import share_per_unit
 from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.method import Method
 from fam_jax.similarity import Similarity, as_similarity, cosine
@@ -47,4 +47,4 @@ def relevance_cam(similarity: Similarity = cosine) -> Method:
         Lee, Kim, Park, Eo, Hwang: Relevance-CAM: Your Model Already Knows Where to Look, CVPR
         2021.
     """
-    return Method(as_similarity(similarity), _share_per_unit, _relevance_mean)
+    return Method(as_similarity(similarity), share_per_unit, _relevance_mean)

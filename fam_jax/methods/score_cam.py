@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, wide
+from fam_jax._checks import AnyArray, check_count, wide
 from fam_jax.encoding import Encoder, as_embedding
 from fam_jax.maps import rescale, upsample
 from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.perturbation import (
-    check_count,
     check_pairs,
     fold,
     masked,

@@ -39,14 +39,6 @@ def check_batch(name: str, first: AnyArray, **others: AnyArray) -> None:
             )
 
 
-def check_count(name: str, value: Any, most: int | None = None) -> None:
-    """Raise unless `value` is a positive integer, at most `most`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
-    if most is not None and value > most:
-        raise ValueError(f"{name}: expected at most {most}, got {value}")
-
-
 def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:
     """Raise unless low < value <= high; a number known at trace time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fam_jax._checks import AnyArray, wide
-from fam_jax.metrics._arguments import check_count
+from fam_jax._checks import AnyArray, check_count, wide
 
 
 class Estimate(NamedTuple):

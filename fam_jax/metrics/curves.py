@@ -15,8 +15,8 @@ import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice
-from fam_jax.metrics._arguments import check_case, check_count, nan_unless_finite
+from fam_jax._checks import AnyArray, check_choice, check_count
+from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import (
     ORDERS,
     blurred,

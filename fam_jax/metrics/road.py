@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice, wide
-from fam_jax.metrics._arguments import check_case, check_count, nan_unless_finite
+from fam_jax._checks import AnyArray, check_choice, check_count, wide
+from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._impute import imputed
 from fam_jax.metrics._pixels import ORDERS, embed_each, in_chunks, pixel_ranks, repeated, score_each
 from fam_jax.similarity import Similarity, cosine

@@ -1,0 +1,159 @@
+"""The runs behind docs/EVALUATION.md, and its tables.
+
+    python benchmarks/evaluation.py --assets ASSETS --models MODELS --out OUT   # runs the missing
+    python benchmarks/evaluation.py --out OUT --write                           # fills tables in
+
+ASSETS holds the checkpoints and pictures of other projects, MODELS the weights that the examples
+trained; docs/EVALUATION.md says which and how. Every run is one `fam-jax evaluate`, and is left as
+it is when it is there.
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "EVALUATION.md"
+OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
+PROTONET = "{assets}/checkpoints/protonet-conv4"
+RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
+
+# network -> what loads it
+NETWORKS = {
+    "protonet-omniglot": f"--model conv4-omniglot --weights {PROTONET}/omniglot_20way_1shot.pth",
+    "protonet-mini": f"--model conv4 --weights {PROTONET}/miniimagenet_5shot.pth",
+    "relation-mini": f"--model relationnet --weights {RELATION}",
+    "resnet20": "--model cifar-resnet20 "
+    "--weights {assets}/checkpoints/cifar-resnet/resnet20-12fca82f.th",
+    "resnet56": "--model cifar-resnet56 "
+    "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
+    "tiny": "--model tiny --size 64",
+    "tiny-moco": "--model tiny --size 64 --weights {models}/tiny-moco.safetensors --head keep",
+    "tiny-byol": "--model tiny --size 64 --weights {models}/tiny-byol.safetensors --head keep",
+    "tiny-triplet": "--model tiny --size 64 --weights {models}/tiny-triplet.safetensors "
+    "--head keep",
+    "tiny-proxy": "--model tiny --size 64 --weights {models}/tiny-proxy.safetensors --head keep",
+    "matching-omniglot": "--model conv4-omniglot-pooled "
+    "--weights {models}/conv4-omniglot-matching.safetensors",
+    "vit-moco": "--model vit-mini-patch8 --weights {models}/vit-mini-moco.safetensors",
+}
+# run -> task, network, and the task's own options
+RUNS = {
+    "fewshot protonet-omniglot": "--layer block2 --similarity euclidean --cases 60 " + OMNIGLOT,
+    "fewshot matching-omniglot": "--cases 60 " + OMNIGLOT,
+    "fewshot protonet-mini": "--similarity euclidean --cases 45",
+    "fewshot relation-mini": "--cases 45",
+    "contrastive tiny-moco": "--cases 48",
+    "contrastive tiny-byol": "--cases 48",
+    "contrastive vit-moco": "--cases 48",
+    "retrieval tiny": "--cases 48",
+    "retrieval tiny-triplet": "--cases 48",
+    "retrieval tiny-proxy": "--cases 48",
+    "retrieval resnet20": "--cases 48",
+    "retrieval resnet56": "--cases 48",
+    **{
+        f"mosaic {name}": "--cases 200"
+        for name in NETWORKS
+        if name not in ("protonet-omniglot", "matching-omniglot")
+    },
+    "localization resnet56": "--size 96 --data {assets}/images/raccoon",
+    "localization protonet-mini": "--data {assets}/images/raccoon",
+    "verification tiny": "--cases 48",
+    "sanity tiny": "--cases 16 --methods all",
+    "sanity tiny-moco": "--cases 16 --methods main",
+    "sanity resnet56": "--cases 16 --methods main",
+    "stereo tiny": "--size 256",
+    "stereo resnet56": "--size 128 --layer layer2",
+}
+# task -> the measures its table shows
+SHOWN = {
+    "fewshot": ("insertion - deletion", "AID", "ROAD", "average drop", "fidelity: drop of log p"),
+    "contrastive": ("insertion - deletion", "AID", "ROAD", "average drop", "complexity"),
+    "retrieval": (
+        "insertion - deletion", "AID", "ROAD", "average drop", "both: insertion - deletion",
+    ),
+    "verification": (
+        "insertion - deletion", "AID", "ROAD", "accuracy under deletion",
+        "accuracy under insertion",
+    ),
+    "mosaic": ("mass inside", "pointing"),
+    "localization": ("mass inside", "pointing", "IoU at 0.5", "box hit", "insertion - deletion"),
+    "sanity": (
+        "swap: Spearman", "with sum of A: Spearman", "last stage random: Spearman",
+        "all random: Spearman", "max-sensitivity",
+    ),
+}  # fmt: skip
+
+
+def folder(out: Path, run: str) -> Path:
+    return out / run.replace(" ", "-")
+
+
+def command(run: str) -> str:
+    task, network = run.split()
+    return f"fam-jax evaluate {task} {NETWORKS[network]} {RUNS[run]}"
+
+
+def execute(run: str, out: Path, places: dict[str, Path]) -> None:
+    if (folder(out, run) / "manifest.json").exists():
+        return
+    words = [word.format(**places) for word in command(run).split()]
+    print(" ".join(words), flush=True)
+    code = "from fam_jax.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code, *words[1:], "-o", folder(out, run)], check=False)
+
+
+def shown(run: str, out: Path) -> str:
+    """The command, what the network itself does, and the run's table."""
+    text = (folder(out, run) / "table.md").read_text()
+    said = text.split("\n\n")[1]
+    plain = re.sub(r"\{(assets|models)\}", lambda m: m[1].upper(), command(run))
+    if run.startswith("stereo"):
+        table = text[text.index("| method") :].strip()
+        return f"`{plain}`\n\n{said}\n\n{table}"
+    with open(folder(out, run) / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = SHOWN[run.split()[0]]
+    found = {(row["method"], row["measure"]): row for row in rows}
+    lines = ["| method | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = [number(found[method, name]) for name in names]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return f"`{plain}`\n\n{said}\n\n" + "\n".join(lines)
+
+
+def number(row: dict[str, str]) -> str:
+    return f"{float(row['mean']):.3f} ± {float(row['standard_error']):.3f}"
+
+
+def write(out: Path) -> None:
+    """Replace what stands between the document's markers for each run."""
+    text = DOCUMENT.read_text()
+    for run in RUNS:
+        block = re.compile(rf"(<!-- {run} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if block.search(text) and (folder(out, run) / "table.md").exists():
+            text = block.sub(lambda m, run=run: f"{m[1]}\n{shown(run, out)}\n\n{m[2]}", text)
+    DOCUMENT.write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--assets", type=Path)
+    parser.add_argument("--models", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument("--write", action="store_true", help="fill in the document's tables")
+    options = parser.parse_args()
+    if options.write:
+        write(options.out)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    for run in RUNS:
+        if options.only in run:
+            execute(run, options.out, {"assets": options.assets, "models": options.models})
+
+
+if __name__ == "__main__":
+    main()
