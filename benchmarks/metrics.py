@@ -48,14 +48,8 @@ class Pairs(NamedTuple):
     key: jax.Array
 
     @classmethod
-    def of(cls, name: str, pixels: int, batch: int) -> "Pairs":
-        """Of one of our backbones."""
-        backbone = pretrained_ports.create(name)
-        return cls.with_network(fam_jax.capture(backbone.model, at=backbone.layer), pixels, batch)
-
-    @classmethod
-    def with_network(cls, encode: fam_jax.Encoder, pixels: int, batch: int) -> "Pairs":
-        """Of any encoder."""
+    def of(cls, encode: fam_jax.Encoder, pixels: int, batch: int) -> "Pairs":
+        """As many pairs of images with random pixels."""
         rng = np.random.default_rng(0)
         images, others = jnp.asarray(rng.standard_normal((2, batch, pixels, pixels, 3), "f"))
         grid = jax.eval_shape(encode, images).activations.shape[:3]
@@ -119,13 +113,19 @@ METRICS: dict[str, Callable[[Pairs], object]] = {
 }
 
 
-def of_a_forward_pass(name: str, pixels: int, batch: int, rounds: int) -> Table:
+def capture(backbone: pretrained_ports.Backbone) -> fam_jax.Encoder:
+    return fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
+
+
+def of_a_forward_pass(
+    name: str, encode: fam_jax.Encoder, pixels: int, batch: int, rounds: int
+) -> Table:
     """Every metric beside the embedding; a curve has `pixels` + 1 steps."""
-    pairs = Pairs.of(name, pixels, batch)
+    pairs = Pairs.of(encode, pixels, batch)
     forward = partial(_embed, pairs.encode, pairs.images)
     seconds(forward)
     out = table(
-        "Forward passes of the same images that a metric costs",
+        "Forward passes that a metric costs",
         *("metric", f"{name}, {pixels} px, {batch} pairs"),
     )
     for metric, measure in METRICS.items():
@@ -175,8 +175,8 @@ def beside_torch(pixels: int, batch: int, rounds: int) -> Table:
     side = TorchSide("resnet18", gpu=jax.default_backend() == "gpu")
     weights = {key: value.cpu().numpy() for key, value in side.network.state_dict().items()}
     backbone = pretrained_ports.load("resnet18", Checkpoint(Path("torchvision"), weights))
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
-    pairs = Pairs.with_network(encode, pixels, batch)
+    encode = capture(backbone)
+    pairs = Pairs.of(encode, pixels, batch)
     args = pairs.encode, pairs.images, pairs.references, pairs.large
 
     def tensor(array: jax.Array):
@@ -231,8 +231,13 @@ def main() -> None:
     sizes = options.pixels, options.batch, options.rounds
     console = Console(width=160, highlight=False)
     console.print(machine(), "\n")
-    first = ("conv4", 16, 2, 1) if options.quick else (options.network, *sizes)
-    console.print(of_a_forward_pass(*first), "\n")
+    if options.quick:
+        pooled = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))  # compiles fast
+        first = of_a_forward_pass("no network", pooled, 16, 2, 1)
+    else:
+        encode = capture(pretrained_ports.create(options.network))
+        first = of_a_forward_pass(options.network, encode, *sizes)
+    console.print(first, "\n")
     if missing := absent("torch", "torchvision"):
         console.print(f"nothing to compare with: {', '.join(missing)} not installed")
         return

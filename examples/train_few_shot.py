@@ -11,7 +11,7 @@ from other alphabets, drawn by other people. Embeddings are compared by their co
                Networks for One Shot Learning", 2016, without its context embeddings);
     cosine     a classifier of all classes by the cosine with a learned weight, which is left out
                of the file (Chen et al., "A Closer Look at Few-shot Classification", 2019).
-The embedding is the mean over the 4 x 4 cells of the last map: there is a map to look at, which
+The embedding is the mean over the 3 x 3 cells of the last map: there is a map to look at, which
 the usual 28 x 28 pixels do not leave.
 """
 
@@ -33,7 +33,7 @@ from training import descend, embed, save
 NETWORK = "conv4-omniglot-pooled"
 BACKGROUND = ("images_background_small1.zip", "images_background_small2.zip")
 RUNS = 20
-WAYS, SHOTS = 20, 4  # classes in a step, and drawings of each: one to know it by, three to ask
+WAYS, SHOTS = 20, 3  # classes in a step, and drawings of each: one to know it by, two to ask
 SCALE = 16.0  # of the cosines in the softmax
 LOSSES = ("matching", "cosine")
 ABOUT = {
@@ -136,7 +136,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the three zip files")
     parser.add_argument("--loss", choices=LOSSES, default="matching")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the weights here (.safetensors)")
     parser.add_argument("--quick", action="store_true", help="two steps, to see that it runs")

@@ -1,10 +1,12 @@
 """The benchmarks run and print their tables. What they measure decides nothing here."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from fam_jax import metrics
 from fam_jax.evaluate.rules import RULES
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -16,6 +18,7 @@ def output(script):
         capture_output=True,
         text=True,
         timeout=600,
+        env=os.environ | {"OMP_WAIT_POLICY": "passive"},  # idle threads of PyTorch do not spin
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -43,3 +46,23 @@ def test_methods_prints_a_row_for_every_method():
     printed = output("methods.py")
     for name in RULES:
         assert f"| {name} " in printed
+
+
+# What is no number of a map by itself: other maps, parts of metrics, statistics over pairs.
+NO_METRIC = {
+    "Curve", "Estimate", "box_iou", "box_masks", "centre_gaussian", "eer_threshold", "left_out",
+    "mean_and_error", "normalised", "paired_difference", "random_map", "randomised",
+    "verification_accuracy",
+}  # fmt: skip
+
+
+def test_metrics_prints_a_row_for_every_metric_and_compares_three():
+    rows = [line for line in output("metrics.py").splitlines() if line.startswith("| ")]
+    first = [row.split("|")[1].strip() for row in rows]
+    ours = {name for name, value in vars(metrics).items()
+            if callable(value) and not name.startswith("_")} - NO_METRIC  # fmt: skip
+    assert ours <= set(first), ours - set(first)
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
+        assert first.count("deletion") == first.count("insertion") == 2
+    if all(map(importlib.util.find_spec, ("torch", "torchvision", "pytorch_grad_cam"))):
+        assert first.count("road") == 2

@@ -14,7 +14,7 @@ from pretrained_ports.wide_resnet import WideResNet
 _MINI_IMAGENET = Preprocess(size=(84, 84), resize=84)
 _OMNIGLOT = Preprocess(size=(28, 28), resize=None, mean=(0.0,), std=(1.0,), scale="minmax")
 # Ink is 1 on paper of 0, so that a convolution's padding is paper.
-_INK = Preprocess(size=(64, 64), resize=None, mean=(1.0,), std=(-1.0,), scale="minmax")
+_INK = Preprocess(size=(48, 48), resize=None, mean=(1.0,), std=(-1.0,), scale="minmax")
 # Grey levels over miniImageNet, of RFS, MetaOptNet and FEAT. DeepEMD, whose weights have the same
 # names, takes off (125.3, 123.0, 113.9) / 255 and divides by (63.0, 62.1, 66.7) / 255.
 _LEVELS = ((120.39586422, 115.59361427, 104.54012653), (70.68188272, 68.27635443, 72.54505529))
