@@ -1,12 +1,18 @@
-"""docs/ports.md is complete: every model, and an error for every family in every dialect."""
+"""The documents are complete: every model and its errors, every method, every metric."""
 
 import re
 from pathlib import Path
 
+import pytest
+
+import fam_jax.methods
+import fam_jax.metrics
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS
 
-PORTS = (Path(__file__).resolve().parents[1] / "docs" / "ports.md").read_text()
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+METHODS = (DOCS / "methods.md").read_text()
+PORTS = (DOCS / "ports.md").read_text()
 ROWS = [
     [cell.strip(" `") for cell in line.strip("|").split("|")]
     for line in PORTS.splitlines()
@@ -32,3 +38,10 @@ def test_every_error_is_within_the_tolerance_of_the_tests():
     for family, dialect, _, _, _, single, double, _ in rows:
         assert float(single) <= 1e-5, (family, dialect)
         assert float(double) <= 1e-10, (family, dialect)
+
+
+@pytest.mark.parametrize("module", [fam_jax.methods, fam_jax.metrics])
+def test_every_method_and_metric_is_on_the_page(module):
+    names = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
+    assert len(names) > 25
+    assert [name for name in names if f"`{name}" not in METHODS] == []
