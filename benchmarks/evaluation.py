@@ -44,22 +44,22 @@ RUNS = {
     "fewshot protonet-omniglot": "--layer block2 --similarity euclidean --cases 60 " + OMNIGLOT,
     "fewshot matching-omniglot": "--cases 60 " + OMNIGLOT,
     "fewshot protonet-mini": "--similarity euclidean --cases 30",
-    "fewshot relation-mini": "--cases 30",
-    "contrastive tiny-moco": "--cases 32",
-    "contrastive tiny-byol": "--cases 32",
-    "contrastive vit-simclr": "--cases 32",
-    "retrieval tiny": "--cases 32",
-    "retrieval tiny-triplet": "--cases 32",
-    "retrieval tiny-proxy": "--cases 32",
-    "retrieval resnet20": "--cases 32",
-    "retrieval resnet56": "--cases 32",
+    "fewshot relation-mini": "--cases 15",
+    "contrastive tiny-moco": "--cases 32 --steps 16",
+    "contrastive tiny-byol": "--cases 32 --steps 16",
+    "contrastive vit-simclr": "--cases 32 --steps 16",
+    "retrieval tiny": "--cases 32 --steps 16",
+    "retrieval tiny-triplet": "--cases 32 --steps 16",
+    "retrieval tiny-proxy": "--cases 32 --steps 16",
+    "retrieval resnet20": "--cases 32 --steps 16",
+    "retrieval resnet56": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "localization resnet56": "--size 96 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
-    "verification tiny": "--cases 32",
-    "sanity tiny": "--cases 16 --methods all",
-    "sanity tiny-moco": "--cases 16 --methods main",
-    "sanity resnet56": "--cases 16 --methods main",
+    "verification tiny": "--cases 32 --steps 16",
+    "sanity tiny": "--cases 8 --methods all",
+    "sanity tiny-moco": "--cases 16",
+    "sanity resnet56": "--cases 16",
     "stereo tiny": "--size 256",
     "stereo resnet56": "--size 128 --layer layer2",
 }
@@ -141,7 +141,9 @@ def main():
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="runs whose names hold one of these"
+    )
     parser.add_argument("--write", action="store_true", help="fill in the document's tables")
     options = parser.parse_args()
     if options.write:
@@ -149,7 +151,7 @@ def main():
         return
     options.out.mkdir(parents=True, exist_ok=True)
     for run in RUNS:
-        if options.only in run:
+        if any(part in run for part in options.only):
             execute(run, options.out, {"assets": options.assets, "models": options.models})
 
 

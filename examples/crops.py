@@ -72,7 +72,10 @@ def random_crops(key, pixels, sizes, each):
 
 
 def retrieval(model, photos, rng, each=16):
-    """Recall@1: nearest of all crops in the other held-out quarters, in both directions."""
+    """Recall@1: nearest of all crops in the other held-out quarters, in both directions.
+
+    Colours alone go far: `tiny` with random weights has 0.46, `vit-mini-patch8` 0.57.
+    """
     draw = lambda q: [photographs.draw(p, rng, q, SIZE) for p in photos for _ in range(each)]  # noqa: E731
     z, r = (embed(model, normalised(np.stack(draw(q)))) for q in (0, 1))
     cosines = fam_jax.similarity.normalize(z) @ fam_jax.similarity.normalize(r).T

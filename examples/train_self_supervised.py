@@ -42,11 +42,15 @@ TEMPERATURE = 0.2
 RATE = {"tiny": 4e-3, "vit-mini-patch8": 1e-3}
 
 
-def projection(inputs, outputs, *, rngs):
-    """Linear layer, batch norm, ReLU, linear layer without bias: nothing makes the signs alike."""
+def projection(inputs, *, centred=False, rngs):
+    """Linear layer, batch norm, ReLU, linear layer without bias: nothing makes the signs alike.
+
+    `centred` ends in a batch norm without scale: what keeps BYOL from giving all crops one vector.
+    """
     norm = {f"1.{leaf}": (HIDDEN,) for leaf in ("scale", "bias", "mean", "var")}
-    shapes = {"0.kernel": (inputs, HIDDEN), **norm, "3.kernel": (HIDDEN, outputs)}
-    return ProjectionHead(shapes, rngs=rngs)
+    last = {f"4.{leaf}": (CHANNELS,) for leaf in ("mean", "var")} if centred else {}
+    layers = {"0.kernel": (inputs, HIDDEN), **norm, "3.kernel": (HIDDEN, CHANNELS), **last}
+    return ProjectionHead(layers, rngs=rngs)
 
 
 class Online(nnx.Module):
@@ -56,21 +60,23 @@ class Online(nnx.Module):
         rngs = nnx.Rngs(seed)
         backbone = pretrained_ports.create(network, seed)
         self.network = backbone.model
-        self.network.head = projection(backbone.embedding_dim, CHANNELS, rngs=rngs)
-        self.predictor = projection(CHANNELS, CHANNELS, rngs=rngs) if method == "byol" else Stage()
+        alone = method == "byol"  # without negatives
+        self.network.head = projection(backbone.embedding_dim, centred=alone, rngs=rngs)
+        self.predictor = projection(CHANNELS, rngs=rngs) if alone else Stage()
         self.train()
 
 
 class Momentum(nnx.Module):
     """What follows it: a slow copy of the network, and MoCo's queue of its embeddings.
 
-    The copy normalises by its running statistics: a batch's own would give away which crops of two
-    batches belong together.
+    MoCo's copy normalises by its running statistics: the batch's own would give away which crops
+    belong together. BYOL's normalises by the batch.
     """
 
-    def __init__(self, online, batch):
+    def __init__(self, online, batch, method):
         self.slow = nnx.clone(online.network)
-        self.slow.eval()
+        if method == "moco":
+            self.slow.eval()
         queue = jax.random.normal(jax.random.key(0), (QUEUE * batch, CHANNELS))
         self.queue = nnx.Variable(normalize(queue))
         self.labels = nnx.Variable(jnp.full(QUEUE * batch, -1, jnp.int32))
@@ -135,7 +141,7 @@ def train(photos, network, method, pairs, steps, seed):
     """The trained network with its head, in evaluation mode, and the seconds it took."""
     pixels, sizes = crops.training_quarters(photos)
     online = Online(network, seed, method)
-    momentum = Momentum(online, pairs * len(photos))
+    momentum = Momentum(online, pairs * len(photos), method)
 
     def loss(online, momentum, key):
         pictures, labels = crops.random_crops(key, pixels, sizes, 2 * pairs)

@@ -165,6 +165,7 @@ def evaluate(
     way: Annotated[int, typer.Option(help="Classes of an episode.")] = 5,
     shot: Annotated[int, typer.Option(help="Supports of a class.")] = 5,
     neighbours: Annotated[int, typer.Option(help="How many vote in contrastive.")] = 20,
+    steps: Annotated[int, typer.Option(help="Of a deletion or insertion.")] = 32,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
         "fam-jax-evaluate"
     ),
@@ -179,7 +180,7 @@ def evaluate(
     from fam_jax.evaluate import run, tasks
 
     run.run(
-        task, tasks.Options(data, cases, seed, way, shot, neighbours), model=model,
+        task, tasks.Options(data, cases, seed, way, shot, neighbours, steps), model=model,
         weights=weights, head=head, layer=layer, size=size, similarity=similarity,
         methods=[name.strip() for name in methods.split(",") if name.strip()], folder=output,
         overwrite=overwrite, say=typer.echo,

@@ -157,7 +157,7 @@ def unit(x):
 def test_moco_is_a_softmax_against_the_queue_of_other_photographs(online):
     import train_self_supervised as ssl
 
-    momentum = ssl.Momentum(online, batch=4)
+    momentum = ssl.Momentum(online, batch=4, method="moco")
     momentum.labels[...] = jnp.arange(len(momentum.labels[...]), dtype=jnp.int32) % 3
     queue, labels = np.asarray(momentum.queue[...]), np.asarray(momentum.labels[...])
     keys = unit(online.network(VIEWS[1]))  # the copy is the network itself so far
@@ -176,7 +176,7 @@ def test_the_momentum_encoder_follows_and_gives_no_gradient(online):
     """BYOL's gradient is that with fixed targets; the copy moves by 1 - MOMENTUM of the way."""
     import train_self_supervised as ssl
 
-    momentum = ssl.Momentum(online, batch=4)
+    momentum = ssl.Momentum(online, batch=4, method="byol")
     start = momentum.slow.kernel[...] + 1
     momentum.slow.kernel[...] = start
     follows = ssl.MOMENTUM * start + (1 - ssl.MOMENTUM) * online.network.kernel[...]

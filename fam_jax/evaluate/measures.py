@@ -14,7 +14,6 @@ from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.rules import Ask
 
-_STEPS = 32  # of a curve
 _PERCENTILES = (50,)  # of ROAD, whose imputation is what takes the time
 _MASKS = 0.3, 0.5, 0.7  # thresholds of a rescaled map
 
@@ -33,7 +32,8 @@ def measure(
     explain: Callable[[Ask], jax.Array],
     ask: Ask,
     maps: jax.Array,
-    figures: dict[str, float],
+    figures: dict[str, float | int],
+    steps: int,
 ) -> Measured:
     """Everything of the task's list for one batch of maps.
 
@@ -45,6 +45,7 @@ def measure(
         ask: what it was asked.
         maps: what it answered, [n h w].
         figures: the network's own figures for the task.
+        steps: of a deletion or insertion.
     """
     values, curves = {}, {}
     if task == "sanity":
@@ -52,10 +53,10 @@ def measure(
     if task in ("mosaic", "localization"):
         values |= _place(task, batch, maps)
     if task in ("fewshot", "contrastive", "retrieval", "verification", "localization"):
-        found, curves = _faithfulness(network, batch, explain, ask, maps)
+        found, curves = _faithfulness(network, batch, explain, ask, maps, steps)
         values |= found
     if task in ("retrieval", "verification"):
-        values |= _pairs(network, batch, explain, ask, maps)
+        values |= _pairs(network, batch, explain, ask, maps, steps)
     if task == "fewshot":
         values["fidelity: drop of log p"] = metrics.fewshot_fidelity(
             network.encode, batch.images, batch.prototypes, maps
@@ -66,11 +67,11 @@ def measure(
     return Measured(plain(values), plain(curves))
 
 
-def _faithfulness(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array):
+def _faithfulness(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, steps: int):
     case = network.encode, batch.images, batch.references, maps
-    most = metrics.deletion(*case, steps=_STEPS)
-    least = metrics.deletion(*case, steps=_STEPS, order="least")
-    insertion = metrics.insertion(*case, steps=_STEPS)
+    most = metrics.deletion(*case, steps=steps)
+    least = metrics.deletion(*case, steps=steps, order="least")
+    insertion = metrics.insertion(*case, steps=steps)
     values = {
         "insertion": insertion.area,
         "deletion": most.area,
@@ -92,12 +93,12 @@ def _again(explain: Callable, ask: Ask, images: jax.Array) -> jax.Array:
     return explain(ask._replace(images=images))
 
 
-def _pairs(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array):
+def _pairs(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, steps: int):
     """Both pictures at once, each by its own map."""
     back = explain(ask.turned(network.embed(batch.images)))
     case = network.encode, batch.images, batch.others, maps, back
-    deletion = metrics.deletion_pairs(*case, steps=_STEPS)
-    insertion = metrics.insertion_pairs(*case, steps=_STEPS)
+    deletion = metrics.deletion_pairs(*case, steps=steps)
+    insertion = metrics.insertion_pairs(*case, steps=steps)
     return {"both: insertion - deletion": insertion.area - deletion.area}
 
 

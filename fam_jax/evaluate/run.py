@@ -111,7 +111,7 @@ def evaluate(
                 advance(len(cases.batches))
                 continue
             try:
-                _one(name, task, network, cases, results, advance)
+                _one(name, task, network, cases, options, results, advance)
             except (rules.Unfit, ValueError) as error:
                 left_out.append(f"{name}: {' '.join(str(error).split())}")
     done = [name for name in names if results.has(name)]
@@ -127,6 +127,7 @@ def _one(
     task: str,
     network: Network,
     cases: Cases,
+    options: tasks.Options,
     results: Results,
     advance: Callable[[], None],
 ) -> None:
@@ -140,7 +141,7 @@ def _one(
             jax.random.fold_in(jax.random.key(0), i), batch.others,
         )  # fmt: skip
         maps = explain(ask)
-        found = measure(task, network, batch, explain, ask, maps, cases.figures)
+        found = measure(task, network, batch, explain, ask, maps, cases.figures, options.steps)
         extra = {}
         if task == "sanity":
             extra = randomisation(network, rules.RULES[name], batch, ask, maps)
@@ -217,7 +218,7 @@ def _summary(cases: Cases) -> str:
 
 
 def _check(options: tasks.Options, size: int | None) -> None:
-    for name in ("cases", "way", "shot", "neighbours"):
+    for name in ("cases", "way", "shot", "neighbours", "steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name}: expected a positive number, got {getattr(options, name)}")
     if size is not None and size < 8:

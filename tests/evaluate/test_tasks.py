@@ -67,7 +67,7 @@ def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
     batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
     ask = Ask(batch.images, batch.references, batch.background, toy.key())
     explain = RULES["contrastive"](network)
-    found = measure("mosaic", network, batch, explain, ask, explain(ask), {})
+    found = measure("mosaic", network, batch, explain, ask, explain(ask), {}, 4)
     assert found.values["pointing"].tolist() == [1.0] * 6
     assert found.values["mass inside"].min() > 0.4
 
