@@ -15,6 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
+
+from fam_jax import metrics
+from fam_jax.evaluate.tables import with_error
+
+KEY = jax.random.key(0)
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "EVALUATION.md"
 OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
@@ -123,12 +130,46 @@ def shown(run: str, out: Path) -> str:
 
 
 def number(row: dict[str, str]) -> str:
-    return f"{float(row['mean']):.3f} ± {float(row['standard_error']):.3f}"
+    return with_error(float(row["mean"]), float(row["standard_error"]))
+
+
+def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
+    """A row a run: one measure of three methods, and paired differences between them."""
+    columns = ("activation-sum", "fam", "contrastive")
+    pairs = (("fam", "activation-sum"), ("contrastive", "fam"))
+    heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
+    lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
+    for run in RUNS:
+        task, network = run.split()
+        if task in tasks and (folder(out, run) / "manifest.json").exists():
+            values = {name: cases(folder(out, run), name, measure) for name in columns}
+            means = [f"{values[name].mean():.3f}" for name in columns]
+            found = [metrics.paired_difference(values[a], values[b], KEY) for a, b in pairs]
+            differences = [with_error(float(d.mean), float(d.error), sign="+") for d in found]
+            lines.append(f"| {network} | {task} | " + " | ".join(means + differences) + " |")
+    return "\n".join(lines)
+
+
+def cases(run: Path, method: str, measure: str) -> np.ndarray:
+    with open(run / "methods" / f"{method}.csv", newline="") as file:
+        return np.array([row[measure] for row in csv.DictReader(file)], np.float32)
+
+
+SUMMARIES = {
+    "summary of faithfulness": (("fewshot", "contrastive", "retrieval"), "insertion - deletion"),
+    "summary of pointing": (("mosaic",), "pointing"),
+    "summary of mass": (("mosaic",), "mass inside"),
+    "summary of swaps": (("sanity",), "swap: Spearman"),
+}
 
 
 def write(out: Path) -> None:
     """Replace what stands between the document's markers for each run."""
     text = DOCUMENT.read_text()
+    for name, (tasks, measure) in SUMMARIES.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        table = summary(out, tasks, measure)
+        text = block.sub(lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", text)
     for run in RUNS:
         block = re.compile(rf"(<!-- {run} -->\n).*?(<!-- end -->)", re.DOTALL)
         if block.search(text) and (folder(out, run) / "table.md").exists():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -63,7 +64,18 @@ def markdown(table: Table) -> str:
 
 
 def _cell(entry: Entry) -> str:
-    return f"{entry.mean:.3f} ± {entry.error:.3f}" if entry.cases else "none"
+    return with_error(entry.mean, entry.error) if entry.cases else "none"
+
+
+def with_error(mean: float, error: float, sign: str = "") -> str:
+    """Mean ± error, to the error's second digit: three decimals at least.
+
+    Example:
+        >>> with_error(0.98412, 0.00037), with_error(0.5, 0.04, sign="+")
+        ('0.98412 ± 0.00037', '+0.500 ± 0.040')
+    """
+    digits = 3 if not error > 0 else min(max(3, 1 - math.floor(math.log10(error))), 6)
+    return f"{mean:{sign}.{digits}f} ± {error:.{digits}f}"
 
 
 def as_csv(table: Table) -> str:
