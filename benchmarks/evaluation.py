@@ -135,8 +135,10 @@ def number(row: dict[str, str]) -> str:
 
 def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
     """A row a run: one measure of three methods, and paired differences between them."""
-    columns = ("activation-sum", "fam", "contrastive")
-    pairs = (("fam", "activation-sum"), ("contrastive", "fam"))
+    columns = (
+        "activation-sum", "fam", "fam-contrastive", "decomposition", "contrastive", "grad-cam-free",
+    )  # fmt: skip
+    pairs = (("fam", "activation-sum"), ("contrastive", "fam"), ("contrastive", "decomposition"))
     heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
     lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
     for run in RUNS:

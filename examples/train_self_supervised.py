@@ -162,11 +162,11 @@ def main():
     parser.add_argument("--out", type=Path, help="write the weights here (.safetensors)")
     parser.add_argument("--quick", action="store_true", help="two steps, to see that it runs")
     options = parser.parse_args()
-    steps, pairs = (2, 1) if options.quick else (options.steps, options.pairs)
+    steps, pairs, each = (2, 1, 2) if options.quick else (options.steps, options.pairs, 16)
 
     photos = photographs.load()
     model, seconds = train(photos, options.network, options.method, pairs, steps, options.seed)
-    recall = crops.retrieval(model, photos, np.random.default_rng(0))
+    recall = crops.retrieval(model, photos, np.random.default_rng(0), each)
     figure = f"Recall@1 {recall:.3f} (chance {1 / len(photos):.3f})"
     print(figure)
     if options.out:

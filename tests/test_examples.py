@@ -127,7 +127,7 @@ def test_a_batch_of_digits_has_the_labels_that_it_says(scripts):
     import train_metric
 
     data = train_metric.Digits()
-    pictures, labels = data.batch(jax.random.key(0))
+    pictures, labels = jax.jit(data.batch)(jax.random.key(0))
     flat = lambda x: np.asarray(x, "f")[:, ::4, ::4, 0].reshape(len(x), -1)  # noqa: E731
     distances = ((flat(pictures)[:, None] - flat(data.held_out)[None]) ** 2).mean(2)
     assert np.mean(data.held_out_labels[distances.argmin(1)] == labels) > 0.7

@@ -45,7 +45,7 @@ def examples(cases: Sequence[Batch], maps: Mapping[str, np.ndarray]) -> Figure:
             row, caption = [picture], [case.names[0]]
             if case.others is not None:
                 row.append(_picture(_shown(case.others[0])))
-                caption.append("reference")
+                caption.append("reference" if i == 0 else "")
             for name in some:
                 row.append(plot.overlay(picture, np.maximum(maps[name][i], 0)))
                 caption.append(_on_lines(name) if i == 0 else "")
