@@ -36,6 +36,13 @@ collect_ignore_glob = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    """Compiled programs go with the file that needed them; a whole run would hold gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Float64 arrays inside the test."""
