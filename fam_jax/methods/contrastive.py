@@ -16,8 +16,9 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     It is `decomposition(margin(similarity, background))`: for a head that is linear in A the map
     sums to score(z, r) - mean_n score(z, b_n) exactly. What every image has in common with every
     other cancels, so the map depends on the reference; shares keep their signs, so it works where
-    embeddings are signed (projection heads), where `fam` points at random. Measured on convolutional
-    networks; in a small vision transformer it did no better than chance (docs/EVALUATION.md).
+    embeddings are signed (projection heads), where `fam` points at random. So measured on
+    convolutional networks; in a small vision transformer it did no better than chance
+    (docs/EVALUATION.md).
 
     Args:
         background: embeddings [n, d] of other images: the rest of the gallery, or the other
