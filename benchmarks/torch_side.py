@@ -19,11 +19,12 @@ def absent(*modules: str) -> list[str]:
 def import_torchvision():
     """Torchvision, also where its compiled operators cannot be loaded: its models need none."""
     import torch
+    from torch import library
 
     package = importlib.util.find_spec("torchvision").submodule_search_locations[0]
     rules = Path(package, "_meta_registrations.py").read_text()
     mentioned = re.findall(r'register_meta\("(\w+)"|torchvision::(\w+)', rules)
-    operators = torch.library.Library("torchvision", "FRAGMENT")  # the names alone
+    operators = library.Library("torchvision", "FRAGMENT")  # the names alone
     _KEPT.append(operators)  # they are gone with it
     for operator in {"nms", *(a or b for a, b in mentioned)}:
         if not hasattr(torch.ops.torchvision, operator):

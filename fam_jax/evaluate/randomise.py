@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import jax
 import numpy as np
@@ -41,6 +42,7 @@ def randomisation(
     return found
 
 
+@lru_cache(maxsize=len(SHARES))  # the same networks for every method and batch
 def _randomised(network: Network, share: float) -> Network:
     stages = network.stages()
     count = max(1, round(share * len(stages)))

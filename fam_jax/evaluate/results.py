@@ -9,7 +9,8 @@ table.md, table.csv, curves.png, examples.png, manifest.json
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,20 +95,15 @@ class Results:
         return self.folder / _METHODS / f"{method}.npz"
 
 
-class _whole:  # noqa: N801 - used as a function
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends without an error."""
-
-    def __init__(self, path: Path):
-        self.path, self.part = path, path.with_name(f".{path.name}.part")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
-            os.replace(self.part, self.path)
-        else:
-            self.part.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from rich.progress import Progress
 
-import fam_jax
 from fam_jax import output
 from fam_jax._checks import check_choice
 from fam_jax.evaluate import figures, rules, stereo, tables, tasks
@@ -18,12 +17,8 @@ from fam_jax.evaluate.measures import measure
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.randomise import randomisation
 from fam_jax.evaluate.results import Results, write
+from fam_jax.explain_files import SIMILARITIES
 
-SIMILARITIES = {
-    "cosine": fam_jax.cosine,
-    "dot": fam_jax.dot,
-    "euclidean": fam_jax.euclidean,
-}
 _SHOWN = 4  # cases in the figure
 _NAMED = 3  # cases named in a line
 
@@ -98,8 +93,8 @@ def evaluate(
         overwrite: forget what the folder holds of another run.
         say: takes the lines for the user.
     """
+    cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
     results = Results(folder, settings, overwrite=overwrite)
-    cases = tasks.build(task, network, options)
     left_out = list(cases.left_out)
     say(f"{settings['model']}, {task}: {_summary(cases)}")
     with Progress(transient=True) as progress:
