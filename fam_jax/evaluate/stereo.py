@@ -99,12 +99,18 @@ MATCHES: dict[str, Callable[[fam_jax.Encoding, fam_jax.Encoding], Array]] = {
 }
 
 
-def errors(network: Network, pair: Stereo) -> dict[str, dict[str, np.ndarray]]:
+def encodings(network: Network, pair: Stereo) -> tuple[fam_jax.Encoding, fam_jax.Encoding]:
+    """Of the left and the right image."""
+    return tuple(network.encode(network.prepare(x[None])) for x in (pair.left, pair.right))
+
+
+def errors(
+    network: Network, pair: Stereo, left: fam_jax.Encoding, right: fam_jax.Encoding
+) -> dict[str, dict[str, np.ndarray]]:
     """Method -> measure -> the error of every known cell, in pixels of what the network sees.
 
     "in the row" looks only along the row where the truth is, as rectification allows.
     """
-    left, right = (network.encode(network.prepare(x[None])) for x in (pair.left, pair.right))
     y, x = _centres(*network.grid(), network.size)
     row = np.arange(len(y))
     same_row = jnp.asarray(row[:, None] == row)[None, :, None, :, None]
@@ -130,6 +136,7 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
     """Write the table, the figure and the manifest of the stereo pair; returns the table."""
     with output.folder(folder, overwrite=overwrite) as stage:
         pair = load(network)
+        left, right = encodings(network, pair)
         rows, columns = network.grid()
         text = "\n\n".join(
             [
@@ -139,11 +146,10 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
                 f"{int(pair.known.sum())} of {pair.known.size} cells have a known counterpart.",
                 "Mean distance in pixels ± bootstrap standard error over the cells (which are not "
                 "independent).",
-                tables.markdown(tables.means(errors(network, pair))),
+                tables.markdown(tables.means(errors(network, pair, left, right))),
             ]
         )
         (stage / "table.md").write_text(text + "\n")
-        left, right = (network.encode(network.prepare(x[None])) for x in pair[:2])
         shares = fam_jax.centred(fam_jax.point_to_point(left, right))[0]
         pictures = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
         plot.points_figure(*pictures, shares).savefig(stage / "points.png")
