@@ -132,9 +132,10 @@ class Preprocess:
         width, height = size
         if self.resize is None:
             return 0.0, 0.0, float(width), float(height)
-        scale = min(size) / self.resize
-        right, down = scale * self.size[1] / 2, scale * self.size[0] / 2
-        return width / 2 - right, height / 2 - down, width / 2 + right, height / 2 + down
+        # Whole numbers until the division: rounding must not put the box outside the picture.
+        left = (width * self.resize - min(size) * self.size[1]) / (2 * self.resize)
+        top = (height * self.resize - min(size) * self.size[0]) / (2 * self.resize)
+        return left, top, width - left, height - top
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """The shorter side becomes `resize`, the longer one is rounded down."""

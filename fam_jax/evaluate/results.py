@@ -43,11 +43,11 @@ class Results:
                 stale.unlink()
         elif asked.exists():
             before = json.loads(asked.read_text())
-            other = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
+            other = [k for k in {**before, **settings} if _differs(before.get(k), settings.get(k))]
             if other:
                 raise FileExistsError(
-                    f"{folder} holds a run with another {', '.join(other)}; pass --overwrite or "
-                    "another folder"
+                    f"{folder} holds a run that differs in: {', '.join(other)}; pass --overwrite "
+                    "or another folder"
                 )
         elif folder.is_dir() and any(folder.iterdir()):
             raise FileExistsError(
@@ -93,6 +93,13 @@ class Results:
 
     def _npz(self, method: str) -> Path:
         return self.folder / _METHODS / f"{method}.npz"
+
+
+def _differs(before: Any, now: Any) -> bool:
+    """A file is the same wherever it lies."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.get("sha256") != now.get("sha256")
+    return before != now
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     assert "| interaction-cam |" in text
     assert "- chefer: is for vision transformers" in text
 
-    with pytest.raises(FileExistsError, match="holds a run with another cases; pass --overwrite"):
+    with pytest.raises(FileExistsError, match="differs in: cases; pass --overwrite"):
         go("retrieval", colours, folder, METHODS[:1], cases=3)
 
 
@@ -119,6 +119,14 @@ def test_numbers_come_back_as_they_went(tmp_path):
     np.testing.assert_array_equal(results.values("fam")["mass"], values["mass"])
     assert results.arrays("fam")["maps"].shape == (2, 3, 3)
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"seed": 0}
+
+
+def test_weights_are_the_same_wherever_they_lie(tmp_path):
+    weights = {"path": "a.safetensors", "sha256": "0123"}
+    Results(tmp_path / "out", {"weights": weights})
+    Results(tmp_path / "out", {"weights": weights | {"path": "elsewhere/b.safetensors"}})
+    with pytest.raises(FileExistsError, match="differs in: weights"):
+        Results(tmp_path / "out", {"weights": weights | {"sha256": "4567"}})
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_view_is_what_the_network_sees():
     np.testing.assert_array_equal(np.round(back * 255).astype(np.uint8), np.asarray(view))
 
 
+def test_the_region_is_never_outside_the_picture():
+    """PIL refuses a box that rounding moved by 1e-14."""
+    for resize in (84, 92, 256):
+        preprocess = Preprocess(size=(84, 84), resize=resize)
+        for size in ((660, 495), (174, 290), (333, 500), (7, 7)):
+            left, top, right, bottom = preprocess.region(size)
+            assert 0 <= left < right <= size[0]
+            assert 0 <= top < bottom <= size[1]
+
+
 def test_grey_arrays_become_three_equal_channels():
     grey = noise(64, 64)
     view = np.asarray(Preprocess((32, 32), 40).view(grey[:, :, None]))
