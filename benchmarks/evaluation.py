@@ -45,7 +45,16 @@ NETWORKS = {
     "matching-omniglot": "--model conv4-omniglot-pooled "
     "--weights {models}/conv4-omniglot-matching.safetensors",
     "vit-simclr": "--model vit-mini-patch8 --weights {models}/vit-mini-simclr.safetensors",
+    "resnet56-layer2": "--model cifar-resnet56 --layer layer2 "
+    "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
+    "tiny-moco-layer2": "--model tiny --size 64 --layer layer2 "
+    "--weights {models}/tiny-moco.safetensors --head keep",
+    "vit-simclr-blocks.0": "--model vit-mini-patch8 --layer blocks.0 "
+    "--weights {models}/vit-mini-simclr.safetensors",
 }
+ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
+SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
+SIGNED = ("tiny-byol", "tiny-triplet", "tiny-proxy")
 # run -> task, network, and the task's own options
 RUNS = {
     "fewshot protonet-omniglot": "--layer block2 --similarity euclidean --cases 60 " + OMNIGLOT,
@@ -54,21 +63,26 @@ RUNS = {
     "fewshot relation-mini": "--cases 15",
     "contrastive tiny-moco": "--cases 32 --steps 16",
     "contrastive tiny-byol": "--cases 32 --steps 16",
-    "contrastive vit-simclr": "--cases 32 --steps 16",
+    "contrastive vit-simclr": "--cases 32 --steps 16 --methods main," + ATTENTION,
+    "contrastive tiny": "--cases 32 --steps 16",
     "retrieval tiny": "--cases 32 --steps 16",
     "retrieval tiny-triplet": "--cases 32 --steps 16",
     "retrieval tiny-proxy": "--cases 32 --steps 16",
     "retrieval resnet20": "--cases 32 --steps 16",
     "retrieval resnet56": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
+    "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
     "localization resnet56": "--size 96 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
     "sanity tiny": "--cases 8 --methods all",
     "sanity tiny-moco": "--cases 16",
     "sanity resnet56": "--cases 16",
+    **{f"sanity {name}": "--cases 16 --methods " + SIX for name in SIGNED},
+    "sanity vit-simclr": "--cases 8 --methods all",
     "stereo tiny": "--size 256",
     "stereo resnet56": "--size 128 --layer layer2",
+    "stereo vit-simclr": "--layer blocks.1",
 }
 # task -> the measures its table shows
 SHOWN = {
@@ -136,9 +150,13 @@ def number(row: dict[str, str]) -> str:
 def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
     """A row a run: one measure of three methods, and paired differences between them."""
     columns = (
-        "activation-sum", "fam", "fam-contrastive", "decomposition", "contrastive", "grad-cam-free",
+        "activation-sum", "fam", "fam-contrastive", "decomposition", "contrastive",
+        "contrastive-free",
     )  # fmt: skip
-    pairs = (("fam", "activation-sum"), ("contrastive", "fam"), ("contrastive", "decomposition"))
+    pairs = (
+        ("fam", "activation-sum"), ("contrastive", "fam"), ("contrastive", "decomposition"),
+        ("contrastive-free", "contrastive"),
+    )  # fmt: skip
     heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
     lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
     for run in RUNS:
@@ -165,18 +183,20 @@ SUMMARIES = {
 }
 
 
-def write(out: Path) -> None:
-    """Replace what stands between the document's markers for each run."""
+def fill(name: str, block: str) -> None:
+    """Replace what stands between the document's markers of that name, if it has them."""
+    markers = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     text = DOCUMENT.read_text()
+    DOCUMENT.write_text(markers.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text))
+
+
+def write(out: Path) -> None:
+    """Fill in every table whose run is done."""
     for name, (tasks, measure) in SUMMARIES.items():
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        table = summary(out, tasks, measure)
-        text = block.sub(lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", text)
+        fill(name, summary(out, tasks, measure))
     for run in RUNS:
-        block = re.compile(rf"(<!-- {run} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if block.search(text) and (folder(out, run) / "table.md").exists():
-            text = block.sub(lambda m, run=run: f"{m[1]}\n{shown(run, out)}\n\n{m[2]}", text)
-    DOCUMENT.write_text(text)
+        if (folder(out, run) / "table.md").exists():
+            fill(run, shown(run, out))
 
 
 def main():

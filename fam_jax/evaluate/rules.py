@@ -14,6 +14,7 @@ from fam_jax.evaluate.network import Network
 
 _MASKS = 500  # random masks of a picture
 _CHANNELS = 64  # the most active ones that Score-CAM tries
+_STEPS = 8  # on the path from zero activations to an image's
 
 
 class Ask(NamedTuple):
@@ -102,6 +103,18 @@ def _pair(maps: Callable[[fam_jax.Encoding, fam_jax.Encoding], jax.Array]):
     return on
 
 
+def _integrated(network: Network) -> Explain:
+    """What each position of the query shares with the whole reference."""
+
+    def explain(ask: Ask) -> jax.Array:
+        if ask.others is None:
+            raise Unfit("needs a reference that is one image")
+        found = fam_jax.integrated_pair(network.encode, ask.images, ask.others, steps=_STEPS)
+        return found.maps.sum((3, 4))
+
+    return explain
+
+
 def _masked(method: Callable, *, random: bool = False, **options) -> Callable[[Network], Explain]:
     """A perturbation method."""
 
@@ -167,6 +180,7 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     "xgrad-cam": _plain(fam_jax.xgrad_cam()),
     "layer-cam": _plain(fam_jax.layer_cam()),
     "hires-cam-free": _plain(fam_jax.hires_cam(norms="free")),
+    "contrastive-free": _contrastive(partial(fam_jax.hires_cam, norms="free")),
     "fggb": _fggb,
     # relevance and attention
     "relevance-cam": _relevance(lambda background: fam_jax.relevance_cam()),
@@ -180,6 +194,7 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     # both images' activations
     "interaction-cam": _pair(lambda a, b: fam_jax.interaction_cam().pair(a, b)[0]),
     "nmf-concepts": _pair(lambda a, b: fam_jax.nmf_concepts(a, b).query_maps),
+    "integrated-pair": _integrated,
     # forward passes only
     "occlusion": _masked(fam_jax.occlusion),
     "score-cam": _masked(fam_jax.score_cam, channels=_CHANNELS),
@@ -188,7 +203,10 @@ RULES: dict[str, Callable[[Network], Explain]] = {
     "lots": _masked(fam_jax.lots),
 }
 
-_SLOW = ("fggb", "nmf-concepts", "occlusion", "score-cam", "rise", "corr-rise", "lots")
+_SLOW = (
+    "fggb", "nmf-concepts", "integrated-pair", "occlusion", "score-cam", "rise", "corr-rise",
+    "lots",
+)  # fmt: skip
 GROUPS = {
     "all": tuple(RULES),
     "quick": tuple(name for name in RULES if name not in _SLOW),
@@ -197,7 +215,8 @@ GROUPS = {
     ),
     "main": (
         "random", "centre", "activation-sum", "eigen-cam", "fam", "fam-contrastive",
-        "decomposition", "contrastive", "grad-cam", "grad-cam-free", "relevance-cam",
+        "decomposition", "contrastive", "grad-cam", "grad-cam-free", "hires-cam-free",
+        "contrastive-free", "relevance-cam",
     ),
 }  # fmt: skip
 

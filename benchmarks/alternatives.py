@@ -1,0 +1,147 @@
+"""What could stand in the place of `contrastive`: other backgrounds, centred activations, norms.
+
+    python benchmarks/alternatives.py --assets ASSETS --models MODELS [--write]
+
+All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/EVALUATION.md; with unit vectors r
+(reference), z (picture) and b_n (gallery), mu = mean_n b_n and C their covariance, v |z| is
+
+    contrastive                r - mu
+    no background              r
+    one other, eight others    r - mean of the first of b_n
+    eight nearest to r, to z   r - mean of the b_n nearest to it
+    whitened                   (r - mu) (C + mean variance I)^-1
+    norms free                 (r - mu) - <r - mu, z> z
+
+and "centred" is contrastive's with A less its mean over positions.
+"""
+
+import argparse
+from pathlib import Path
+
+import evaluation
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fam_jax
+import pretrained_ports
+from fam_jax import metrics
+from fam_jax.evaluate import tasks
+from fam_jax.evaluate.cases import Batch
+from fam_jax.evaluate.network import Network
+from fam_jax.evaluate.tables import with_error
+
+KEY = jax.random.key(0)
+FEW = 8
+
+
+def network(options: str) -> Network:
+    """What the options of `fam-jax evaluate` name."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--head", default="drop")
+    parser.add_argument("--layer")
+    parser.add_argument("--size", type=int)
+    found = parser.parse_args(options.split())
+    backbone = pretrained_ports.load(found.model, found.weights, head=found.head)
+    return Network.of(backbone, found.layer, fam_jax.cosine, found.size)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def directions(z: np.ndarray, r: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    """Variant -> v |z| for each picture, [n d], of unit vectors."""
+    less = r - b.mean(0)
+    _, spread, axes = np.linalg.svd(b - b.mean(0), full_matrices=False)  # C = axes' spread^2 axes
+    damping = (spread**2).sum() / b.shape[1]
+    shrunk = ((less @ axes.T) * spread**2 / (spread**2 + damping)) @ axes
+    near = lambda x: b[np.argsort(-(x @ b.T), axis=1)[:, :FEW]].mean(1)  # noqa: E731
+    return {
+        "contrastive": less,
+        "no background": r,
+        "one other": r - b[:1],
+        "eight others": r - b[:FEW].mean(0),
+        "eight nearest to r": r - near(r),
+        "eight nearest to z": r - near(z),
+        "whitened": less - shrunk,
+        "norms free": less - (less * z).sum(1, keepdims=True) * z,
+    }
+
+
+@jax.jit
+def maps(encode, images, v):
+    """Decomposition along v, and the same with centred activations, [n h w] each."""
+    enc = encode(images)
+    G = enc.pullback(v)
+    A = enc.activations
+    return (G * A).sum(-1), (G * (A - A.mean((1, 2), keepdims=True))).sum(-1)
+
+
+def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
+    """Measure -> variant -> a number per case."""
+    z = np.asarray(net.encode(batch.images).embeddings)
+    rng = np.random.default_rng(0)
+    b = unit(rng.permutation(batch.background))
+    found = {"pointing": {}, "mass inside": {}}
+
+    def keep(name, some):
+        large = fam_jax.upsample(some, batch.masks.shape[1:])
+        found["pointing"][name] = np.asarray(metrics.pointing(large, batch.masks))
+        found["mass inside"][name] = np.asarray(metrics.energy_in(large, batch.masks))
+
+    for name, v in directions(unit(z), unit(batch.references), b).items():
+        length = np.linalg.norm(z, axis=1, keepdims=True)
+        plain, centred = maps(net.encode, batch.images, jnp.asarray(v / length, jnp.float32))
+        keep(name, plain)
+        if name == "contrastive":
+            keep("centred", centred)
+    return {
+        measure: {k: np.float32(v[: len(batch)]) for k, v in row.items()}
+        for measure, row in found.items()
+    }
+
+
+def table(net: str, values: dict[str, np.ndarray]) -> str:
+    """A row: the mean of `contrastive`, then paired differences from it."""
+    base = values["contrastive"]
+    cells = [f"{base.mean():.3f}"]
+    for name, column in values.items():
+        if name != "contrastive":
+            found = metrics.paired_difference(column, base, KEY)
+            cells.append(with_error(float(found.mean), float(found.error), sign="+"))
+    return f"| {net} | " + " | ".join(cells) + " |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="fill in the document's tables")
+    options = parser.parse_args()
+    rows = {}
+    for run in evaluation.RUNS:
+        task, name = run.split()
+        if task != "mosaic":
+            continue
+        net = network(
+            evaluation.NETWORKS[name].format(assets=options.assets, models=options.models)
+        )
+        cases = tasks.build("mosaic", net, tasks.Options("photographs", cases=options.cases))
+        parts = [measured(net, batch) for batch in cases.batches]
+        for measure in parts[0]:
+            joined = {k: np.concatenate([p[measure][k] for p in parts]) for k in parts[0][measure]}
+            head = f"| {measure} | " + " | ".join(joined) + " |\n|---|" + "---:|" * len(joined)
+            rows.setdefault(measure, [head]).append(table(name, joined))
+        print(rows["pointing"][-1], flush=True)
+    for measure, lines in rows.items():
+        print("", *lines, sep="\n")
+        if options.write:
+            evaluation.fill(f"alternatives, {measure}", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
