@@ -74,8 +74,8 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="fam, decomposition, grad-cam, grad-cam-pp, xgrad-cam, layer-cam, hires-cam, "
-            "eigen-cam or activation-sum."
+            help="fam, contrastive (needs a background), decomposition, grad-cam, grad-cam-pp, "
+            "xgrad-cam, layer-cam, hires-cam, eigen-cam or activation-sum."
         ),
     ] = "fam",
     similarity: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",

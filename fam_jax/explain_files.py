@@ -15,6 +15,7 @@ import fam_jax
 from fam_jax import _layers, explain_text, images, output, plot
 from fam_jax._checks import check_choice
 
+CONTRASTIVE = "contrastive"  # decomposition with a background, by the name of the function
 METHODS = {
     "fam": fam_jax.fam,
     "decomposition": fam_jax.decomposition,
@@ -56,9 +57,14 @@ def run(
     """Explain files; the arguments are the command's options."""
     import pretrained_ports
 
-    check_choice("--method", method, METHODS)
+    check_choice("--method", method, (CONTRASTIVE, *METHODS))
     check_choice("--similarity", similarity, SIMILARITIES)
     _refuse_mixtures(references, background, texts, background_texts)
+    if method == CONTRASTIVE and not (background or background_texts):
+        raise ValueError(
+            "--method contrastive shows what makes the pair more alike than others: give them "
+            f"with {'--background-text' if texts else '--background'}"
+        )
     with output.folder(folder, overwrite=overwrite) as stage:
         paths = [query, *references]
         pictures = [images.read(path) for path in paths]
@@ -158,6 +164,8 @@ def _refuse_mixtures(
 
 def _method(method: str, similarity: str, background: Array | None) -> fam_jax.Method:
     rule = SIMILARITIES[similarity]
+    if method == CONTRASTIVE:
+        return fam_jax.contrastive(background, rule)
     if background is None:
         return METHODS[method](rule)
     rival = fam_jax.margin(rule, background)

@@ -112,6 +112,19 @@ def test_several_references_and_a_background(folder, tmp_path):
         assert maps["query_maps"].min() < 0, "signed: what speaks for the background is negative"
 
 
+def test_contrastive_is_the_decomposition_with_a_background(folder, tmp_path):
+    pair = folder / "coffee.jpg", folder / "chelsea.jpg"
+    maps = {}
+    for method in ("contrastive", "decomposition"):
+        out = tmp_path / method
+        args = "--background", folder, "--method", method, "-o", out
+        result = run("explain", *pair, *args)
+        assert result.exit_code == 0, result.output
+        with np.load(out / "maps.npz") as file:
+            maps[method] = file["query_maps"]
+    np.testing.assert_array_equal(maps["contrastive"], maps["decomposition"])
+
+
 def test_overwrite_replaces_its_own_files_only(folder, tmp_path):
     out, pair = tmp_path / "out", (folder / "coffee.jpg", folder / "brick.jpg")
     assert run("explain", *pair, folder / "chelsea.jpg", "-o", out).exit_code == 0
@@ -146,6 +159,10 @@ BAD = {
     "output is a file": (["a.jpg", "a.jpg", "-o", "text.jpg"], "text.jpg is a file"),
     "output cannot be": (["a.jpg", "a.jpg", "-o", "text.jpg/out"], "cannot write to"),
     "output unwritable": (["a.jpg", "a.jpg", "-o", "/proc/out"], "cannot write to /proc/out"),
+    "no background": (
+        ["a.jpg", "a.jpg", "--method", "contrastive"],
+        "more alike than others: give them with --background",
+    ),
     "empty background": (["a.jpg", "a.jpg", "--background", "full"], "no pictures in the folder"),
     "one cell": (
         ["a.jpg", "a.jpg", "--model", "conv4-omniglot", "--weights", "conv4.safetensors"],
