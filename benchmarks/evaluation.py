@@ -72,7 +72,7 @@ RUNS = {
     "retrieval resnet56": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
-    "localization resnet56": "--size 96 --data {assets}/images/raccoon",
+    "localization resnet56": "--size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
     "sanity tiny": "--cases 8 --methods all",

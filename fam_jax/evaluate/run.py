@@ -112,8 +112,11 @@ def evaluate(
     done = [name for name in names if results.has(name)]
     if not done:
         raise ValueError(f"no method could be run: {'; '.join(left_out[:_NAMED])}")
-    for line in _write(results, settings, cases, done, left_out):
-        say(f"left out: {line}")
+    silent = [line for name in done for line in _silence(name, results, len(cases))]
+    _write(results, settings, cases, done, left_out, silent)
+    for heading, lines in (("left out", left_out), ("no evidence", silent)):
+        for line in lines:
+            say(f"{heading}: {line}")
     say(str(folder / "table.md"))
 
 
@@ -153,20 +156,26 @@ def _one(
     results.add(name, [n for batch in cases.batches for n in batch.names], together(values), arrays)
 
 
-def _silence(method: str, silent: np.ndarray, count: int) -> str:
-    """A line on the cases for which a method found no evidence."""
+def _silence(method: str, results: Results, count: int) -> list[str]:
+    """A line on the cases for which a method found no evidence, if there are any."""
+    silent = results.arrays(method)["silent"]
+    if not len(silent):
+        return []
     some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
-    return f"{method}: {len(silent)} of {count} maps are all zeros, no evidence ({some})"
+    return [f"{method}: {len(silent)} of {count} maps are all zeros ({some})"]
 
 
 def _write(
-    results: Results, settings: dict[str, Any], cases: Cases, done: list[str], left_out: list[str]
-) -> list[str]:
-    """Tables, figures and the manifest, from the methods' files; returns all that was left out."""
+    results: Results,
+    settings: dict[str, Any],
+    cases: Cases,
+    done: list[str],
+    left_out: list[str],
+    silent: list[str],
+) -> None:
+    """Tables, figures and the manifest, from the methods' files."""
     values = {name: results.values(name) for name in done}
     arrays = {name: results.arrays(name) for name in done}
-    silent = {name: found["silent"] for name, found in arrays.items() if len(found["silent"])}
-    left_out = left_out + [_silence(name, who, len(cases)) for name, who in silent.items()]
     against = "fam" if "fam" in done else done[0]
     means = tables.means(values)
     parts = [
@@ -181,8 +190,9 @@ def _write(
             f"Differences from `{against}`, case by case.",
             tables.markdown(tables.differences(values, against)),
         ]
-    if left_out:
-        parts += ["Left out:", "\n".join(f"- {line}" for line in left_out)]
+    for heading, lines in (("Left out:", left_out), ("No evidence:", silent)):
+        if lines:
+            parts += [heading, "\n".join(f"- {line}" for line in lines)]
     write(results.folder / "table.md", "\n\n".join(parts) + "\n")
     write(results.folder / "table.csv", tables.as_csv(means))
     if "deletion" in next(iter(arrays.values())):
@@ -193,9 +203,8 @@ def _write(
     )
     output.write_manifest(
         results.folder, command="evaluate", **settings, methods=done, figures=cases.figures,
-        left_out=left_out,
+        left_out=left_out, silent=silent,
     )  # fmt: skip
-    return left_out
 
 
 def _first(cases: Cases, count: int) -> list[Batch]:

@@ -93,7 +93,7 @@ def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypa
     monkeypatch.setitem(RULES, "silent", silent)
     folder = tmp_path / "out"
     said = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
-    assert "left out: silent: 2 of 3 maps are all zeros, no evidence (mosaic 1: " in said
+    assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in said
     assert "fam:" not in said
     # ... and still when the method is not run again
     assert "silent: 2 of 3 maps" in go("mosaic", colours, folder, ["silent", "fam"], cases=3)
