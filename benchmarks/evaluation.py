@@ -49,7 +49,7 @@ NETWORKS = {
     "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
     "tiny-moco-layer2": "--model tiny --size 64 --layer layer2 "
     "--weights {models}/tiny-moco.safetensors --head keep",
-    "vit-simclr-blocks.0": "--model vit-mini-patch8 --layer blocks.0 "
+    "vit-simclr-blocks.2.norm1": "--model vit-mini-patch8 --layer blocks.2.norm1 "
     "--weights {models}/vit-mini-simclr.safetensors",
 }
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
@@ -79,7 +79,7 @@ RUNS = {
     "sanity tiny-moco": "--cases 16",
     "sanity resnet56": "--cases 16",
     **{f"sanity {name}": "--cases 16 --methods " + SIX for name in SIGNED},
-    "sanity vit-simclr": "--cases 8 --methods all",
+    "sanity vit-simclr": "--cases 8 --methods quick",
     "stereo tiny": "--size 256",
     "stereo resnet56": "--size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",

@@ -83,7 +83,7 @@ def row(name: str) -> Row:
 
 
 def layers(name: str) -> list[Layer]:
-    """Every module down to the blocks of a stage that gives one array, in the order they run.
+    """Every module down to the blocks of a stage, and the default layer, in the order they run.
 
     Raises:
         ValueError: Unknown name.
@@ -100,8 +100,9 @@ def layers(name: str) -> list[Layer]:
 
     def run(model: nnx.Module, images: jax.Array) -> jax.Array:
         for path, module in nnx.iter_modules(model):
-            if 0 < len(path) <= 2:
-                _note(module, ".".join(map(str, path)), seen)
+            name = ".".join(map(str, path))
+            if 0 < len(path) <= 2 or name == entry.layer:
+                _note(module, name, seen)
         return model(images)
 
     nnx.eval_shape(run, model, jax.ShapeDtypeStruct(size, "float32"))

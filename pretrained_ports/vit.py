@@ -204,7 +204,9 @@ class VisionTransformer(nnx.Module):
 
     Blocks are at "blocks.0" ..., [b n dim], n = the tokens before the patches and then the patches
     row by row. Only attention moves anything from patches to a class token, so the embedding does
-    not depend on the patches that leave the last block: explain the one before.
+    not depend on the patches that leave the last block. Of those that enter it, it depends through
+    a norm alone, which forgets their length: gradient times activation is 0 there, too. Explain
+    what the last attention reads, "blocks.N.norm1" ("norm" where "attn_pool" is what reads).
 
     Args:
         variant: A row of `VARIANTS`.

@@ -33,7 +33,7 @@ def test_one_model_shows_its_layers_and_the_grid_of_its_maps(capsys):
 def test_the_tokens_of_a_transformer_are_laid_out(capsys):
     code, out, _ = run(capsys, "models", "dinov2-small-reg4")
     assert code == 0
-    assert "blocks.10, grid 37 x 37" in out
+    assert "blocks.11.norm1, grid 37 x 37" in out
     (norm,) = (line for line in out.splitlines() if line.startswith("norm "))
     assert norm.split() == ["norm", "1", "x", "384"]  # the class token alone: no map
 

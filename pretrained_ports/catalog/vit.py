@@ -53,11 +53,13 @@ def _entry(
     """A row; `crop` is the share of the resized picture's side that is kept, None stretches."""
     design = VARIANTS[variant]
     design = design._replace(grid=size // design.patch)
-    last = design.depth - (1 if design.pool == "attention" else 2)
+    # What attention reads last of the patches. A token in front of a norm has no share of its own
+    # in what comes out: there gradient times activation is 0.
+    last = "norm" if design.pool == "attention" else f"blocks.{design.depth - 1}.norm1"
     return Entry(
         family=family,
         build=partial(VisionTransformer, design),
-        layer=f"blocks.{last}",
+        layer=last,
         tokens=Tokens(design.prefix),
         preprocess=Preprocess((size, size), resize=crop and int(size / crop), **colours),
         dialects=(*dialects, "native"),

@@ -37,7 +37,7 @@ def small(entry):
     return replace(
         entry,
         build=partial(VisionTransformer, design),
-        layer="blocks.1" if design.pool == "attention" else "blocks.0",
+        layer="norm" if design.pool == "attention" else "blocks.1.norm1",
         preprocess=replace(entry.preprocess, size=(20, 20), resize=20),
     )
 
@@ -112,18 +112,41 @@ def test_default_layer_has_maps_and_the_one_after_it_none(create, name):
     for maps in (out.query_maps, out.reference_maps):
         assert jnp.isfinite(maps).all()
         assert jnp.any(maps != 0, axis=(1, 2)).all()
-    if backbone.layer == "blocks.0":
+    if backbone.tokens.prefix:
         cotangent = jnp.ones((2, backbone.embedding_dim))
         assert not encode(at="blocks.1")(pictures()).pullback(cotangent).any()
 
 
+@every
+def test_in_front_of_the_last_norm_a_patch_has_no_share(create, name):
+    """LN(a x) = LN(x), so <dz/dx, x> = 0: a decomposition there would show rounding errors.
+
+    Up to the norm's epsilon beside the variance, hence large activations.
+    """
+    with jax.enable_x64(True):
+        backbone = create(name, param_dtype="float64")
+        encode = partial(fam_jax.capture, backbone.model, tokens=backbone.tokens)
+        before = "blocks.0" if backbone.tokens.prefix else "blocks.1"
+        images = pictures().astype("float64")
+        shares = []
+        for layer in (before, backbone.layer):
+            enc = encode(at=layer)(images)
+            large = encode(at=layer).replay(images, 1e4 * enc.activations)
+            enc = large if layer == before else enc
+            G = enc.pullback(jnp.ones((2, backbone.embedding_dim)))
+            parts = jnp.abs(G * enc.activations).sum(-1)
+            shares.append(jnp.abs((G * enc.activations).sum(-1)) / parts)
+        assert shares[0].max() < 1e-6
+        assert shares[1].mean() > 1e-2
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_name_the_layer_and_the_tokens(name):
-    """Class tokens: the block before the last; attention pooling: the last."""
+    """What the last attention reads: the last block's, or that of the attention pooling."""
     entry = ROWS[name]
     design = entry.build.args[0]
-    before_last = name.startswith("siglip")
-    assert entry.layer == f"blocks.{design.depth - (1 if before_last else 2)}"
+    pooled = name.startswith("siglip")
+    assert entry.layer == ("norm" if pooled else f"blocks.{design.depth - 1}.norm1")
     expected = {"DINOv2": 5 if "reg4" in name else 1, "SigLIP": 0}
     expected = expected.get(entry.family, 2 if "distilled" in name else 1)
     assert entry.tokens == (expected, None)
