@@ -24,7 +24,7 @@ import pretrained_ports
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.rules import RULES, Ask, Unfit
 
-NETWORKS = {"resnet18": 128, "deit-tiny-patch16": 224}  # pixels
+NETWORKS = {"resnet18": 128, "deit-tiny-patch16": 128}  # pixels
 QUICK = {"cifar-resnet20": 16, "vit-mini-patch8": 16}
 QUICK_METHODS = ("fam", "grad-cam", "relevance-cam", "chefer", "occlusion")
 SLOW = 20.0  # multiples of the forward pass from which one round is enough
@@ -77,7 +77,7 @@ def costs(
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     networks, methods = (QUICK, QUICK_METHODS) if options.quick else (NETWORKS, tuple(RULES))
