@@ -32,6 +32,7 @@ from fam_jax.evaluate import tasks
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.tables import with_error
+from fam_jax.similarity import normalize
 
 KEY = jax.random.key(0)
 FEW = 8
@@ -39,19 +40,15 @@ FEW = 8
 
 def network(options: str) -> Network:
     """What the options of `fam-jax evaluate` name."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--head", default="drop")
     parser.add_argument("--layer")
     parser.add_argument("--size", type=int)
-    found = parser.parse_args(options.split())
+    found, _ = parser.parse_known_args(options.split())  # the rest is the task's
     backbone = pretrained_ports.load(found.model, found.weights, head=found.head)
     return Network.of(backbone, found.layer, fam_jax.cosine, found.size)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def directions(z: np.ndarray, r: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,14 +57,17 @@ def directions(z: np.ndarray, r: np.ndarray, b: np.ndarray) -> dict[str, np.ndar
     _, spread, axes = np.linalg.svd(b - b.mean(0), full_matrices=False)  # C = axes' spread^2 axes
     damping = (spread**2).sum() / b.shape[1]
     shrunk = ((less @ axes.T) * spread**2 / (spread**2 + damping)) @ axes
-    near = lambda x: b[np.argsort(-(x @ b.T), axis=1)[:, :FEW]].mean(1)  # noqa: E731
+
+    def nearest(x):
+        return b[np.argsort(-(x @ b.T), axis=1)[:, :FEW]].mean(1)
+
     return {
         "contrastive": less,
         "no background": r,
         "one other": r - b[:1],
         "eight others": r - b[:FEW].mean(0),
-        "eight nearest to r": r - near(r),
-        "eight nearest to z": r - near(z),
+        "eight nearest to r": r - nearest(r),
+        "eight nearest to z": r - nearest(z),
         "whitened": less - shrunk,
         "norms free": less - (less * z).sum(1, keepdims=True) * z,
     }
@@ -86,7 +86,8 @@ def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
     """Measure -> variant -> a number per case."""
     z = np.asarray(net.encode(batch.images).embeddings)
     rng = np.random.default_rng(0)
-    b = unit(rng.permutation(batch.background))
+    b = np.asarray(normalize(rng.permutation(batch.background)))
+    unit_z, unit_r = (np.asarray(normalize(x)) for x in (z, batch.references))
     found = {"pointing": {}, "mass inside": {}}
 
     def keep(name, some):
@@ -94,7 +95,7 @@ def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
         found["pointing"][name] = np.asarray(metrics.pointing(large, batch.masks))
         found["mass inside"][name] = np.asarray(metrics.energy_in(large, batch.masks))
 
-    for name, v in directions(unit(z), unit(batch.references), b).items():
+    for name, v in directions(unit_z, unit_r, b).items():
         length = np.linalg.norm(z, axis=1, keepdims=True)
         plain, centred = maps(net.encode, batch.images, jnp.asarray(v / length, jnp.float32))
         keep(name, plain)
@@ -119,9 +120,8 @@ def table(net: str, values: dict[str, np.ndarray]) -> str:
 
 def boxes(name: str, assets: Path) -> str:
     """Localisation with the task's own background and with photographs of other things."""
-    run = f"localization {name}"
-    size = " --size 64" if "--size 64" in evaluation.RUNS[run] else ""
-    net = network(evaluation.NETWORKS[name].format(assets=assets) + size)
+    options = f"{evaluation.NETWORKS[name]} {evaluation.RUNS[f'localization {name}']}"
+    net = network(options.format(assets=assets))
     raccoons = tasks.Options(str(assets / "images" / "raccoon"))
     cases = tasks.build("localization", net, raccoons)
     others = tasks.build("retrieval", net, tasks.Options("photographs")).batches[0].background

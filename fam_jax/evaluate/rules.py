@@ -66,11 +66,13 @@ def _plain(method: fam_jax.Method) -> Callable[[Network], Explain]:
 
 
 def _random(network: Network) -> Explain:
-    return lambda ask: metrics.random_map(ask.key, (len(ask.images), *network.grid()))
+    grid = network.grid()
+    return lambda ask: metrics.random_map(ask.key, (len(ask.images), *grid))
 
 
 def _centre(network: Network) -> Explain:
-    return lambda ask: metrics.centre_gaussian((len(ask.images), *network.grid()))
+    grid = network.grid()
+    return lambda ask: metrics.centre_gaussian((len(ask.images), *grid))
 
 
 def _relevance(make: Callable[[jax.Array], fam_jax.Method]) -> Callable[[Network], Explain]:

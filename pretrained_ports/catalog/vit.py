@@ -55,11 +55,11 @@ def _entry(
     design = design._replace(grid=size // design.patch)
     # What attention reads last of the patches. A token in front of a norm has no share of its own
     # in what comes out: there gradient times activation is 0.
-    last = "norm" if design.pool == "attention" else f"blocks.{design.depth - 1}.norm1"
+    layer = "norm" if design.pool == "attention" else f"blocks.{design.depth - 1}.norm1"
     return Entry(
         family=family,
         build=partial(VisionTransformer, design),
-        layer=last,
+        layer=layer,
         tokens=Tokens(design.prefix),
         preprocess=Preprocess((size, size), resize=crop and int(size / crop), **colours),
         dialects=(*dialects, "native"),

@@ -131,8 +131,8 @@ def test_in_front_of_the_last_norm_a_patch_has_no_share(create, name):
         shares = []
         for layer in (before, backbone.layer):
             enc = encode(at=layer)(images)
-            large = encode(at=layer).replay(images, 1e4 * enc.activations)
-            enc = large if layer == before else enc
+            if layer == before:
+                enc = encode(at=layer).replay(images, 1e4 * enc.activations)
             G = enc.pullback(jnp.ones((2, backbone.embedding_dim)))
             parts = jnp.abs(G * enc.activations).sum(-1)
             shares.append(jnp.abs((G * enc.activations).sum(-1)) / parts)
