@@ -80,6 +80,11 @@ def _taps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
             yield from _taps(inner)
 
 
+def tap_name(eqn: JaxprEqn) -> str | None:
+    """The name of the tap that an equation is; None if it is none."""
+    return eqn.params["name"] if eqn.primitive is _tap_p else None
+
+
 class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap.
 
@@ -118,8 +123,8 @@ def _the_one(name: str, eqns: list[JaxprEqn]) -> JaxprEqn:
 
 def _met(eqn: JaxprEqn, names: frozenset[str]) -> str | None:
     """The first of the taps inside an equation that has one of the names."""
-    if eqn.primitive is _tap_p:
-        return eqn.params["name"] if eqn.params["name"] in names else None
+    if (name := tap_name(eqn)) is not None:
+        return name if name in names else None
     inner = (_met(inside, names) for jaxpr in _subjaxprs(eqn) for inside in jaxpr.eqns)
     return next((name for name in inner if name is not None), None)
 

@@ -1,14 +1,14 @@
 """The command line, `fam-jax`: options in, one-line errors out."""
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_DEBUG = "--debug"
+from fam_jax.cli_bulk import bulk
+from fam_jax.cli_errors import DEBUG, one_line_errors
 
 app = typer.Typer(
     add_completion=False,
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Why does a network find two images alike? Heat-maps for similarities, in JAX.",
-    epilog=f"{_DEBUG} after any command shows the traceback of an error.",
+    epilog=f"{DEBUG} after any command shows the traceback of an error.",
 )
 
 
@@ -38,24 +38,8 @@ def _options(
     """Why does a network find two images alike? Heat-maps for similarities, in JAX."""
 
 
-def _one_line_errors(command: Callable) -> Callable:
-    """What a user can mend ends in one line on stderr and exit code 2."""
-
-    @wraps(command)
-    def run(*args, **kwargs):
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            if _DEBUG in sys.argv:
-                raise
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(2) from None
-
-    return run
-
-
 @app.command()
-@_one_line_errors
+@one_line_errors
 def explain(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="The picture to explain.")],
     references: Annotated[
@@ -111,7 +95,7 @@ def explain(
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
         "fam-jax-demo"
@@ -127,7 +111,7 @@ def demo(
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def evaluate(
     task: Annotated[
         str,
@@ -188,7 +172,7 @@ def evaluate(
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint in any dialect.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
@@ -207,7 +191,7 @@ def convert(
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def models(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One model: its layers, and more.")
@@ -219,16 +203,19 @@ def models(
     model_list.show(name)
 
 
+app.add_typer(bulk)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits 2 on bad use with one line, never with a traceback."""
-    args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != _DEBUG]
+    args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != DEBUG]
     try:
         code = app(args or ["--help"], standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
         code = 130
     except Exception as error:
-        if _DEBUG in sys.argv:
+        if DEBUG in sys.argv:
             raise
         typer.echo(_one_line(error), err=True)
         code = getattr(error, "exit_code", 1)
@@ -240,4 +227,4 @@ def _one_line(error: Exception) -> str:
         message = " ".join(error.format_message().split()).rstrip(".")
         return f"error: {message}; see fam-jax --help"
     what = " ".join(str(error).split())[:300]
-    return f"internal error: {type(error).__name__}: {what} ({_DEBUG} shows where)"
+    return f"internal error: {type(error).__name__}: {what} ({DEBUG} shows where)"

@@ -19,8 +19,10 @@ from fam_jax._checks import AnyArray, check_choice, check_float
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
 from fam_jax._tap import tap
+from fam_jax.features import Features, cut, join
+from fam_jax.map_form import Form, MapPullback
 from fam_jax.tokens import TokenGrid, as_token_grid
-from fam_jax.watch import check_layers, check_model, embed, run_watched
+from fam_jax.watch import Pull, check_layers, check_model, embed, run_watched
 
 
 @partial(register_dataclass, data_fields=["activations", "embeddings", "pullback"], meta_fields=[])
@@ -74,6 +76,35 @@ class Encoder:
         check_float("activations", activations, "batch height width channels")
         return _encode(self, images, activations)[0]
 
+    def features(self, images: Float[AnyArray, "b H W c"]) -> Features:
+        """All that crosses the layer: what `from_features` makes the encoding of.
+
+        `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
+        first costs the network below the layer, and its rows may be stored, picked and repeated.
+
+        Raises:
+            ValueError: if a value that crosses the layer is of no single image.
+
+        Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
+            >>> import fam_jax
+            >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
+            >>> features = encode.features(jnp.ones((2, 4, 4, 3)))
+            >>> again = jax.tree.map(lambda x: x[jnp.array([1, 0, 1])], features)
+            >>> encode.from_features(again).embeddings.shape
+            (3, 3)
+        """
+        check_float("images", images, "batch height width channels")
+        return _features(self, jnp.asarray(images))
+
+    def from_features(self, features: Features) -> Encoding:
+        """The encoding of the images that `features` are of; only the head is run."""
+        if not isinstance(features, Features):
+            got = type(features).__name__
+            raise TypeError(f"features: expected encode.features(...), got {got}")
+        return _from_features(self, features)
+
 
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
 @dataclass(frozen=True)
@@ -99,7 +130,7 @@ def _encode(
     forms = {}
 
     def change(name: str, x: Array) -> Array:
-        forms[name] = form = _Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
+        forms[name] = form = Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
         shape = jax.eval_shape(form.to_map, x).shape  # refuses what is no map before it is used
         if activations is None:
             return x
@@ -112,57 +143,28 @@ def _encode(
 
     seen = run_watched(encode.network, names, images, encode.layout, change)
     return tuple(
-        Encoding(forms[name].to_map(x), seen.embeddings, _Pullback(seen.pullback, i, forms[name]))
+        Encoding(forms[name].to_map(x), seen.embeddings, MapPullback(seen.pullback, i, forms[name]))
         for i, (name, x) in enumerate(zip(names, seen.values, strict=True))
     )
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How a layer's output of some shape is a map [b, h, w, c]."""
-
-    at: str
-    shape: tuple[int, ...]
-    images: tuple[int, int, int]
-    tokens: TokenGrid | None
-    layout: str
-
-    def to_map(self, x: Array) -> Array:
-        """The layer's output as activations [b, h, w, c], or an error that says what to pass."""
-        batch, *size = self.images
-        given = f"the layer {self.at!r} gives an array of shape {x.shape}"
-        if not x.ndim or x.shape[0] != batch:
-            raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
-        if self.tokens is not None:
-            if x.ndim != 3:
-                raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
-            grid = self.tokens.grid(x.shape[1], tuple(size))
-            return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
-        if x.ndim == 4:
-            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
-        axes = "height, width, channels" if self.layout == "NHWC" else "channels, height, width"
-        hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
-        raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
-
-    def put(self, activations: Array, x: Array) -> Array:
-        """The layer's output x with `activations` in the place of its map."""
-        if self.tokens is None:
-            return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
-        patches = activations.reshape(x.shape[0], -1, x.shape[2])
-        return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
+@jax.jit
+def _features(encode: Encoder, images: Array) -> Features:
+    return cut(encode.network, encode.at, encode.layout, images)
 
 
-@partial(register_dataclass, data_fields=["pullback"], meta_fields=["index", "form"])
-@dataclass(frozen=True)
-class _Pullback:
-    """One layer's part of the pullback to all."""
-
-    pullback: Callable[[Array], tuple[Array, ...]]
-    index: int
-    form: _Form
-
-    def __call__(self, cotangent: Array) -> Array:
-        return self.form.to_map(self.pullback(cotangent)[self.index])
+@jax.jit
+def _from_features(encode: Encoder, features: Features) -> Encoding:
+    x, head = join(encode.network, encode.at, encode.layout, features)
+    form = Form(
+        encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
+        encode.tokens, encode.layout,
+    )  # fmt: skip
+    z, pullback = jax.vjp(
+        lambda deltas: head(x + deltas[encode.at]), {encode.at: jnp.zeros_like(x)}
+    )
+    pull = Pull(pullback, z, (encode.at,))
+    return Encoding(form.to_map(x), z, MapPullback(pull, 0, form))
 
 
 def as_embedding(model: Callable) -> Callable:

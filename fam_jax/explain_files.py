@@ -1,7 +1,6 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,8 @@ from jax import Array
 from PIL import Image
 
 import fam_jax
-from fam_jax import _layers, explain_text, images, output, plot
-from fam_jax._checks import check_choice
+from fam_jax import _layers, choices, explain_text, images, output, plot
 
-CONTRASTIVE = "contrastive"  # decomposition with a background, by the name of the function
-METHODS = {
-    "fam": fam_jax.fam,
-    "decomposition": fam_jax.decomposition,
-    "grad-cam": fam_jax.grad_cam,
-    "grad-cam-pp": fam_jax.grad_cam_pp,
-    "xgrad-cam": fam_jax.xgrad_cam,
-    "layer-cam": fam_jax.layer_cam,
-    "hires-cam": fam_jax.hires_cam,
-    "eigen-cam": fam_jax.eigen_cam,
-    "activation-sum": fam_jax.activation_sum,
-}
-SIMILARITIES = {
-    "cosine": fam_jax.cosine,
-    "dot": fam_jax.dot,
-    "euclidean": fam_jax.euclidean,
-}
-RANDOM = "random"  # in place of a checkpoint file
-_BATCH = 16
 _SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
 
 
@@ -57,10 +36,9 @@ def run(
     """Explain files; the arguments are the command's options."""
     import pretrained_ports
 
-    check_choice("--method", method, (CONTRASTIVE, *METHODS))
-    check_choice("--similarity", similarity, SIMILARITIES)
+    choices.check(method, similarity)
     _refuse_mixtures(references, background, texts, background_texts)
-    if method == CONTRASTIVE and not (background or background_texts):
+    if method == choices.CONTRASTIVE and not (background or background_texts):
         raise ValueError(
             "--method contrastive shows what makes the pair more alike than others: give them "
             f"with {'--background-text' if texts else '--background'}"
@@ -69,16 +47,14 @@ def run(
         paths = [query, *references]
         pictures = [images.read(path) for path in paths]
         others = images.find(background)
-        random = str(weights) == RANDOM
+        random = str(weights) == choices.RANDOM
         text = None
         if texts and random:
             text = pretrained_ports.create_text(model, tokenizer=tokenizer)
         elif texts:
             text = pretrained_ports.load_text(model, weights, tokenizer)
         aims = text(texts) if text else None
-        backbone = (
-            pretrained_ports.create(model) if random else pretrained_ports.load(model, weights)
-        )
+        backbone = choices.backbone(model, weights)
         layer = layer or backbone.layer
         encode = fam_jax.capture(backbone.model, at=layer, tokens=backbone.tokens)
         inputs = np.stack([backbone.preprocess(picture) for picture in pictures])
@@ -87,9 +63,9 @@ def run(
         bank = (
             text(background_texts)
             if background_texts
-            else _embed(encode, (backbone.preprocess(images.read(path)) for path in others))
+            else choices.embed(encode, (backbone.preprocess(images.read(path)) for path in others))
         )
-        rule = _method(method, similarity, bank)
+        rule = choices.method_of(method, similarity, bank)
         what = similarity if bank is None else f"{similarity} margin"
         title = f"{backbone.name}{', random weights' if random else ''}, {method}: {what}"
         views = [_display(backbone.preprocess, picture) for picture in pictures]
@@ -106,7 +82,7 @@ def run(
             stage,
             command="explain",
             model=backbone.name,
-            weights=_weight_facts(backbone),
+            weights=choices.weight_facts(backbone),
             layer=layer,
             method=method,
             similarity=similarity,
@@ -122,23 +98,17 @@ def run(
     ):
         say(f"{what} {score:.4f}  {query} ~ {name}")
         if not valid:
-            other = _embed(encode, inputs[i : i + 1]) if aims is None else aims[i - 1 : i]
-            embeddings = jnp.concatenate([_embed(encode, inputs[:1]), other])
+            other = choices.embed(encode, inputs[i : i + 1]) if aims is None else aims[i - 1 : i]
+            embeddings = jnp.concatenate([choices.embed(encode, inputs[:1]), other])
             say(f"warning: nothing to show: {_why((query, name), embeddings)}")
     say("\n".join(str(folder / name) for name in files))
-
-
-def _weight_facts(backbone: Any) -> dict[str, Any]:
-    """What the manifest says of a model's weights."""
-    file = output.file_facts(backbone.report.source) if backbone.report else {}
-    return {"source": backbone.source, **file}
 
 
 def _text_facts(text: Any, texts: Sequence[str], background_texts: Sequence[str]) -> dict[str, Any]:
     return {
         "texts": list(texts),
         "background_texts": list(background_texts),
-        "text_weights": _weight_facts(text),
+        "text_weights": choices.weight_facts(text),
         "tokenizer": output.file_facts(text.tokenize.file),
     }
 
@@ -160,26 +130,6 @@ def _refuse_mixtures(
         raise ValueError("--background-text goes with --text; pictures have --background")
     if not all(sentence.strip() for sentence in (*texts, *background_texts)):
         raise ValueError("an empty sentence was given")
-
-
-def _method(method: str, similarity: str, background: Array | None) -> fam_jax.Method:
-    rule = SIMILARITIES[similarity]
-    if method == CONTRASTIVE:
-        return fam_jax.contrastive(background, rule)
-    if background is None:
-        return METHODS[method](rule)
-    rival = fam_jax.margin(rule, background)
-    # Min-max would undo what the background does (contrastive FAM takes signed shares).
-    return fam_jax.fam(rival, normalize="none") if method == "fam" else METHODS[method](rival)
-
-
-def _embed(encode: fam_jax.Encoder, inputs: Iterable[np.ndarray]) -> Array | None:
-    """Embeddings [n, d] of preprocessed pictures, a batch in memory at a time; None for none."""
-    embed = jax.jit(lambda encode, batch: encode(batch).embeddings)
-    inputs, batches = iter(inputs), []
-    while batch := list(islice(inputs, _BATCH)):
-        batches.append(embed(encode, np.stack(batch)))
-    return jnp.concatenate(batches) if batches else None
 
 
 def _explain_each(

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -41,15 +42,21 @@ def read(path: str | os.PathLike) -> Image.Image:
         raise IsADirectoryError(f"{path} is a folder; a picture file is expected")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    if path.stat().st_size == 0:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sides are checked
+        return decode(file, path)
+
+
+def decode(file: BinaryIO, path: str | os.PathLike) -> Image.Image:
+    """The picture in an open file, wherever that is; `path` names it in errors. See `read`."""
+    if not file.read(1):
         raise ValueError(f"{path} is empty (0 bytes)")
+    file.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sides are checked
-            with Image.open(path) as image:
-                _check_sides(path, image.size)
-                image.load()
-                return _as_rgb(ImageOps.exif_transpose(image))
+        with Image.open(file) as image:
+            _check_sides(path, image.size)
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture that Pillow can read") from None
     except Image.DecompressionBombError:
@@ -61,7 +68,7 @@ def read(path: str | os.PathLike) -> Image.Image:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
 
-def _check_sides(path: Path, size: tuple[int, int]) -> None:
+def _check_sides(path: str | os.PathLike, size: tuple[int, int]) -> None:
     width, height = size
     if min(size) < MIN_SIDE:
         raise ValueError(

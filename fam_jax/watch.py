@@ -65,8 +65,8 @@ def run_watched(
     change: Callable[[str, Array], Array],
 ) -> Watched:
     """Run a tapped network with each tapped value x replaced by `change(name, x)`."""
-    tapped = Tapped(network, at, _laid_out(images, layout))
-    _check_embeddings(tapped.output, images.shape[0])
+    tapped = Tapped(network, at, laid_out(images, layout))
+    check_embeddings(tapped.output, images.shape[0])
 
     def head(deltas: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         seen = {}
@@ -79,17 +79,20 @@ def run_watched(
 
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in zip(at, tapped.values, strict=True)}
     embeddings, pullback, seen = jax.vjp(head, zeros, has_aux=True)
-    return Watched(tuple(seen[name] for name in at), embeddings, _Pull(pullback, embeddings, at))
+    return Watched(tuple(seen[name] for name in at), embeddings, Pull(pullback, embeddings, at))
 
 
 @partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
 @dataclass(frozen=True)
-class _Pull:
+class Pull:
+    """Cotangents [b, d] -> those of every watched value, in the order of `at`."""
+
     pullback: Callable
     embeddings: Any  # for their shape and type
     at: tuple[str, ...]
 
     def __call__(self, cotangent: Array) -> tuple[Array, ...]:
+        """(dz/dx_i)^T v for every i."""
         if cotangent.shape != self.embeddings.shape:
             raise ValueError(
                 f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
@@ -101,16 +104,18 @@ class _Pull:
 
 def embed(network: Callable, images: Array, layout: str) -> Array:
     """The network's embeddings of images [b, H, W, c], checked."""
-    embeddings = network(_laid_out(images, layout))
-    _check_embeddings(embeddings, images.shape[0])
+    embeddings = network(laid_out(images, layout))
+    check_embeddings(embeddings, images.shape[0])
     return embeddings
 
 
-def _laid_out(images: Array, layout: str) -> Array:
+def laid_out(images: Array, layout: str) -> Array:
+    """Images [b, H, W, c] as the network takes them."""
     return images if layout == "NHWC" else jnp.moveaxis(images, -1, 1)
 
 
-def _check_embeddings(output: Any, batch: int) -> None:
+def check_embeddings(output: Any, batch: int) -> None:
+    """Raise unless a network's output is [batch, d]."""
     shape = getattr(output, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != batch:
         got = f"shape {shape}" if shape is not None else type(output).__name__

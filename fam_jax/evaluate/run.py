@@ -11,13 +11,13 @@ from rich.progress import Progress
 
 from fam_jax import output
 from fam_jax._checks import check_choice
+from fam_jax.choices import SIMILARITIES
 from fam_jax.evaluate import figures, rules, stereo, tables, tasks
 from fam_jax.evaluate.cases import Batch, Cases
 from fam_jax.evaluate.measures import measure
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.randomise import randomisation
 from fam_jax.evaluate.results import Results, write
-from fam_jax.explain_files import SIMILARITIES
 
 _SHOWN = 4  # cases in the figure
 _NAMED = 3  # cases named in a line

@@ -1,0 +1,62 @@
+"""Several processes, one job: joining them, doing something once, waiting for each other."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_TEXT = 400
+
+
+def join(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Join the other processes of the job, before anything else is computed.
+
+    On Cloud TPU, GKE, SLURM and under Open MPI jax finds the others by itself.
+
+    Raises:
+        ValueError: one line: the others could not be found.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"--distributed: {' '.join(str(error).split())}; where jax does not find the other "
+            "processes by itself, give --coordinator HOST:PORT, --processes and --process"
+        ) from None
+
+
+def first(action: Callable[[], np.ndarray | None], like: np.ndarray | None = None) -> np.ndarray:
+    """What `action` gives in the first process, in all of them; its error, too.
+
+    Args:
+        action: done by the first process only.
+        like: shape and type of what it gives; None for nothing.
+    """
+    like = np.zeros(0, np.uint8) if like is None else like
+    if jax.process_count() == 1:
+        found = action()
+        return like if found is None else found
+    found, text, error = like, np.zeros(_TEXT, np.uint8), None
+    if jax.process_index() == 0:
+        try:
+            found = action()
+            found = like if found is None else found
+        except (OSError, ValueError) as raised:
+            error = raised
+            data = str(raised).encode()[:_TEXT]
+            text[: len(data)] = np.frombuffer(data, np.uint8)
+    found, text = multihost_utils.broadcast_one_to_all((found, text))
+    if error is not None:
+        raise error
+    if text.any():
+        raise OSError(bytes(text).rstrip(b"\0").decode(errors="replace"))
+    return np.asarray(found)
+
+
+def meet(name: str) -> None:
+    """Wait until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

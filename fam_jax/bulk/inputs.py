@@ -1,0 +1,132 @@
+"""What every step of a job of pairs starts from: pictures, or the features kept of them."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from fam_jax.bulk import pairs, pictures
+from fam_jax.bulk.drive import Inputs, Share
+from fam_jax.bulk.store import Group, decode_text, wait
+from fam_jax.features import Features
+
+
+class Seen(NamedTuple):
+    """What the host knows of a chunk.
+
+    Attributes:
+        query: the row of each pair's query among the chunk's pictures, [rows].
+        reference: that of its reference.
+        boxes: what the network sees of each picture, [pictures, 4].
+        reasons: why a picture could not be read, or "".
+    """
+
+    query: np.ndarray
+    reference: np.ndarray
+    boxes: np.ndarray
+    reasons: Sequence[str]
+
+
+class _Slots(NamedTuple):
+    """The chunks of a share, padded to the same numbers of pairs and of pictures."""
+
+    share: Share
+    chunk: lru_cache
+    rows: int
+    distinct: int
+
+    @classmethod
+    def of(cls, share: Share, source: pairs.Pairs) -> "_Slots":
+        # Asked for once per picture, from many threads, near each other.
+        chunk = lru_cache(maxsize=4 * share.devices)(source.chunk)
+        return cls(share, chunk, prod(source.chunk_shape), source.distinct)
+
+    def at(self, step: int) -> list[pairs.Chunk]:
+        """This process's chunks in a step; empty ones where they run out."""
+        nothing = pairs.Chunk([], np.zeros(0, np.int32), np.zeros(0, np.int32))
+        return [nothing if i is None else self.chunk(i) for i in self.share[step]]
+
+    def padded(self, chunks: list[pairs.Chunk]) -> dict[str, np.ndarray]:
+        """The rows of the chunks' pairs; those added ask for the first picture."""
+        return {
+            name: np.concatenate(
+                [np.pad(rows, (0, self.rows - len(rows))) for rows in found]
+            ).astype(np.int32)
+            for name, found in (
+                ("query", [c.query for c in chunks]),
+                ("reference", [c.reference for c in chunks]),
+            )
+        }
+
+
+class _Paths(Sequence):
+    """The pictures of a share, by number; "" fills what its chunks leave."""
+
+    def __init__(self, slots: _Slots) -> None:
+        self._slots = slots
+        self._local = len(slots.share[0])
+
+    def __len__(self) -> int:
+        return len(self._slots.share) * self._local * self._slots.distinct
+
+    def __getitem__(self, number: int) -> str:
+        chunk, row = divmod(number, self._slots.distinct)
+        step, mine = divmod(chunk, self._local)
+        at = self._slots.share[step][mine]
+        names = [] if at is None else self._slots.chunk(at).pictures
+        return names[row] if row < len(names) else ""
+
+
+def from_pictures(
+    share: Share, source: pairs.Pairs, load: pictures.Load, workers: int
+) -> Iterator[Inputs]:
+    """Every chunk's pictures, each decoded once, and its pairs as rows of them."""
+    slots = _Slots.of(share, source)
+    paths = _Paths(slots)
+    size = len(share[0]) * slots.distinct
+    for step, loaded in enumerate(pictures.batches(load, paths, size, workers)):
+        chunks = slots.at(step)
+        boxes = loaded["box"].reshape(len(chunks), -1, 4)
+        reasons = loaded["reason"].reshape(len(chunks), -1)
+        seen = [
+            Seen(chunk.query, chunk.reference, b, r)
+            for chunk, b, r in zip(chunks, boxes, reasons, strict=True)
+        ]
+        yield Inputs({"images": loaded["image"], **slots.padded(chunks)}, seen)
+
+
+def from_features(
+    share: Share, source: pairs.Pairs, kept: Group, paths: Sequence[str], load: pictures.Load
+) -> Iterator[Inputs]:
+    """Every chunk's pairs, and what was kept of its pictures."""
+    slots = _Slots.of(share, source)
+    number = {path: i for i, path in enumerate(paths)}
+    names = [name for name in kept.columns if name.startswith("feature")]
+    image = load.shape, str(load.dtype)
+
+    def step_inputs(step: int) -> Inputs:
+        chunks = slots.at(step)
+        rows = [np.array([number[path] for path in chunk.pictures], int) for chunk in chunks]
+        columns = [*names, "boxes", "reason"]
+        futures = [kept.read(name, some) for some in rows if len(some) for name in columns]
+        found = iter(wait(*futures, doing=f"read {kept.path}"))
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+        for some in rows:
+            for name in columns:
+                column = kept.columns[name]
+                part = np.zeros((slots.distinct, *column.tail), kept.dtype(name))
+                if len(some):
+                    part[: len(some)] = next(found)
+                parts[name].append(part)
+        values = tuple(np.concatenate(parts[name]) for name in names)
+        seen = [
+            Seen(chunk.query, chunk.reference, boxes, decode_text(reasons))
+            for chunk, boxes, reasons in zip(chunks, parts["boxes"], parts["reason"], strict=True)
+        ]
+        return Inputs({"features": Features(values, image), **slots.padded(chunks)}, seen)
+
+    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
+    return iter(grain.MapDataset.range(len(share)).map(step_inputs).to_iter_dataset(ahead))

@@ -1,0 +1,105 @@
+"""The programs of a job, one per device, without communication.
+
+Encode    images            -> features, embeddings
+Explain   features of a chunk's pictures, its pairs -> maps, ranges, scores, valid
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fam_jax.bulk.quantise import quantise
+from fam_jax.encoding import Encoder
+from fam_jax.maps import upsample
+from fam_jax.methods import Method, PairMethod
+
+AXIS = "chunks"
+
+
+def explain_chunk(
+    encode: Encoder, method: Method | PairMethod, inputs: dict[str, Any], *, size, dtype
+) -> dict[str, Array]:
+    """Maps for a chunk of pairs; its pictures come as `images`, or as `features`.
+
+    Each picture is encoded once; a pair is two rows of them.
+    """
+    features = inputs["features"] if "features" in inputs else encode.features(inputs["images"])
+    pick = lambda rows: encode.from_features(jax.tree.map(lambda x: x[rows], features))  # noqa: E731
+    query, reference = pick(inputs["query"]), pick(inputs["reference"])
+    maps = method.pair(query, reference)
+    valid = jnp.all(jnp.stack([jnp.any(m != 0, axis=(1, 2)) for m in maps]), axis=0)
+    if size is not None:
+        maps = [upsample(m, (size, size)) for m in maps]
+    (q, q_range), (r, r_range) = (quantise(m, dtype) for m in maps)
+    z, y = query.embeddings, reference.embeddings
+    both = jnp.stack([z, y], axis=1)
+    return {
+        "query_maps": q,
+        "reference_maps": r,
+        "ranges": jnp.stack([q_range, r_range], axis=1),
+        "scores": method.similarity.score(z, y).astype(jnp.float32),
+        "valid": valid,
+        "finite": jnp.all(jnp.isfinite(both), axis=2),
+        "nonzero": jnp.any(both != 0, axis=2),
+    }
+
+
+def encode_chunk(encode: Encoder, inputs: dict[str, Any], *, keep: str) -> dict[str, Array]:
+    """The features, or the embeddings, of a chunk of pictures."""
+    if keep == "embeddings":
+        z = encode(inputs["images"]).embeddings.astype(jnp.float32)
+        return {"embeddings": z}
+    features = encode.features(inputs["images"])
+    return {f"feature{i}": x for i, x in enumerate(features.values)}
+
+
+class Spread:
+    """A program run by every device on its own chunk; one compilation, no communication.
+
+    Args:
+        program: (parameters, a chunk's inputs) -> a chunk's outputs.
+        parameters: arrays that every device has whole.
+        devices: of all processes.
+    """
+
+    def __init__(self, program, parameters: Any, devices: list[jax.Device]) -> None:
+        self.mesh = Mesh(np.array(devices), (AXIS,))
+        self.local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+        self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        self._parameters = jax.tree.map(
+            lambda x: jax.make_array_from_callback(np.shape(x), whole, np.asarray(x).__getitem__),
+            parameters,
+        )
+        self.compiled = jax.jit(
+            jax.shard_map(
+                program,
+                mesh=self.mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+                out_specs=PartitionSpec(AXIS),
+                check_vma=False,
+            )
+        )
+
+    def __call__(self, inputs: Any) -> Any:
+        """Start on a step: inputs are those of this process's chunks, one after another."""
+        arrays = jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
+        )
+        return self.compiled(self._parameters, arrays)
+
+    def fetch(self, outputs: Any) -> list[Any]:
+        """This process's results of a step, a chunk each."""
+        leaves, structure = jax.tree.flatten(outputs)
+        parts = [
+            [
+                np.asarray(s.data)
+                for s in sorted(x.addressable_shards, key=lambda s: s.index[0].start)
+            ]
+            for x in leaves
+        ]
+        return [jax.tree.unflatten(structure, chunk) for chunk in zip(*parts, strict=True)]
