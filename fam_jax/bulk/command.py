@@ -1,7 +1,7 @@
 """`fam-jax map`, `index`, `retrieve`, `report`: the options as a job, and what to say of it."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -94,7 +94,7 @@ def map_pairs(
     about = {**net.about, "similarity": similarity, "method_name": method}
     if others:
         about["background"] = len(others)
-    with _line() as line:
+    with _watched(distributed) as line:
         summary = run(
             net.encode, source, out, preprocess=net.preprocess,
             method=choices.method_of(method, similarity, bank), batch=batch, size=size,
@@ -107,8 +107,12 @@ def map_pairs(
     return INCOMPLETE if summary.invalid else 0
 
 
-def _line() -> Any:
-    return Line() if jax.process_index() == 0 else nullcontext()
+@contextmanager
+def _watched(distributed: bool) -> Iterator[Line | None]:
+    """The progress line, in the first process; and a word at the end should a host be lost."""
+    line = Line() if jax.process_index() == 0 else nullcontext()
+    with cluster.last_words() if distributed else nullcontext(), line as shown:
+        yield shown
 
 
 def _list_invalid(store: MapStore, say: Say) -> None:
@@ -141,7 +145,7 @@ def index(
         cluster.join(coordinator, processes, process)
     pictures = folder_pictures(folder)
     net = network(model, weights, layer, compute)
-    with _line() as line:
+    with _watched(distributed) as line:
         summary = make_index(
             net.encode, pictures, out, preprocess=net.preprocess, batch=batch, workers=workers,
             about={**net.about, "weights_file": weights}, on_step=line,
@@ -183,7 +187,7 @@ def search(
         raise ValueError(f"--weights: not those that {gallery} was made with")
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = out or str(Path(scratch) / "maps")
-        with _line() as line:
+        with Line() as line:
             hits = retrieve(
                 net.encode, [str(Path(q).absolute()) if "://" not in q else q for q in queries],
                 found, store, top=top, preprocess=net.preprocess, batch=batch, on_step=line,

@@ -1,0 +1,68 @@
+"""Thumbnails: one file for every picture and part of it, however many pairs show it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+SIDE = 320  # pixels of the longer side
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A file beside the page, or the reason why there is none."""
+
+    file: str = ""
+    width: int = 0
+    height: int = 0
+    problem: str = ""
+
+
+class Thumbnails:
+    """Makes thumbnails in a folder, each once; holds their names and one picture at a time."""
+
+    def __init__(self, stage: Path, read: Callable[[str], Image.Image]):
+        self._stage, self._read = stage, read
+        self._made: dict[tuple[str, tuple[float, ...] | None], Thumbnail] = {}
+        self._files = 0
+
+    def of(self, path: str, box: Sequence | None) -> Thumbnail:
+        """The part `box` (left, top, right, bottom; None: all) of the picture at `path`."""
+        key = path, None if box is None else tuple(float(side) for side in box)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
+
+    @property
+    def not_shown(self) -> int:
+        """How many pictures could not be shown."""
+        return len({path for (path, _), made in self._made.items() if made.problem})
+
+    def _make(self, path: str, box: tuple[float, ...] | None) -> Thumbnail:
+        try:
+            picture = self._read(path)
+        except (OSError, ValueError) as error:
+            return Thumbnail(problem=" ".join(str(error).split()) or type(error).__name__)
+        width, height = picture.size
+        left, top, right, bottom = box or (0, 0, width, height)
+        # A store may have rounded the box: half a pixel is no other picture.
+        inside = min(left, top, width - right, height - bottom) >= -0.5
+        if not (inside and left < right and top < bottom):
+            return Thumbnail(
+                problem=f"not the picture that was explained: it has {width} x {height} pixels; "
+                f"the part that was seen is {left:g}, {top:g} to {right:g}, {bottom:g}"
+            )
+        left, top = max(left, 0), max(top, 0)
+        right, bottom = min(right, width), min(bottom, height)
+        scale = min(1, SIDE / max(right - left, bottom - top))
+        size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
+        small = picture.resize(
+            size, Image.Resampling.BICUBIC, box=(left, top, right, bottom), reducing_gap=3.0
+        )
+        small.info.clear()  # what a camera notes is nobody's business here
+        self._files += 1
+        name = f"picture-{self._files:05d}.jpg"
+        small.save(self._stage / name, "JPEG", quality=_QUALITY, optimize=True)
+        return Thumbnail(name, *size)

@@ -1,0 +1,86 @@
+"""A network of no weight, pictures, and a job in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+import fam_jax
+
+SIDE = 16
+# Of numpy: a process must not compute anything before it has joined the others.
+KERNEL = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+
+
+def features(images):
+    """Means of 4 x 4 pixels, through five channels."""
+    means = images.reshape(-1, SIDE // 4, 4, SIDE // 4, 4, 3).mean((2, 4))
+    return jnp.maximum(jnp.einsum("bhwc,cd->bhwd", means, KERNEL), 0)
+
+
+def encoder():
+    return fam_jax.encoder(features, lambda A: A.mean((1, 2)))
+
+
+class Preprocess:
+    """The middle of a picture, in [-1, 1]; counts what it is asked for."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, picture):
+        self.calls += 1
+        picture = picture.crop([round(x) for x in self.region(picture.size)])
+        return np.asarray(picture.resize((SIDE, SIDE)), np.float32) / 127.5 - 1
+
+    def region(self, size):
+        side = min(size)
+        left, top = (size[0] - side) / 2, (size[1] - side) / 2
+        return left, top, left + side, top + side
+
+
+def pictures(folder: Path, n: int, side: int = 24) -> list[str]:
+    """Some noise with a colour, in files."""
+    rng = np.random.default_rng(n)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03}.png" for i in range(n)]
+    for path in paths:
+        pixels = rng.integers(0, 256, (side, side + 8, 3)) // 2 + rng.integers(0, 128, 3)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return [str(path) for path in paths]
+
+
+def table(folder: Path, n: int, images: int = 12) -> Path:
+    """A CSV of n pairs of pictures."""
+    names = [Path(path).name for path in pictures(folder, images)]
+    rng = np.random.default_rng(1)
+    rows = [
+        f"{names[i]},{names[j]},pair-{k}"
+        for k, (i, j) in enumerate(rng.integers(0, images, (n, 2)))
+    ]
+    file = folder / "pairs.csv"
+    file.write_text("\n".join(["query,reference,id", *rows]) + "\n")
+    return file
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in a store, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*")) if path.is_file()
+    }  # fmt: skip
+
+
+def start(script: Path, *args: object, devices: int = 1, **env: str) -> subprocess.Popen:
+    """Python on a file of this folder, with so many CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, args)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(root), **env},
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""The page in a real browser: controls, keyboard, lazy pictures; no request leaves the folder."""
+
+from pathlib import Path
+
+import pytest
+
+from fam_jax import report
+from tests.report import stand_in
+
+pytest.importorskip("jinja2", reason='needs pip install ".[report]"')
+
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def many(files, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    report.write(stand_in.store_of(files, MANY), folder)
+    return folder
+
+
+def test_the_page_renders_pictures_under_their_maps(visit, folder):
+    page = visit(folder).page
+    assert page.title().startswith("Why these pairs look alike")
+    boxes = page.evaluate(
+        """() => Array.from(document.querySelector(".view").children, (image) => {
+            const {x, y, width, height} = image.getBoundingClientRect();
+            return [image.complete && image.naturalWidth > 0, x, y, width, height];
+        })"""
+    )
+    picture, map_ = boxes
+    assert picture[0]
+    assert map_ == picture
+    assert picture[3] > 100
+    assert page.get_by_role("status").inner_text() == "12 pairs"
+
+
+def test_the_slider_changes_every_map_and_a_checkbox_its_own(visit, folder):
+    seen = visit(folder)
+    assert seen.opacity() == 0.65
+    slider = seen.page.get_by_role("slider", name="Map opacity")
+    slider.fill("20")
+    assert seen.opacity() == 0.2
+    assert seen.page.locator("#opacity-value").inner_text() == "20 %"
+    seen.page.get_by_role("checkbox", name="Map of pair-0000").uncheck()
+    assert seen.opacity() == 0
+    other = "Number(getComputedStyle(document.querySelectorAll('.map')[2]).opacity)"
+    assert seen.page.evaluate(other) == 0.2
+
+
+def test_it_works_by_keyboard_alone(visit, folder):
+    seen = visit(folder)
+    keyboard = seen.page.keyboard
+    focused = "document.activeElement.id"
+    order = []
+    for _ in range(12):
+        keyboard.press("Tab")
+        order.append(seen.page.evaluate(focused))
+        if order[-1] == "opacity":
+            break
+    assert [name for name in order if name] == [
+        "text", "validity", "order", "least", "most", "opacity",
+    ]  # fmt: skip
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert seen.page.evaluate(outline) == "solid"
+    keyboard.press("ArrowLeft")
+    assert seen.opacity() == 0.6
+    keyboard.press("End")
+    assert seen.opacity() == 1
+    keyboard.press("Tab")
+    keyboard.press("Space")  # the first card's own switch
+    assert seen.opacity() == 0
+    assert seen.page.evaluate("scrollY") >= 0
+
+
+def test_the_first_tab_stop_leads_to_the_pairs(visit, folder):
+    page = visit(folder).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the pairs"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "opacity"
+
+
+def test_sorting_sorts_both_ways_with_no_score_last(visit, folder):
+    seen = visit(folder)
+    score = {i: i * 7 % 12 for i in range(12) if i != 5}
+    order = seen.page.get_by_label("Order")
+    order.select_option("highest")
+    assert seen.shown() == [*sorted(score, key=score.get, reverse=True), 5]
+    order.select_option("lowest")
+    assert seen.shown() == [*sorted(score, key=score.get), 5]
+    order.select_option("store")
+    assert seen.shown() == list(range(12))
+
+
+def test_filters_filter_and_say_how_many_are_left(visit, folder):
+    seen = visit(folder)
+    page, status = seen.page, seen.page.get_by_role("status")
+    find = page.get_by_label("Find in names, ids and labels")
+    find.fill("CAFE\u0301 odd")  # decomposed, another case, two words
+    assert seen.shown() == [3]
+    assert status.inner_text() == "1 of 12 pairs"
+    find.fill("<b>")
+    assert seen.shown() == [i for i in range(12) if i % 8 == 3 or (i * 3 + 1) % 8 == 3]
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function("document.getElementById('shown').textContent === '12 pairs'")
+
+    page.get_by_label("Show").select_option("invalid")
+    assert seen.shown() == [5]
+    page.get_by_label("Show").select_option("valid")
+    assert 5 not in seen.shown()
+    page.get_by_label("Show").select_option("")
+
+    page.get_by_label("Lowest score").fill("0.5")
+    assert seen.shown() == [i for i in range(12) if i != 5 and i * 7 % 12 >= 6]
+    page.get_by_label("Highest score").fill("0.6")
+    assert seen.shown() == [i for i in range(12) if i != 5 and 6 <= i * 7 % 12 <= 7]
+    page.get_by_label("Lowest score").fill("0.9")
+    assert seen.shown() == []
+    assert status.inner_text() == "0 of 12 pairs"
+    assert page.get_by_text("No pair matches.").is_visible()
+
+
+def test_without_a_script_all_pairs_and_maps_are_there(visit, folder):
+    seen = visit(folder, java_script_enabled=False)
+    assert seen.page.locator(".card").count() == 12
+    assert not seen.page.get_by_label("Order").is_visible()
+    assert seen.page.locator(".map").first.is_visible()
+
+
+def test_a_thousand_pairs_load_and_pictures_below_wait(visit, many):
+    seen = visit(many)
+    assert seen.page.locator(".card").count() == MANY
+    seen.page.wait_for_timeout(500)
+    at_first = {url for url in seen.pictures() if "/map-" in url}
+    assert 6 <= len(at_first) <= 200
+    assert not any("map-0000999" in url for url in at_first)
+    last = seen.page.locator(".card[data-index='999'] .map").first
+    last.scroll_into_view_if_needed()
+    seen.page.wait_for_function(
+        "document.querySelector(\".card[data-index='999'] .map\").naturalWidth > 0"
+    )
+    assert len(set(seen.pictures())) < MANY
+    took = seen.page.evaluate(
+        """() => {
+            const order = document.getElementById("order"), start = performance.now();
+            order.value = "highest";
+            order.dispatchEvent(new Event("input", {bubbles: true}));
+            document.body.offsetHeight;
+            return performance.now() - start;
+        }"""
+    )
+    assert took < 2000  # milliseconds; a tenth of it on a laptop
+    assert seen.shown()[0] == max(range(MANY), key=lambda i: i * 7 % MANY)
