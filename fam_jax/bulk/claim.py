@@ -21,7 +21,7 @@ def digest(tree: Any) -> str:
     for leaf in jax.tree.leaves(tree):
         array = np.asarray(leaf)
         found.update(f"{array.dtype} {array.shape};".encode())
-        found.update(np.ascontiguousarray(array).data)
+        found.update(array.tobytes())
     return found.hexdigest()
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fam_jax.bulk.programs import Spread
-from fam_jax.bulk.store import INVALID, Group
+from fam_jax.bulk.store import INVALID, Group, StoreError
 
 
 class Progress(NamedTuple):
@@ -101,7 +101,12 @@ def drive(
             for chunk, mine, found in zip(share[step], host, spread.fetch(outputs), strict=True)
             if chunk is not None
         }
-        group.write(written)
+        try:
+            group.write(written)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; what is written stays, and the same command goes on from there"
+            ) from None
         new = sum(group.rows(chunk) for chunk in share.all(step))
         bad = sum(int(np.sum(arrays["status"] == INVALID)) for arrays in written.values())
         found = Progress(

@@ -65,9 +65,13 @@ class _Slots(NamedTuple):
 class _Paths(Sequence):
     """The pictures of a share, by number; "" fills what its chunks leave."""
 
-    def __init__(self, slots: _Slots) -> None:
-        self._slots = slots
-        self._local = len(slots.share[0])
+    def __init__(self, share: Share, source: pairs.Pairs) -> None:
+        self._slots = _Slots.of(share, source)
+        self._local = len(share[0])
+        self._made_of = share, source
+
+    def __reduce__(self) -> tuple:
+        return _Paths, self._made_of
 
     def __len__(self) -> int:
         return len(self._slots.share) * self._local * self._slots.distinct
@@ -85,7 +89,7 @@ def from_pictures(
 ) -> Iterator[Inputs]:
     """Every chunk's pictures, each decoded once, and its pairs as rows of them."""
     slots = _Slots.of(share, source)
-    paths = _Paths(slots)
+    paths = _Paths(share, source)
     size = len(share[0]) * slots.distinct
     for step, loaded in enumerate(pictures.batches(load, paths, size, workers)):
         chunks = slots.at(step)

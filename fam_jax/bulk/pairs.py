@@ -4,6 +4,7 @@ A chunk is what one device computes in one go and what one file of the store hol
 of its pictures once; its pairs are two rows of that list.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -92,6 +93,10 @@ class Saved:
         self._file, self._root = file, root
         self._group = tables.group_rows(batch)
         self._rows = lru_cache(maxsize=4)(self._read)
+
+    def __reduce__(self) -> tuple:
+        # A cache cannot be sent to another process; the file can be opened there.
+        return Saved, (self._file, self.chunk_shape[0], self.distinct, self._root)
 
     def _read(self, group: int) -> pa.Table:
         return tables.read_group(self._file, group, tables.NEEDED)
@@ -208,7 +213,7 @@ def grid(queries: Sequence[str], references: Sequence[str], batch: int) -> Grid:
 Pairs = Saved | Grid
 
 
-def folder_pictures(folder: str | epath.Path) -> list[str]:
+def folder_pictures(folder: str | os.PathLike) -> list[str]:
     """The pictures in a folder and the folders in it, sorted by path.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 from etils import epath
 from PIL import Image
 
@@ -93,6 +94,8 @@ def batches(
         .to_iter_dataset(grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * rows))
     )
     if workers:
+        if not flags.FLAGS.is_parsed():  # grain asks for it where its processes start
+            flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.multiprocessing.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=max(1, 2 * rows // workers)

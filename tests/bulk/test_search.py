@@ -1,0 +1,112 @@
+"""The nearest of a gallery are those of a sort, and every hit is explained."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fam_jax
+from fam_jax import bulk, images
+from fam_jax.bulk import pictures
+from fam_jax.bulk import search as search_module
+from fam_jax.bulk.retrieve import retrieve
+from tests.bulk import toy
+
+N = 29
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """29 pictures and one that cannot be read."""
+    paths = toy.pictures(tmp_path / "gallery", N)
+    (tmp_path / "gallery" / "000.png").write_text("no picture")
+    found = bulk.index(
+        toy.encoder(), paths, tmp_path / "index", preprocess=toy.Preprocess(), batch=2
+    )  # fmt: skip
+    assert (found.pictures, found.invalid) == (N, 1)
+    return bulk.open_index(tmp_path / "index")
+
+
+def test_embeddings_are_the_encoder_s(gallery):
+    inputs = jnp.stack([toy.Preprocess()(images.read(path)) for path in gallery.pictures[1:]])
+    expected = toy.encoder()(inputs).embeddings
+    np.testing.assert_allclose(gallery.embeddings()[1:], expected, atol=1e-6)
+    assert not gallery.embeddings()[0].any()
+    assert gallery.reasons() == {0: f"{gallery.pictures[0]} is not a picture that Pillow can read"}
+
+
+@pytest.mark.parametrize("slab", [8192, 1])
+@pytest.mark.parametrize("similarity", [fam_jax.cosine, fam_jax.dot, fam_jax.euclidean])
+def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, slab, similarity):
+    """On 8 devices, in one slab or in several; ties in the order of the gallery."""
+    monkeypatch.setattr(search_module, "_SLAB", slab)
+    z = gallery.embeddings()
+    queries = np.concatenate([z[3:6], z[5:6] * 2])
+    scores, rows = gallery.search(queries, 7, similarity)
+    for q, found, at in zip(queries, scores, rows, strict=True):
+        all_scores = np.array(similarity.score(np.broadcast_to(q, z.shape), z))
+        all_scores[0] = -np.inf
+        order = np.argsort(-all_scores, kind="stable")[:7]
+        np.testing.assert_allclose(found, all_scores[order], atol=1e-6)
+        np.testing.assert_allclose(all_scores[at], all_scores[order], atol=1e-6)
+
+
+def test_equal_ones_come_in_the_order_of_the_gallery(tmp_path):
+    """Two copies of a picture tie exactly, also on different devices."""
+    paths = toy.pictures(tmp_path, 4)
+    bulk.index(toy.encoder(), paths * 4, tmp_path / "index", preprocess=toy.Preprocess())
+    gallery = bulk.open_index(tmp_path / "index")
+    _, rows = gallery.search(gallery.embeddings()[2:3], 5)
+    assert rows[0][:4].tolist() == [2, 6, 10, 14]
+
+
+def test_wrong_questions(gallery):
+    with pytest.raises(ValueError, match=r"expected embeddings \[q, 5\], got shape \(2, 3\)"):
+        gallery.search(np.ones((2, 3)), 1)
+    with pytest.raises(ValueError, match="expected 1 to 28, the pictures of the gallery, got 29"):
+        gallery.search(np.ones((2, 5)), 29)
+
+
+def test_an_index_is_not_a_store_of_maps(gallery, tmp_path):
+    with pytest.raises(ValueError, match="is an index, not a store of maps"):
+        bulk.open_store(tmp_path / "index")
+    with pytest.raises(FileNotFoundError, match=r"no index at .*none; fam-jax index makes one"):
+        bulk.open_index(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"no store at .*none; fam-jax map makes one"):
+        bulk.open_store(tmp_path / "none")
+
+
+def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path, monkeypatch):
+    """Also those that are hits of several queries, and a query that is in the gallery."""
+    decoded = []
+    load = pictures.Load.__call__
+    monkeypatch.setattr(
+        pictures.Load, "__call__", lambda self, path: decoded.append(path) or load(self, path)
+    )
+    queries = [gallery.pictures[4], gallery.pictures[9], *toy.pictures(tmp_path / "q", 1)]
+    found = retrieve(
+        toy.encoder(), queries, gallery, tmp_path / "maps", top=6,
+        preprocess=toy.Preprocess(), batch=4, dtype="float32",
+    )  # fmt: skip
+    read = [path for path in decoded if path]
+    assert len(read) == len(set(read))
+    assert found.rows[:2, 0].tolist() == [4, 9]
+    store = bulk.open_store(tmp_path / "maps")
+    rows = store.rows(range(18))
+    assert [row.label for row in rows] == [f"rank {r}" for _ in range(3) for r in range(1, 7)]
+    load = lambda path: toy.Preprocess()(images.read(path))  # noqa: E731
+    both = [
+        jnp.stack([load(getattr(row, side)) for row in rows]) for side in ("query", "reference")
+    ]
+    out = fam_jax.explain_pairs(toy.encoder(), *both)
+    np.testing.assert_allclose([row.score for row in rows], found.scores.ravel(), atol=1e-6)
+    np.testing.assert_allclose([row.query_map for row in rows], out.query_maps, atol=2e-6)
+    np.testing.assert_allclose([row.reference_map for row in rows], out.reference_maps, atol=2e-6)
+
+
+def test_a_query_that_cannot_be_read_is_named(gallery, tmp_path):
+    with pytest.raises(ValueError, match=r"no such file: nowhere\.png"):
+        retrieve(
+            toy.encoder(), ["nowhere.png"], gallery, tmp_path / "maps", top=2,
+            preprocess=toy.Preprocess(),
+        )  # fmt: skip
+    assert not (tmp_path / "maps").exists()

@@ -1,0 +1,100 @@
+"""A group of arrays, written a chunk at a time, and what happens when it cannot be."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fam_jax.bulk import store
+from fam_jax.bulk.quantise import quantise, restore
+from fam_jax.bulk.store import STATUS, Column, Group
+from tests.bulk import toy
+
+COLUMNS = {"x": Column("float32", (2,)), **STATUS}
+
+
+def chunk(n, value):
+    return {
+        "x": np.full((n, 2), value, np.float32),
+        "reason": store.encode_text([""] * n),
+        "status": np.ones(n, np.uint8),
+    }
+
+
+def test_chunks_are_done_when_their_status_is(tmp_path):
+    """Of a grid whose last tiles are smaller."""
+    group = Group(str(tmp_path), (3, 5), (2, 4), COLUMNS, write=True)
+    assert [group.rows(i) for i in range(len(group))] == [8, 2, 4, 1]
+    group.write({1: chunk(2, 7.0), 3: chunk(1, 9.0)})
+    assert group.done().tolist() == [False, True, False, True]
+    found = store.wait(group.read("x", ...), doing="read")[0]
+    assert found[:2, 4].tolist() == [[7, 7], [7, 7]]
+    assert found[2, 4].tolist() == [9, 9]
+    assert not found[:, :4].any()
+
+
+def test_a_chunk_without_status_is_written_again(tmp_path):
+    group = Group(str(tmp_path), (4,), (2,), COLUMNS, write=True)
+    group._arrays["x"][:2].write(chunk(2, 1.0)["x"]).result()  # stopped after one array
+    assert not group.done().any()
+    group.write({0: chunk(2, 3.0)})
+    assert store.wait(group.read("x", 0), doing="read")[0].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
+def test_constant_and_zero_maps_survive(dtype):
+    maps = np.stack([np.zeros((2, 3)), np.full((2, 3), -2.5)]).astype(np.float32)
+    stored, ranges = map(np.asarray, quantise(jnp.asarray(maps), dtype))
+    np.testing.assert_array_equal(restore(stored, None if dtype == "float32" else ranges), maps)
+
+
+JOB = """
+    import resource, signal, sys
+    sys.path.insert(0, {root!r})
+    from fam_jax.cli import main
+    from fam_jax.bulk import store
+    made = store.Group.write
+    def write(self, chunks):
+        # From the third step on, no file may grow: what a full disk does.
+        write.steps += 1
+        if write.steps == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        made(self, chunks)
+    write.steps = 0
+    if sys.argv[1] == "full":
+        store.Group.write = write
+    main(sys.argv[2:])
+"""
+
+
+def test_a_full_disk_ends_in_one_line_and_the_job_goes_on(tmp_path):
+    """What was written stays, and the store ends as if nothing had happened."""
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # Python gives an error instead
+    table = toy.table(tmp_path / "in", 24)
+    root = str(Path(__file__).resolve().parents[2])
+    script = textwrap.dedent(JOB).format(root=root)
+
+    def run(how, out):
+        args = ["map", str(table), "--out", str(tmp_path / out), "--batch", "4"]
+        return subprocess.run(
+            [sys.executable, "-c", script, how, *args], capture_output=True, text=True, timeout=120,
+    env={**os.environ, "XLA_FLAGS": ""},
+        )  # fmt: skip
+
+    failed = run("full", "store")
+    assert failed.returncode == 2, failed.stderr
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"error: cannot write {tmp_path / 'store'}: File too large; what is written stays, and "
+        "the same command goes on from there"
+    )
+    assert 0 < len(list((tmp_path / "store" / "status" / "c").iterdir())) < 6
+    assert run("", "store").returncode == 0
+    assert run("", "whole").returncode == 0
+    assert toy.files(tmp_path / "store") == toy.files(tmp_path / "whole")

@@ -1,0 +1,122 @@
+"""Tables of pairs in three formats give the same pairs; what is wrong is said with its row."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from etils import epath
+from pyarrow import parquet
+
+from fam_jax.bulk import pairs
+
+ROWS = [
+    {"query": "a.png", "reference": "b.png", "id": "one", "label": "1"},
+    {"query": "a.png", "reference": "ü, c.png", "id": "two", "label": None},
+    {"query": "/x/d.png", "reference": "gs://bucket/e.png", "id": None, "label": "0"},
+]
+
+
+def write(folder, suffix):
+    file = folder / f"pairs{suffix}"
+    if suffix == ".csv":
+        lines = ["label,query,other,reference,id"]
+        lines += [
+            "1,a.png,-,b.png,one",
+            ',a.png,-,"ü, c.png",two',
+            "0,/x/d.png,-,gs://bucket/e.png,",
+        ]
+        file.write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    elif suffix == ".jsonl":
+        file.write_text("\n\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    else:
+        parquet.write_table(pa.Table.from_pylist(ROWS), file)
+    return epath.Path(file)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_formats_agree(tmp_path, suffix):
+    """With a byte order mark, quoted commas, empty cells and columns of others."""
+    file = write(tmp_path, suffix)
+    found = pairs.listed(file, batch=2)
+    given = pairs.listed(ROWS, batch=2)
+    assert found.scanned == given.scanned
+    assert (found.scanned.rows, found.scanned.distinct) == (3, 3)
+    found.save(epath.Path(tmp_path))
+    saved = found.opened(epath.Path(tmp_path))
+    assert saved.chunk(0).pictures == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "b.png"),
+        str(tmp_path / "ü, c.png"),
+    ]
+    assert (saved.chunk(0).query.tolist(), saved.chunk(0).reference.tolist()) == ([0, 0], [1, 2])
+    assert saved.chunk(1).pictures == ["/x/d.png", "gs://bucket/e.png"]
+    assert len(saved.pictures()) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "query,image\na,b\n", "no column reference; there are: query, image"),
+        ("a.csv", "query,reference\na.png,b.png\nc.png,\n", "no reference in row 2"),
+        ("a.csv", "query,reference\n", "a.csv: no pairs"),
+        ("a.csv", "query,reference\n\xff\xfe", "is no CSV file"),
+        ("a.jsonl", '{"query": "a", "reference": "b"}\n{"query"', "line 2: not JSON"),
+        ("a.jsonl", "[1, 2]\n", "line 1: expected an object with query, reference"),
+        ("a.jsonl", '{"query": "a"}', "no column reference"),
+        ("a.parquet", "no table", "is no Parquet file"),
+        ("a.xlsx", "", r"from \.csv, \.jsonl or \.parquet, not '\.xlsx'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=message):
+        pairs.listed(tmp_path / name, batch=4)
+
+
+def test_missing_files_and_rows_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.csv"):
+        pairs.listed(tmp_path / "none.csv", batch=4)
+    with pytest.raises(ValueError, match=r"expected \(query, reference\) or a dict, got \('a',\)"):
+        pairs.listed([("a",)], batch=4)
+
+
+def test_chunks_of_a_table_that_is_many_groups(tmp_path):
+    """Rows are found across the groups in which the table is read."""
+    rows = [(f"{i}.png", f"{i + 1}.png") for i in range(20_000)]
+    found = pairs.listed(rows, batch=48)
+    found.save(epath.Path(tmp_path))
+    saved = found.opened(epath.Path(tmp_path))
+    for chunk in (0, 169, 170, 171, 416):
+        first = chunk * 48
+        assert saved.chunk(chunk).pictures[:2] == [f"{first}.png", f"{first + 1}.png"][:2]
+        assert len(saved.chunk(chunk).query) == min(48, 20_000 - first)
+
+
+@pytest.mark.parametrize(("q", "r", "batch"), [(7, 40, 32), (1, 50, 16), (50, 1, 16), (5, 5, 7)])
+def test_tiles_cover_a_grid_once(q, r, batch):
+    """Whatever the sizes, every pair is in one tile of at most `batch` pairs."""
+    queries, references = [f"q{i}" for i in range(q)], [f"r{i}" for i in range(r)]
+    grid = pairs.grid(queries, references, batch)
+    tiles = -(-q // grid.chunk_shape[0]) * -(-r // grid.chunk_shape[1])
+    seen = []
+    for i in range(tiles):
+        chunk = grid.chunk(i)
+        assert len(chunk.pictures) <= grid.distinct
+        assert len(chunk.query) <= batch
+        seen += [
+            (chunk.pictures[a], chunk.pictures[b])
+            for a, b in zip(chunk.query, chunk.reference, strict=True)
+        ]
+    assert sorted(seen) == sorted((a, b) for a in queries for b in references)
+
+
+def test_pictures_of_a_folder_and_those_in_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("b.JPG", "sub/a.png", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert pairs.folder_pictures(tmp_path) == [str(tmp_path / "b.JPG"), str(tmp_path / "sub/a.png")]
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        pairs.folder_pictures(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
+        pairs.folder_pictures(tmp_path / "empty")
