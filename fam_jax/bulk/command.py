@@ -181,9 +181,7 @@ def search(
     made = found.settings
     weights = weights or made.get("weights") or made["weights_file"]
     net = network(made["model"], weights, made["layer"], made["compute"])
-    if net.about["weights_sha256" if "weights_sha256" in made else "weights"] != made.get(
-        "weights_sha256", made.get("weights")
-    ):
+    if any(net.about.get(name) != made.get(name) for name in ("weights", "weights_sha256")):
         raise ValueError(f"--weights: not those that {gallery} was made with")
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = out or str(Path(scratch) / "maps")

@@ -91,7 +91,9 @@ def batches(
     dataset = (
         grain.MapDataset.source(paths)
         .map(load)
-        .to_iter_dataset(grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * rows))
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=max(2 * rows, _THREADS))
+        )
     )
     if workers:
         if not flags.FLAGS.is_parsed():  # grain asks for it where its processes start

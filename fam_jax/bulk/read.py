@@ -85,7 +85,7 @@ class MapStore:
         """All rows' status, flat, [n]: 0 not done, 1 valid, 2 not valid."""
         return self.array("status").reshape(-1)
 
-    def rows(self, indices: Iterable[int]) -> list[Row]:
+    def rows(self, indices: Iterable[int] | np.ndarray) -> list[Row]:
         """Some rows, with their maps as float32.
 
         Raises:

@@ -67,7 +67,7 @@ def retrieve(
         size: side of the stored maps.
         dtype: of the stored maps.
         about: plain values to be kept with the store.
-        on_step: called when a step is written.
+        on_step: called when a step of the pairs is written.
 
     Returns:
         `Retrieval`.
@@ -90,9 +90,7 @@ def retrieve(
         )  # fmt: skip
 
         def fill(paths: Sequence[str]) -> None:
-            encode_pictures(
-                group, paths, encode, load, keep=FEATURES, devices=jax.devices(), on_step=on_step
-            )
+            encode_pictures(group, paths, encode, load, keep=FEATURES, devices=jax.devices())
 
         fill(padded)
         _refuse_unread(group, queries)

@@ -13,25 +13,27 @@ from fam_jax import bulk
 from fam_jax.bulk import cluster, programs
 from tests.bulk import toy
 
-table, store, log, *others = sys.argv[1:]
-if others:
-    port, process, processes = others
-    cluster.join(f"127.0.0.1:{port}", int(processes), int(process))
-
 fetch = programs.Spread.fetch
 
 
-def fetch_and_tell(self, outputs):
-    found = fetch(self, outputs)
-    with open(log, "a") as file:
-        file.write("step\n")
-    return found
+def main(table, store, log, port=None, process="0", processes="1"):
+    if port is not None:
+        cluster.join(f"127.0.0.1:{port}", int(processes), int(process))
+
+    def fetch_and_tell(self, outputs):
+        found = fetch(self, outputs)
+        with open(log, "a") as file:
+            file.write("step\n")
+        return found
+
+    programs.Spread.fetch = fetch_and_tell
+    pause = float(os.environ.get("PAUSE", "0"))
+    done = bulk.run(
+        toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, dtype="float32",
+        on_step=lambda progress: time.sleep(pause),
+    )  # fmt: skip
+    print(done.pairs, done.invalid, len(jax.devices()))
 
 
-programs.Spread.fetch = fetch_and_tell
-pause = float(os.environ.get("PAUSE", "0"))
-done = bulk.run(
-    toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, dtype="float32",
-    on_step=lambda progress: time.sleep(pause),
-)  # fmt: skip
-print(done.pairs, done.invalid, len(jax.devices()))
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -37,12 +36,6 @@ def finish(processes):
         for process in processes:
             process.kill()
     return out
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def steps(log):
@@ -84,7 +77,7 @@ def test_twenty_kills(pairs, whole, tmp_path):
 
 def test_two_processes_write_what_one_does(pairs, whole, tmp_path):
     """Of four devices each, with gloo between them."""
-    port, store = free_port(), tmp_path / "store"
+    port, store = toy.free_port(), tmp_path / "store"
     processes = [
         toy.start(JOB, pairs, store, tmp_path / f"log{i}", port, i, 2, devices=4) for i in range(2)
     ]
@@ -97,7 +90,7 @@ def test_twenty_kills_of_two_processes(pairs, whole, tmp_path):
     log_of = lambda i: tmp_path / f"log{i}"  # noqa: E731
 
     def start():
-        port = free_port()
+        port = toy.free_port()
         return [
             toy.start(JOB, pairs, store, log_of(i), port, i, 2, devices=1, PAUSE="0.03")
             for i in range(2)

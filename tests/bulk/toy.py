@@ -1,6 +1,7 @@
 """A network of no weight, pictures, and a job in a process of its own."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,10 @@ def start(script: Path, *args: object, devices: int = 1, **env: str) -> subproce
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(root), **env},
     )  # fmt: skip
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
