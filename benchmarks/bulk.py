@@ -113,7 +113,15 @@ def bare_loop(encode, preprocess, pairs, store, batch: int) -> float:
 def throughput(quick: bool) -> None:
     """The job beside the bare loop, where the network is the bottleneck and where decoding is."""
     table = Table(title=f"Throughput, {jax.device_count()} {jax.devices()[0].platform} device(s)")
-    for name in ("network, pictures", "pairs", "bare loop", "job", "job / bare", "device waited"):
+    for name in (
+        "network, pictures",
+        "pairs",
+        "bare loop",
+        "job",
+        "job / bare",
+        "device waited",
+        "for pictures",
+    ):
         table.add_column(name, justify="right")
     large = demo_photos()
     cases = [
@@ -138,11 +146,12 @@ def throughput(quick: bool) -> None:
             step = (seen.times[-1] - seen.times[1]) / steps
             bare = bare_loop(encode, backbone.preprocess, pairs, Path(folder) / "other", batch)
         rows = batch * jax.device_count()
-        note = "" if bare / step > 0.9 else "  (decoding is the bottleneck)"
+        pictures = seen.last.waited / seen.last.seconds
+        note = ", the bottleneck" if pictures > 0.05 else ""
         table.add_row(
             f"{network}, {kind}", f"{n}", f"{rows / bare:.2f} pairs/s",
             f"{rows / step:.2f} pairs/s", f"{bare / step:.3f}",
-            f"{max(0, 1 - bare / step):.1%}{note}",
+            f"{max(0, 1 - bare / step):.1%}", f"{pictures:.1%}{note}",
         )  # fmt: skip
     CONSOLE.print(table)
 

@@ -8,6 +8,8 @@ from fam_jax.bulk.pairs import grid as grid
 from fam_jax.bulk.read import MapStore as MapStore
 from fam_jax.bulk.read import Row as Row
 from fam_jax.bulk.read import open_store as open_store
+from fam_jax.bulk.retrieve import Retrieval as Retrieval
+from fam_jax.bulk.retrieve import retrieve as retrieve
 from fam_jax.bulk.run import run as run
 from fam_jax.bulk.search import Index as Index
 from fam_jax.bulk.search import open_index as open_index

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -19,15 +20,21 @@ def digest(tree: Any) -> str:
     """SHA-256 of a pytree's arrays: shapes, types and bytes."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        array = np.asarray(leaf)
+        array = np.asarray(_numbers(leaf))
         found.update(f"{array.dtype} {array.shape};".encode())
         found.update(array.tobytes())
     return found.hexdigest()
 
 
+def _numbers(leaf: Any) -> Any:
+    """A leaf, or the numbers behind a random key."""
+    key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if key else leaf
+
+
 def described(tree: Any) -> str:
     """A pytree's static parts in words, its arrays as shapes: a method and its options."""
-    shapes = jax.tree.map(lambda x: f"{np.asarray(x).dtype}{list(np.shape(x))}", tree)
+    shapes = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(np.shape(x))}", tree)
     return _ADDRESS.sub("", repr(shapes))
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -49,23 +50,22 @@ def join(
         ) from None
 
 
-def first(action: Callable[[], np.ndarray | None], like: np.ndarray | None = None) -> np.ndarray:
+def first(action: Callable[[], Any], like: np.ndarray | None = None) -> Any:
     """What `action` gives in the first process, in all of them; its error, too.
 
     Args:
         action: done by the first process only.
-        like: shape and type of what it gives; None for nothing.
+        like: shape and type of what it gives; None if that is of no interest.
     """
-    like = np.zeros(0, np.uint8) if like is None else like
     if jax.process_count() == 1:
-        found = action()
-        return like if found is None else found
+        return action()
+    wanted, like = like is not None, np.zeros(0, np.uint8) if like is None else like
     found, text, error = like, np.zeros(_TEXT, np.uint8), None
     if jax.process_index() == 0:
         try:
-            found = action()
-            found = like if found is None else found
-        except (OSError, ValueError) as raised:
+            made = action()
+            found = made if wanted else like
+        except Exception as raised:  # the others must not wait for what will not come
             error = raised
             data = str(raised).encode()[:_TEXT]
             text[: len(data)] = np.frombuffer(data, np.uint8)

@@ -1,6 +1,7 @@
 """Embeddings of a gallery in a store: every picture once, on every device."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -101,9 +102,9 @@ def index(
     kept = columns(encode, load, batch, "embeddings")
     save = lambda folder: tables.write(folder / PICTURES, {"path": list(pictures)})  # noqa: E731
     claim(path, settings, tables.names(PICTURES), save)
-    shape = (len(pictures),)
-    cluster.first(lambda: Group(path, shape, (batch,), kept, write=True) and None)
-    group = Group(path, shape, (batch,), kept, write=True)
+    group = partial(Group, path, (len(pictures),), (batch,), kept, write=True)
+    cluster.first(group)
+    group = group()
     with quiet():
         progress = encode_pictures(
             group, pictures, encode, load, keep="embeddings", devices=jax.devices(),

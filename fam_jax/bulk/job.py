@@ -59,6 +59,13 @@ class Job:
     @classmethod
     def of(cls, encode, pairs, store, preprocess, method, batch, size, dtype, once, about):
         """A job as `run` is asked for it, checked."""
+        if not isinstance(encode, Encoder):
+            raise TypeError(
+                "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
+                f"{type(encode).__name__}"
+            )
+        if not isinstance(method, Method | PairMethod | None):
+            raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
         check_choice("dtype", dtype, DTYPES)
         check_count("batch", batch)
         if size is not None:
@@ -106,7 +113,7 @@ class Job:
     ) -> Summary:
         """Do what is missing; `kept` are features that are there already, and of what."""
         claim(self.path, self.settings, self.pairs.FILES, self.pairs.save)
-        cluster.first(lambda: self._open(write=True) and None)
+        cluster.first(lambda: self._open(write=True))
         group = self._open(write=False)
         missing = todo(group)
         chosen = self.pairs.opened(epath.Path(self.path))
@@ -148,8 +155,9 @@ class Job:
         batch = int(np.prod(self.pairs.chunk_shape))
         kept = columns(self.encode, self.load, batch, FEATURES)
         path = f"{self.path}/{FEATURES}"
-        cluster.first(lambda: Group(path, (rows,), (batch,), kept, write=True) and None)
-        return Group(path, (rows,), (batch,), kept, write=True)
+        group = partial(Group, path, (rows,), (batch,), kept, write=True)
+        cluster.first(group)
+        return group()
 
     def _end(self, group: Group) -> np.ndarray:
         """Clear away what is not needed any more; how many rows have no maps."""

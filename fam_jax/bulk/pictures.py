@@ -14,6 +14,7 @@ from PIL import Image
 from fam_jax import images
 
 _THREADS = 16
+_BATCHES = 2  # that wait for the devices
 
 
 class Load:
@@ -103,4 +104,8 @@ def batches(
                 num_workers=workers, per_worker_buffer_size=max(1, 2 * rows // workers)
             )
         )
-    return iter(dataset.batch(rows))
+    # Whole batches, too, are put together while the devices work.
+    ahead = grain.experimental.ThreadPrefetchIterDataset(
+        dataset.batch(rows), prefetch_buffer_size=_BATCHES
+    )
+    return iter(ahead)

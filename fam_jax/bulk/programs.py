@@ -4,6 +4,7 @@ Encode    images            -> features, embeddings
 Explain   features of a chunk's pictures, its pairs -> maps, ranges, scores, valid
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,10 +72,7 @@ class Spread:
         self.local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         whole = NamedSharding(self.mesh, PartitionSpec())
-        self._parameters = jax.tree.map(
-            lambda x: jax.make_array_from_callback(np.shape(x), whole, np.asarray(x).__getitem__),
-            parameters,
-        )
+        self._parameters = jax.tree.map(partial(_everywhere, sharding=whole), parameters)
         self.compiled = jax.jit(
             jax.shard_map(
                 program,
@@ -103,3 +101,12 @@ class Spread:
             for x in leaves
         ]
         return [jax.tree.unflatten(structure, chunk) for chunk in zip(*parts, strict=True)]
+
+
+def _everywhere(x: Any, sharding: NamedSharding) -> Array:
+    """An array that every process has, whole on every device."""
+    if jax.dtypes.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+        data = _everywhere(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: np.asarray(x[part]))

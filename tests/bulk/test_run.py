@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 import fam_jax
@@ -279,3 +280,35 @@ def test_pictures_of_another_size_make_their_rows_invalid(job, tmp_path):
     done, store = job(pairs=pairs, preprocess=preprocess)
     assert done.invalid == 1
     assert "preprocess gave (32, 16, 3) where others have (16, 16, 3)" in store.rows([1])[0].reason
+
+
+class Dropping(nnx.Module):
+    """With a scalar parameter and a random stream, as networks have them."""
+
+    def __init__(self, rngs):
+        self.scale = nnx.Param(jnp.float32(2.0))
+        self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs, deterministic=True)
+
+    def __call__(self, x):
+        return self.dropout(nnx.relu(self.conv(x)) * self.scale[...]).mean((1, 2))
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_networks_with_scalars_and_random_streams(job, tmp_path, once):
+    """Their leaves are no plain arrays of numbers."""
+    rows = toy_rows(job, 3)
+    encode = fam_jax.capture(Dropping(nnx.Rngs(0)), at="conv")
+    bulk.run(encode, rows, tmp_path / "s", preprocess=toy.Preprocess(), batch=1, once=once)
+    found = bulk.open_store(tmp_path / "s").rows(range(3))
+    both = [jnp.stack([toy.Preprocess()(images.read(r[i])) for r in rows]) for i in (0, 1)]
+    out = fam_jax.explain_pairs(encode, *both)
+    np.testing.assert_allclose([row.score for row in found], out.scores, atol=1e-6)
+
+
+def test_what_is_no_encoder_or_no_method_is_refused(job, tmp_path, unchecked):
+    options = {"preprocess": toy.Preprocess()}
+    with pytest.raises(TypeError, match=r"encode: expected fam_jax.capture\(model, at=.*\)"):
+        bulk.run(lambda x: x, [("a", "b")], tmp_path / "s", **options)
+    with pytest.raises(TypeError, match="method: expected a Method such as fam"):
+        bulk.run(toy.encoder(), [("a", "b")], tmp_path / "s", method="fam", **options)
