@@ -25,10 +25,7 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
         OSError: if it cannot be written; raised on entry, before any work is done.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file; --output expects a folder")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise FileExistsError(f"the folder {path} is not empty; pass --overwrite or another folder")
+    refuse(path, overwrite=overwrite)
     base = next(p for p in (path, *path.absolute().parents) if p.exists())
     try:
         staging = tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
@@ -42,6 +39,14 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
         # The manifest last: where it stands, everything it lists stands too.
         for file in sorted(Path(name).iterdir(), key=lambda f: f.name == MANIFEST):
             os.replace(file, path / file.name)
+
+
+def refuse(path: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError for a file, and for what nobody said to replace."""
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; a folder is expected")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise FileExistsError(f"the folder {path} is not empty; pass --overwrite or another folder")
 
 
 def _listed(manifest: Path) -> list[str]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fam_jax
-from fam_jax import choices, images
+from fam_jax import choices, images, output
 from fam_jax._checks import check_choice, check_count
 from fam_jax.bulk import cluster
 from fam_jax.bulk.index import index as make_index
@@ -177,6 +177,8 @@ def search(
     choices.check(method, similarity)
     if method == choices.CONTRASTIVE:
         raise ValueError("--method contrastive is for fam-jax map, with a --background")
+    output.refuse(report, overwrite=overwrite)
+    queries = list(dict.fromkeys(queries))
     found = open_index(gallery)
     made = found.settings
     weights = weights or made.get("weights") or made["weights_file"]

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
+from fam_jax._checks import check_count
 from fam_jax.bulk import tables
 from fam_jax.images import SUFFIXES
 
@@ -202,7 +203,19 @@ class Grid:
 
 
 def grid(queries: Sequence[str], references: Sequence[str], batch: int) -> Grid:
-    """All pairs of two lists of pictures, in nearly square tiles of at most `batch` pairs."""
+    """All pairs of two lists of pictures, in nearly square tiles of at most `batch` pairs.
+
+    Raises:
+        ValueError: an empty list, or a batch below 1.
+
+    Example:
+        >>> from fam_jax import bulk
+        >>> bulk.grid(["a.jpg", "b.jpg"], ["c.jpg", "d.jpg", "e.jpg"], batch=4).shape
+        (2, 3)
+    """
+    check_count("batch", batch)
+    if not (queries and references):
+        raise ValueError("a grid needs at least one query and one reference")
     Q, R = len(queries), len(references)
     side = next(s for s in range(isqrt(batch), 0, -1) if batch % s == 0)
     q = min(side, Q)

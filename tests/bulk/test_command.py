@@ -107,9 +107,10 @@ def test_index_retrieve_and_report(table, tmp_path):
     assert f"  1  1.0000  {paths[3]}\n" in result.stdout
     assert "rank 2" in (tmp_path / "page" / "index.html").read_text()
     assert bulk.open_store(tmp_path / "maps").settings["method_name"] == "decomposition"
-    result = run("report", tmp_path / "maps", "--out", tmp_path / "page")
-    assert result.exit_code == 2
-    assert "is not empty" in result.stderr
+    for command in (["retrieve", "no.png", "--report"], ["report", tmp_path / "maps", "--out"]):
+        result = run(*command, tmp_path / "page")
+        assert result.exit_code == 2
+        assert "is not empty" in result.stderr  # said before anything else is done
     result = run("report", tmp_path / "maps", "--out", tmp_path / "page", "--overwrite")
     assert result.exit_code == 0, result.stderr
 
