@@ -15,10 +15,8 @@ A chunk is written once, by one process, each file whole or not at all, so a job
 goes on at the first chunk without a `status`.
 """
 
-import errno
 import json
 from collections.abc import Iterator, Mapping
-from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -30,6 +28,10 @@ TEXT = 160  # bytes of a text; longer ones are cut
 _ZSTD = {"name": "zstd", "configuration": {"level": 1}}
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _ROOT, _STATUS = "zarr.json", "status"
+_SYSTEM = (
+    "No space left on device", "Disk quota exceeded", "File too large", "Read-only file system",
+    "Permission denied",
+)  # fmt: skip
 
 
 class Column(NamedTuple):
@@ -65,20 +67,16 @@ def wait(*futures: Any, doing: str) -> list[Any]:
 
 def _refused(error: Exception, doing: str) -> StoreError:
     text = " ".join(str(error).split())
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
-        words = {errno.EDQUOT: "Disk quota exceeded", errno.EFBIG: "File too large"}.get(code)
-        words = words or {errno.ENOSPC: "No space left", errno.EROFS: "Read-only file system"}.get(
-            code, "Permission denied"
-        )
-        if words.lower() in text.lower():
-            return StoreError(f"cannot {doing}: {words}")
-    return StoreError(f"cannot {doing}: {text[:300]}")
+    # The system's own words, without TensorStore's around them.
+    known = (words for words in _SYSTEM if words.lower() in text.lower())
+    return StoreError(f"cannot {doing}: {next(known, text[:300])}")
 
 
 def location(path: str) -> Any:
     """TensorStore's key-value store of a path: a local folder, gs://..., s3://..."""
-    url = path if "://" in path else f"file://{path}"
-    return wait(ts.KvStore.open(url.rstrip("/") + "/"), doing=f"open {path}")[0]
+    # Not as a URL where it is none: folders may be called "50% off?".
+    spec = f"{path}/" if "://" in path else {"driver": "file", "path": f"{path}/"}
+    return wait(ts.KvStore.open(spec), doing=f"open {path}")[0]
 
 
 def read_settings(path: str) -> dict[str, Any] | None:
@@ -207,11 +205,6 @@ class Group:
             futures = [self.read(name, self.where(chunk)) for chunk in some]
             for chunk, part in zip(some, wait(*futures, doing=f"read {self.path}"), strict=True):
                 yield chunk, part.reshape(-1, *self.columns[name].tail)
-
-    def flat_rows(self, chunk: int) -> np.ndarray:
-        """The numbers of a chunk's rows in C order of `shape`."""
-        axes = [range(part.start, part.stop) for part in self.where(chunk)]
-        return np.array([np.ravel_multi_index(at, self.shape) for at in product(*axes)])
 
 
 def encode_text(texts: list[str]) -> np.ndarray:

@@ -30,7 +30,7 @@ def main(table, store, log, port=None, process="0", processes="1"):
     pause = float(os.environ.get("PAUSE", "0"))
     done = bulk.run(
         toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, dtype="float32",
-        on_step=lambda progress: time.sleep(pause),
+        once="ONCE" in os.environ, on_step=lambda progress: time.sleep(pause),
     )  # fmt: skip
     print(done.pairs, done.invalid, len(jax.devices()))
 

@@ -75,6 +75,18 @@ def test_twenty_kills(pairs, whole, tmp_path):
     assert toy.files(store) == whole
 
 
+def test_kills_of_a_job_that_keeps_features(pairs, tmp_path):
+    """While pictures are encoded once, and while their features are used; nothing of them stays."""
+    finish([toy.start(JOB, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])
+    store, log = tmp_path / "store", tmp_path / "killed"
+    start = lambda: [toy.start(JOB, pairs, store, log, PAUSE="0.03", ONCE="1")]  # noqa: E731
+    kill_at_random_points(start, lambda process: log, store, 5)
+    finish(start())
+    assert steps(log) <= steps(tmp_path / "log") + 5
+    assert toy.files(store) == toy.files(tmp_path / "whole")
+    assert not (store / "features").exists()
+
+
 def test_two_processes_write_what_one_does(pairs, whole, tmp_path):
     """Of four devices each, with gloo between them."""
     port, store = toy.free_port(), tmp_path / "store"

@@ -261,6 +261,19 @@ def test_zarr_readers_find_ordinary_arrays(job, tmp_path):
     np.testing.assert_array_equal(array.read().result(), store.array("query_maps"))
 
 
+def test_folders_and_pictures_of_any_name(tmp_path):
+    """Nothing in a path is taken for part of a URL, a pattern or a format."""
+    folder = tmp_path / "50% off? #1 [ü] {0} %20"
+    (path,) = toy.pictures(folder, 1)
+    other = folder / "%41*?.png"
+    Image.open(path).save(other)
+    bulk.run(toy.encoder(), [(path, str(other))], folder / "a store", preprocess=toy.Preprocess())
+    (row,) = bulk.open_store(folder / "a store").rows([0])
+    assert (row.status, row.reference) == (1, str(other))
+    names = {child.name for child in folder.iterdir()}
+    assert names == {"000.png", "%41*?.png", "a store"}
+
+
 def test_progress_counts_every_row(job):
     seen = []
     job(on_step=seen.append)
