@@ -34,7 +34,7 @@ def map_pairs(
     pairs: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PAIRS]",
+            metavar="PAIRS",
             help="A .csv, .jsonl or .parquet file: query, reference, perhaps id and label.",
         ),
     ] = None,
