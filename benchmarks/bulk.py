@@ -32,6 +32,7 @@ from fam_jax import bulk
 from fam_jax.bulk import drive, job
 from fam_jax.bulk.inputs import from_pictures
 from fam_jax.bulk.programs import Spread
+from fam_jax.bulk.share import Share
 from fam_jax.demo import photographs
 
 CONSOLE = Console(width=110)
@@ -101,7 +102,7 @@ def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
     )
     asked.pairs.save(job.epath.Path(folder))
     source = asked.pairs.opened(job.epath.Path(folder))
-    share = drive.Share(np.arange(-(-len(pairs) // batch)), spread)
+    share = Share(np.arange(-(-len(pairs) // batch)), spread)
     began = time.perf_counter()
     inputs = [x.device for x in from_pictures(share, source, asked.load, 0)]
     reading = (time.perf_counter() - began) / len(inputs)

@@ -1,13 +1,14 @@
 """The loop of every job: inputs ahead, devices busy, results written meanwhile."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fam_jax.bulk.programs import Spread
+from fam_jax.bulk.share import Share
 from fam_jax.bulk.store import INVALID, Group, StoreError
 
 
@@ -31,24 +32,6 @@ class Progress(NamedTuple):
     computed: int = 0
     seconds: float = 0.0
     waited: float = 0.0
-
-
-class Share(Sequence):
-    """This process's chunks, step by step: one for each of its devices, None when they run out."""
-
-    def __init__(self, todo: np.ndarray, spread: Spread) -> None:
-        self.todo, self.devices, self._local = todo, spread.mesh.size, spread.local
-
-    def __len__(self) -> int:
-        return -(-len(self.todo) // self.devices)
-
-    def __getitem__(self, step: int) -> list[int | None]:
-        chunks = self.all(step)
-        return [chunks[i] if i < len(chunks) else None for i in self._local]
-
-    def all(self, step: int) -> list[int]:
-        """The chunks of a step, of all processes."""
-        return self.todo[step * self.devices : (step + 1) * self.devices].tolist()
 
 
 class Inputs(NamedTuple):

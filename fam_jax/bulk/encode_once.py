@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from fam_jax.bulk import cluster, pictures
-from fam_jax.bulk.drive import Inputs, Progress, Share, drive
+from fam_jax.bulk.drive import Inputs, Progress, drive
 from fam_jax.bulk.programs import Spread, encode_chunk
+from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import INVALID, STATUS, VALID, Column, Group, encode_text
 from fam_jax.encoding import Encoder
 
@@ -55,7 +56,7 @@ def encode_pictures(
     share = Share(missing[missing * batch < len(paths)], spread)
 
     def inputs() -> Iterator[Inputs]:
-        wanted = _Paths(share, paths, batch)
+        wanted = SharePaths(share, batch, partial(_rows, paths, batch))
         for loaded in pictures.batches(load, wanted, len(spread.local) * batch, workers):
             boxes = loaded["box"].reshape(-1, batch, 4)
             reasons = loaded["reason"].reshape(-1, batch)
@@ -86,20 +87,5 @@ def _like(flags: np.ndarray, array: np.ndarray) -> np.ndarray:
     return flags.reshape(-1, *[1] * (array.ndim - 1))
 
 
-class _Paths(Sequence):
-    """The pictures of a share, by number; "" fills the last chunk and the last step."""
-
-    def __init__(self, share: Share, paths: Sequence[str], batch: int) -> None:
-        self._share, self._paths, self._batch = share, paths, batch
-        self._local = len(share[0]) if len(share) else 0
-
-    def __len__(self) -> int:
-        return len(self._share) * self._local * self._batch
-
-    def __getitem__(self, number: int) -> str:
-        chunk, row = divmod(number, self._batch)
-        step, mine = divmod(chunk, self._local)
-        at = self._share[step][mine]
-        if at is None or (row := at * self._batch + row) >= len(self._paths):
-            return ""  # None would be left out by grain
-        return self._paths[row]
+def _rows(paths: Sequence[str], batch: int, chunk: int) -> Sequence[str]:
+    return paths[chunk * batch : (chunk + 1) * batch]

@@ -1,7 +1,7 @@
 """What every step of a job of pairs starts from: pictures, or the features kept of them."""
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import grain
 import numpy as np
 
 from fam_jax.bulk import pairs, pictures
-from fam_jax.bulk.drive import Inputs, Share
+from fam_jax.bulk.drive import Inputs
+from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import Group, decode_text, wait
 from fam_jax.features import Features
 
@@ -34,15 +35,13 @@ class _Slots(NamedTuple):
     """The chunks of a share, padded to the same numbers of pairs and of pictures."""
 
     share: Share
-    chunk: lru_cache
+    chunk: Callable[[int], pairs.Chunk]
     rows: int
     distinct: int
 
     @classmethod
     def of(cls, share: Share, source: pairs.Pairs) -> "_Slots":
-        # Asked for once per picture, from many threads, near each other.
-        chunk = lru_cache(maxsize=4 * share.devices)(source.chunk)
-        return cls(share, chunk, prod(source.chunk_shape), source.distinct)
+        return cls(share, source.chunk, prod(source.chunk_shape), source.distinct)
 
     def at(self, step: int) -> list[pairs.Chunk]:
         """This process's chunks in a step; empty ones where they run out."""
@@ -62,26 +61,8 @@ class _Slots(NamedTuple):
         }
 
 
-class _Paths(Sequence):
-    """The pictures of a share, by number; "" fills what its chunks leave."""
-
-    def __init__(self, share: Share, source: pairs.Pairs) -> None:
-        self._slots = _Slots.of(share, source)
-        self._local = len(share[0])
-        self._made_of = share, source
-
-    def __reduce__(self) -> tuple:
-        return _Paths, self._made_of
-
-    def __len__(self) -> int:
-        return len(self._slots.share) * self._local * self._slots.distinct
-
-    def __getitem__(self, number: int) -> str:
-        chunk, row = divmod(number, self._slots.distinct)
-        step, mine = divmod(chunk, self._local)
-        at = self._slots.share[step][mine]
-        names = [] if at is None else self._slots.chunk(at).pictures
-        return names[row] if row < len(names) else ""
+def _pictures_of(source: pairs.Pairs, chunk: int) -> list[str]:
+    return source.chunk(chunk).pictures
 
 
 def from_pictures(
@@ -89,7 +70,7 @@ def from_pictures(
 ) -> Iterator[Inputs]:
     """Every chunk's pictures, each decoded once, and its pairs as rows of them."""
     slots = _Slots.of(share, source)
-    paths = _Paths(share, source)
+    paths = SharePaths(share, slots.distinct, partial(_pictures_of, source))
     size = len(share[0]) * slots.distinct
     for step, loaded in enumerate(pictures.batches(load, paths, size, workers)):
         chunks = slots.at(step)

@@ -12,7 +12,7 @@ from etils import epath
 from fam_jax._checks import check_choice, check_count
 from fam_jax.bulk import cluster, pictures
 from fam_jax.bulk.claim import claim, described, digest
-from fam_jax.bulk.drive import Progress, Share, drive
+from fam_jax.bulk.drive import Progress, drive
 from fam_jax.bulk.encode_once import columns, encode_pictures, todo
 from fam_jax.bulk.inputs import from_features, from_pictures
 from fam_jax.bulk.pairs import Grid, Listed, listed
@@ -20,6 +20,7 @@ from fam_jax.bulk.paths import absolute
 from fam_jax.bulk.programs import Spread, explain_chunk
 from fam_jax.bulk.quantise import DTYPES
 from fam_jax.bulk.results import MAPS, collect_chunk, map_columns
+from fam_jax.bulk.share import Share
 from fam_jax.bulk.store import INVALID, Column, Group
 from fam_jax.encoding import Encoder
 from fam_jax.methods import Method, PairMethod, fam

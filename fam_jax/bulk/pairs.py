@@ -94,6 +94,8 @@ class Saved:
         self._file, self._root = file, root
         self._group = tables.group_rows(batch)
         self._rows = lru_cache(maxsize=4)(self._read)
+        # A chunk is asked for once per picture, from many threads.
+        self._chunks = lru_cache(maxsize=64)(self._found)
 
     def __reduce__(self) -> tuple:
         # A cache cannot be sent to another process; the file can be opened there.
@@ -104,6 +106,9 @@ class Saved:
 
     def chunk(self, index: int) -> Chunk:
         """Some consecutive pairs."""
+        return self._chunks(index)
+
+    def _found(self, index: int) -> Chunk:
         group, row = divmod(index * self.chunk_shape[0], self._group)
         rows = self._rows(group).slice(row, self.chunk_shape[0])
         return _chunk(*self._located(rows))
