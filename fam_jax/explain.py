@@ -132,7 +132,13 @@ def explain_pairs(
 
 @jax.jit
 def _explain_pairs(encode, queries, references, method):
-    query, reference = _run(encode, queries), _run(encode, references)
+    return explain_encodings(_run(encode, queries), _run(encode, references), method)
+
+
+def explain_encodings(
+    query: Encoding, reference: Encoding, method: Method | PairMethod
+) -> PairExplanation:
+    """`explain_pairs` of images that are encoded already."""
     maps, back = method.pair(query, reference)
     scores = method.similarity.score(query.embeddings, reference.embeddings)
     return PairExplanation(maps, back, scores, _said(maps) & _said(back))

@@ -21,7 +21,7 @@ from fam_jax._tap import Tapped, tap, tap_name
 from fam_jax.watch import check_embeddings, laid_out
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["image"])
+@partial(register_dataclass, data_fields=["values"], meta_fields=["image", "axes"])
 @dataclass(frozen=True)
 class Features:
     """What the head needs to know of a batch of images; a pytree of arrays [b, ...].
@@ -31,10 +31,12 @@ class Features:
     Attributes:
         values: the layer's output, then whatever else crosses it, each with the batch first.
         image: shape [H, W, c] and type of one image.
+        axes: where the batch is in each value, in the network's own layout.
     """
 
     values: tuple[Any, ...]
     image: tuple[tuple[int, ...], str]
+    axes: tuple[int, ...]
 
 
 class _Halves(NamedTuple):
@@ -72,21 +74,16 @@ def _inputs(atoms: list) -> list[Var]:
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def _batch_axes(network: Callable, at: str, layout: str, images: Any) -> tuple[int, ...]:
+def _batch_axes(at: str, few: _Halves, more: _Halves, b: int) -> tuple[int, ...]:
     """Which axis of every crossing value is the batch: the one that grows with it, by as much."""
-    b = images.shape[0]
-    shapes = []
-    for n in (b, b + 1):
-        batch = ShapeDtypeStruct((n, *images.shape[1:]), images.dtype)
-        halves = _halves(network, at, layout, batch)
-        shapes.append([v.aval.shape for v in halves.crossing])
     axes = []
-    for few, more in zip(*shapes, strict=True):
-        grown = [i for i, (m, n) in enumerate(zip(few, more, strict=True)) if m != n]
-        if len(grown) != 1 or (few[grown[0]], more[grown[0]]) != (b, b + 1):
+    for v, w in zip(few.crossing, more.crossing, strict=True):
+        shapes = v.aval.shape, w.aval.shape
+        grown = [i for i, (m, n) in enumerate(zip(*shapes, strict=True)) if m != n]
+        if len(grown) != 1 or [shape[grown[0]] for shape in shapes] != [b, b + 1]:
             raise ValueError(
-                f"a value of shape {few} for {b} images, which crosses the layer {at!r}, is of no "
-                "single image; take another layer"
+                f"a value of shape {shapes[0]} for {b} images, which crosses the layer {at!r}, is "
+                "of no single image; take another layer"
             )
         axes.append(grown[0])
     return tuple(axes)
@@ -94,8 +91,9 @@ def _batch_axes(network: Callable, at: str, layout: str, images: Any) -> tuple[i
 
 def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     """Run the network on images [b, H, W, c] up to its layer, and keep what crosses it."""
-    axes = _batch_axes(network, at, layout, images)
     halves = _halves(network, at, layout, images)
+    one_more = ShapeDtypeStruct((images.shape[0] + 1, *images.shape[1:]), images.dtype)
+    axes = _batch_axes(at, halves, _halves(network, at, layout, one_more), images.shape[0])
     jaxpr = halves.jaxpr
     part = Jaxpr(
         jaxpr.constvars, jaxpr.invars, halves.crossing, jaxpr.eqns[: halves.at + 1],
@@ -103,14 +101,13 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     )  # fmt: skip
     values = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))(images)
     values = tuple(jnp.moveaxis(x, axis, 0) for x, axis in zip(values, axes, strict=True))
-    return Features(values, (images.shape[1:], str(images.dtype)))
+    return Features(values, (images.shape[1:], str(images.dtype)), axes)
 
 
 def join(network: Callable, at: str, layout: str, features: Features) -> tuple[Array, Callable]:
     """The layer's output x for the features, and the head: x -> z."""
     (shape, dtype), rows = features.image, features.values[0].shape[0]
     images = ShapeDtypeStruct((rows, *shape), jnp.dtype(dtype))
-    axes = _batch_axes(network, at, layout, images)
     halves = _halves(network, at, layout, images)
     jaxpr = halves.jaxpr
     constant = [
@@ -121,7 +118,6 @@ def join(network: Callable, at: str, layout: str, features: Features) -> tuple[A
         jaxpr.effects, jaxpr.debug_info,
     )  # fmt: skip
     head = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))
-    x, *others = (
-        jnp.moveaxis(value, 0, axis) for value, axis in zip(features.values, axes, strict=True)
-    )
+    values = zip(features.values, features.axes, strict=True)
+    x, *others = (jnp.moveaxis(value, 0, axis) for value, axis in values)
     return x, lambda x: head(x, *others)[0]

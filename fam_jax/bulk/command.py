@@ -183,8 +183,6 @@ def search(
     made = found.settings
     weights = weights or made.get("weights") or made["weights_file"]
     net = network(made["model"], weights, made["layer"], made["compute"])
-    if any(net.about.get(name) != made.get(name) for name in ("weights", "weights_sha256")):
-        raise ValueError(f"--weights: not those that {gallery} was made with")
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = out or str(Path(scratch) / "maps")
         with Line() as line:

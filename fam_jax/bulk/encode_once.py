@@ -1,6 +1,6 @@
 """Each picture once: its features, or its embedding, in a group of the store, a row a picture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from fam_jax.bulk.programs import Spread, encode_chunk
 from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import INVALID, STATUS, VALID, Column, Group, encode_text
 from fam_jax.encoding import Encoder
+from fam_jax.features import Features
 
 
 def columns(encode: Encoder, load: pictures.Load, batch: int, keep: str) -> dict[str, Column]:
@@ -27,6 +28,18 @@ def columns(encode: Encoder, load: pictures.Load, batch: int, keep: str) -> dict
     return arrays | STATUS | {"boxes": Column("float32", (4,))}
 
 
+def as_features(encode: Encoder, load: pictures.Load, arrays: Mapping[str, Any]) -> Features:
+    """The features whose arrays were kept."""
+    images = jax.ShapeDtypeStruct((1, *load.shape), load.dtype)
+    structure = jax.tree.structure(jax.eval_shape(encode.features, images))
+    return jax.tree.unflatten(structure, [arrays[name] for name in feature_names(arrays)])
+
+
+def feature_names(arrays: Mapping[str, Any]) -> list[str]:
+    """Which of a group's arrays are features, in their order."""
+    return [name for name in arrays if name.startswith("feature")]
+
+
 def encode_pictures(
     group: Group,
     paths: Sequence[str],
@@ -34,7 +47,6 @@ def encode_pictures(
     load: pictures.Load,
     *,
     keep: str,
-    devices: list[jax.Device],
     workers: int = 0,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -46,12 +58,11 @@ def encode_pictures(
         encode: from `fam_jax.capture`.
         load: a path -> an input of the network.
         keep: "features" or "embeddings".
-        devices: of all processes.
         workers: see `pictures.batches`.
         on_step: see `drive`.
     """
     (batch,) = group.chunk_shape
-    spread = Spread(partial(encode_chunk, keep=keep), encode, devices)
+    spread = Spread(partial(encode_chunk, keep=keep), encode, jax.devices())
     missing = todo(group)
     share = Share(missing[missing * batch < len(paths)], spread)
 

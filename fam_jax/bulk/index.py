@@ -5,8 +5,8 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from etils import epath
 from PIL import Image
 
 from fam_jax._checks import check_count
@@ -87,6 +87,7 @@ def index(
     if not pictures:
         raise ValueError("pictures: none are given")
     path, load = absolute(store), Load(preprocess)
+    kept = columns(encode, load, batch, "embeddings")
     settings = {
         "asked": {
             **(about or {}),
@@ -97,24 +98,20 @@ def index(
             "pictures": len(pictures),
             "pictures_sha256": sha256("\n".join(pictures).encode()).hexdigest(),
         },
-        "columns": {"embeddings": list(_embedding_shape(encode, load))},
+        "columns": {"embeddings": list(kept["embeddings"].tail)},
     }
-    kept = columns(encode, load, batch, "embeddings")
-    save = lambda folder: tables.write(folder / PICTURES, {"path": list(pictures)})  # noqa: E731
+
+    def save(folder: epath.Path) -> None:
+        tables.write(folder / PICTURES, {"path": list(pictures)})
+
     claim(path, settings, tables.names(PICTURES), save)
     group = partial(Group, path, (len(pictures),), (batch,), kept, write=True)
     cluster.first(group)
     group = group()
     with quiet():
         progress = encode_pictures(
-            group, pictures, encode, load, keep="embeddings", devices=jax.devices(),
-            workers=workers, on_step=on_step,
+            group, pictures, encode, load, keep="embeddings", workers=workers, on_step=on_step,
         )  # fmt: skip
     cluster.meet("indexed")
     bad = sum(int(np.sum(status == INVALID)) for _, status in group.each("status"))
     return IndexSummary(len(pictures), bad, progress)
-
-
-def _embedding_shape(encode: Encoder, load: Load) -> tuple[int, ...]:
-    images = jax.ShapeDtypeStruct((1, *load.shape), load.dtype)
-    return jax.eval_shape(encode, images).embeddings.shape[1:]

@@ -10,6 +10,7 @@ import numpy as np
 
 from fam_jax.bulk import pairs, pictures
 from fam_jax.bulk.drive import Inputs
+from fam_jax.bulk.encode_once import feature_names
 from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import Group, decode_text, wait
 from fam_jax.features import Features
@@ -84,18 +85,20 @@ def from_pictures(
 
 
 def from_features(
-    share: Share, source: pairs.Pairs, kept: Group, paths: Sequence[str], load: pictures.Load
+    share: Share,
+    source: pairs.Pairs,
+    kept: Group,
+    paths: Sequence[str],
+    assemble: Callable[[dict[str, np.ndarray]], Features],
 ) -> Iterator[Inputs]:
     """Every chunk's pairs, and what was kept of its pictures."""
     slots = _Slots.of(share, source)
     number = {path: i for i, path in enumerate(paths)}
-    names = [name for name in kept.columns if name.startswith("feature")]
-    image = load.shape, str(load.dtype)
+    columns = [*feature_names(kept.columns), "boxes", "reason"]
 
     def step_inputs(step: int) -> Inputs:
         chunks = slots.at(step)
         rows = [np.array([number[path] for path in chunk.pictures], int) for chunk in chunks]
-        columns = [*names, "boxes", "reason"]
         futures = [kept.read(name, some) for some in rows if len(some) for name in columns]
         found = iter(wait(*futures, doing=f"read {kept.path}"))
         parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
@@ -106,12 +109,12 @@ def from_features(
                 if len(some):
                     part[: len(some)] = next(found)
                 parts[name].append(part)
-        values = tuple(np.concatenate(parts[name]) for name in names)
+        features = assemble({name: np.concatenate(parts[name]) for name in columns})
         seen = [
             Seen(chunk.query, chunk.reference, boxes, decode_text(reasons))
             for chunk, boxes, reasons in zip(chunks, parts["boxes"], parts["reason"], strict=True)
         ]
-        return Inputs({"features": Features(values, image), **slots.padded(chunks)}, seen)
+        return Inputs({"features": features, **slots.padded(chunks)}, seen)
 
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     return iter(grain.MapDataset.range(len(share)).map(step_inputs).to_iter_dataset(ahead))

@@ -13,7 +13,7 @@ from fam_jax._checks import check_choice, check_count
 from fam_jax.bulk import cluster, pictures
 from fam_jax.bulk.claim import claim, described, digest
 from fam_jax.bulk.drive import Progress, drive
-from fam_jax.bulk.encode_once import columns, encode_pictures, todo
+from fam_jax.bulk.encode_once import as_features, columns, encode_pictures, todo
 from fam_jax.bulk.inputs import from_features, from_pictures
 from fam_jax.bulk.pairs import Grid, Listed, listed
 from fam_jax.bulk.paths import absolute
@@ -114,13 +114,12 @@ class Job:
     ) -> Summary:
         """Do what is missing; `kept` are features that are there already, and of what."""
         claim(self.path, self.settings, self.pairs.FILES, self.pairs.save)
-        cluster.first(lambda: self._open(write=True))
-        group = self._open(write=False)
+        cluster.first(self._open)
+        group = self._open()
         missing = todo(group)
         chosen = self.pairs.opened(epath.Path(self.path))
         phases, rows = [], int(np.prod(self.pairs.shape))
         if len(missing):
-            group = self._open(write=True)
             spread = Spread(
                 lambda parameters, inputs: explain_chunk(
                     *parameters, inputs, size=self.size, dtype=self.dtype
@@ -134,13 +133,14 @@ class Job:
                 kept = features, paths = self._features(len(paths)), paths
                 phases.append(
                     encode_pictures(
-                        features, paths, self.encode, self.load, keep="features",
-                        devices=jax.devices(), workers=workers, on_step=on_step,
+                        features, paths, self.encode, self.load, keep=FEATURES,
+                        workers=workers, on_step=on_step,
                     )
                 )  # fmt: skip
                 cluster.meet("features")
             if kept is not None:
-                inputs = from_features(share, chosen, *kept, self.load)
+                assemble = partial(as_features, self.encode, self.load)
+                inputs = from_features(share, chosen, *kept, assemble)
             else:
                 inputs = from_pictures(share, chosen, self.load, workers)
             collect = partial(collect_chunk, group)
@@ -149,8 +149,8 @@ class Job:
         bad = cluster.first(lambda: self._end(group), np.zeros((), np.int64))
         return Summary(rows, int(bad), tuple(phases))
 
-    def _open(self, *, write: bool) -> Group:
-        return Group(self.path, self.pairs.shape, self.pairs.chunk_shape, self.columns, write=write)
+    def _open(self) -> Group:
+        return Group(self.path, self.pairs.shape, self.pairs.chunk_shape, self.columns, write=True)
 
     def _features(self, rows: int) -> Group:
         batch = int(np.prod(self.pairs.chunk_shape))

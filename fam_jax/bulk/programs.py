@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fam_jax.bulk.quantise import quantise
 from fam_jax.encoding import Encoder
+from fam_jax.explain import explain_encodings
 from fam_jax.maps import upsample
 from fam_jax.methods import Method, PairMethod
 
@@ -31,18 +32,16 @@ def explain_chunk(
     features = inputs["features"] if "features" in inputs else encode.features(inputs["images"])
     pick = lambda rows: encode.from_features(jax.tree.map(lambda x: x[rows], features))  # noqa: E731
     query, reference = pick(inputs["query"]), pick(inputs["reference"])
-    maps = method.pair(query, reference)
-    valid = jnp.all(jnp.stack([jnp.any(m != 0, axis=(1, 2)) for m in maps]), axis=0)
+    *maps, scores, valid = explain_encodings(query, reference, method)
     if size is not None:
         maps = [upsample(m, (size, size)) for m in maps]
     (q, q_range), (r, r_range) = (quantise(m, dtype) for m in maps)
-    z, y = query.embeddings, reference.embeddings
-    both = jnp.stack([z, y], axis=1)
+    both = jnp.stack([query.embeddings, reference.embeddings], axis=1)
     return {
         "query_maps": q,
         "reference_maps": r,
         "ranges": jnp.stack([q_range, r_range], axis=1),
-        "scores": method.similarity.score(z, y).astype(jnp.float32),
+        "scores": scores.astype(jnp.float32),
         "valid": valid,
         "finite": jnp.all(jnp.isfinite(both), axis=2),
         "nonzero": jnp.any(both != 0, axis=2),

@@ -60,9 +60,7 @@ class MapStore:
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings["asked"]
         self.shape = tuple(settings["shape"])
-        maps = zip(
-            ("query_maps", "reference_maps"), map(tuple, settings["map_shapes"]), strict=True
-        )
+        maps = zip(MAPS, map(tuple, settings["map_shapes"]), strict=True)
         self._group = Group(
             path, self.shape, tuple(settings["chunk_shape"]),
             map_columns(self.settings["map_dtype"], dict(maps)),

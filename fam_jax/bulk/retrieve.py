@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from fam_jax._checks import check_count
+from fam_jax.bulk.claim import digest
 from fam_jax.bulk.drive import Progress
-from fam_jax.bulk.encode_once import columns, encode_pictures
+from fam_jax.bulk.encode_once import as_features, columns, encode_pictures, feature_names
 from fam_jax.bulk.job import FEATURES, Job, Summary
 from fam_jax.bulk.pictures import Load, quiet
 from fam_jax.bulk.search import Index
 from fam_jax.bulk.store import INVALID, Group, decode_text, wait
 from fam_jax.encoding import Encoder
-from fam_jax.features import Features
 from fam_jax.methods import Method, PairMethod, fam
 
 
@@ -73,11 +73,13 @@ def retrieve(
         `Retrieval`.
 
     Raises:
-        ValueError: one line: a query cannot be read, top is more than there is, the store is of
-            another job.
+        ValueError: one line: the index is of another network, a query cannot be read, top is more
+            than there is, the store is of another job.
         OSError: one line: the store cannot be written.
     """
     check_count("batch", batch)
+    if digest(encode) != index.settings["parameters_sha256"]:
+        raise ValueError(f"{index.path} was made with another network, or with other weights")
     method = fam() if method is None else method
     queries = list(dict.fromkeys(queries))
     load = Load(preprocess)
@@ -90,7 +92,7 @@ def retrieve(
         )  # fmt: skip
 
         def fill(paths: Sequence[str]) -> None:
-            encode_pictures(group, paths, encode, load, keep=FEATURES, devices=jax.devices())
+            encode_pictures(group, paths, encode, load, keep=FEATURES)
 
         fill(padded)
         _refuse_unread(group, queries)
@@ -124,12 +126,12 @@ def _refuse_unread(group: Group, queries: Sequence[str]) -> None:
 def _embeddings(encode: Encoder, group: Group, load: Load, rows: int) -> Iterator[np.ndarray]:
     """Of the first rows of a group of features, a chunk at a time."""
     head = jax.jit(lambda encode, features: encode.from_features(features).embeddings)
-    names = [name for name in group.columns if name.startswith("feature")]
+    names = feature_names(group.columns)
     (batch,) = group.chunk_shape
     for start in range(0, rows, batch):
         values = wait(
             *(group.read(name, slice(start, start + batch)) for name in names),
             doing="read features",
         )
-        features = Features(tuple(values), (load.shape, str(load.dtype)))
+        features = as_features(encode, load, dict(zip(names, values, strict=True)))
         yield np.asarray(head(encode, features), np.float32)[: rows - start]

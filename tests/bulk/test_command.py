@@ -124,7 +124,7 @@ def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
         tmp_path / "page",
     )  # fmt: skip
     assert result.exit_code == 2
-    assert "--weights: not those that" in result.stderr
+    assert "was made with another network, or with other weights" in result.stderr
     assert not (tmp_path / "page").exists()
 
 

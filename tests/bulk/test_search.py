@@ -1,5 +1,7 @@
 """The nearest of a gallery are those of a sort, and every hit is explained."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,6 +103,16 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
     np.testing.assert_allclose([row.score for row in rows], found.scores.ravel(), atol=1e-6)
     np.testing.assert_allclose([row.query_map for row in rows], out.query_maps, atol=2e-6)
     np.testing.assert_allclose([row.reference_map for row in rows], out.reference_maps, atol=2e-6)
+
+
+def test_another_network_than_the_index_s_is_refused(gallery, tmp_path):
+    """Told by its parameters, before anything is read."""
+    scaled = fam_jax.encoder(partial(jnp.multiply, jnp.float32(2)), lambda A: A.mean((1, 2)))
+    with pytest.raises(ValueError, match="was made with another network, or with other weights"):
+        retrieve(
+            scaled, gallery.pictures[1:2], gallery, tmp_path / "maps", top=2,
+            preprocess=toy.Preprocess(),
+        )  # fmt: skip
 
 
 def test_a_query_that_cannot_be_read_is_named(gallery, tmp_path):
