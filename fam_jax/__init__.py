@@ -61,7 +61,12 @@ from fam_jax.similarity import margin as margin
 from fam_jax.tokens import TokenGrid as TokenGrid
 from fam_jax.watch import watch as watch
 
-_LATER = ("images", "metrics", "plot")  # need pillow or matplotlib, or are not always wanted
+_LATER = (
+    "images",
+    "metrics",
+    "plot",
+    "training",
+)  # need pillow or matplotlib, or are seldom wanted
 
 
 def __getattr__(name: str):

@@ -1,6 +1,7 @@
 """`tap`: name places in a function; `Tapped`: run the function with other values there."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,10 +100,11 @@ class Tapped:
         self.values = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
         self._closed, self._names, self._images = closed, frozenset(names), images
 
-    def run(self, insert: Callable[[str, Array], Array]) -> Array:
+    def run(self, insert: Callable[[str, Array], Array]) -> Any:
         """The function's output, with every tapped value x replaced by `insert(name, x)`."""
         jaxpr = self._closed.jaxpr
-        return _evaluate(jaxpr, self._closed.consts, [self._images], self._names, insert)[0]
+        values = _evaluate(jaxpr, self._closed.consts, [self._images], self._names, insert)
+        return jax.tree.unflatten(jax.tree.structure(self.output), values)
 
 
 def _the_one(name: str, eqns: list[JaxprEqn]) -> JaxprEqn:

@@ -61,6 +61,40 @@ class Encoder:
         check_float("images", images, "batch height width channels")
         return _encode(self, images)[0]
 
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
+        """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
+
+        One forward pass for everything in a training step: running statistics of batch norm and
+        counters of random streams come out instead of being dropped, and `nnx.update(model,
+        state)` leaves the model as `model(images)` would.
+
+        Args:
+            images: a training batch.
+
+        Returns:
+            The `Encoding`, and an `nnx.State` of all variables but the parameters.
+
+        Raises:
+            TypeError: if the encoder is of anything but a `flax.nnx` module.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from flax import nnx
+            >>> import fam_jax
+            >>> class Net(nnx.Module):
+            ...     def __init__(self, rngs):
+            ...         self.norm = nnx.BatchNorm(3, momentum=0.5, rngs=rngs)
+            ...     def __call__(self, images):
+            ...         return self.norm(images).mean((1, 2))
+            >>> model = Net(nnx.Rngs(0))
+            >>> enc, state = fam_jax.capture(model, at="norm").with_state(jnp.ones((2, 4, 4, 3)))
+            >>> nnx.update(model, state)
+            >>> model.norm.mean[...].tolist()
+            [0.5, 0.5, 0.5]
+        """
+        (encoding,), state = _with_state(self, images)
+        return encoding, state
+
     def replay(
         self, images: Float[AnyArray, "b H W c"], activations: Float[AnyArray, "b h w k"]
     ) -> Encoding:
@@ -121,11 +155,38 @@ class LayersEncoder:
         check_float("images", images, "batch height width channels")
         return _encode(self, images)
 
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
+        """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
+        return _with_state(self, images)
+
+
+def _with_state(encode: Encoder | LayersEncoder, images: Array) -> tuple[tuple[Encoding, ...], Any]:
+    check_float("images", images, "batch height width channels")
+    if not hasattr(encode.network, "with_state"):
+        raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
+    return _encode_with_state(encode, images)
+
 
 @jax.jit
 def _encode(
     encode: Encoder | LayersEncoder, images: Array, activations: Array | None = None
 ) -> tuple[Encoding, ...]:
+    return _encodings(encode, images, activations)[0]
+
+
+@jax.jit
+def _encode_with_state(
+    encode: Encoder | LayersEncoder, images: Array
+) -> tuple[tuple[Encoding, ...], Any]:
+    return _encodings(encode, images, with_state=True)
+
+
+def _encodings(
+    encode: Encoder | LayersEncoder,
+    images: Array,
+    activations: Array | None = None,
+    with_state: bool = False,
+) -> tuple[tuple[Encoding, ...], Any]:
     names = (encode.at,) if isinstance(encode.at, str) else encode.at
     forms = {}
 
@@ -141,11 +202,12 @@ def _encode(
             )
         return form.put(activations.astype(x.dtype), x)
 
-    seen = run_watched(encode.network, names, images, encode.layout, change)
-    return tuple(
+    seen = run_watched(encode.network, names, images, encode.layout, change, with_state)
+    encodings = tuple(
         Encoding(forms[name].to_map(x), seen.embeddings, MapPullback(seen.pullback, i, forms[name]))
         for i, (name, x) in enumerate(zip(names, seen.values, strict=True))
     )
+    return encodings, seen.state
 
 
 @jax.jit

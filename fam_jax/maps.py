@@ -81,8 +81,7 @@ def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[A
         [[0.0, 0.25, 0.75, 1.0]]
     """
     _check_maps(maps)
-    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
-        raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")
+    check_size(size)
     (maps,) = wide(maps)
     shape = (*maps.shape[:-2], *map(int, size))
     return jax.image.resize(maps, shape, method="bilinear", antialias=False)
@@ -139,6 +138,12 @@ def fuse(
         size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
     layers = wide(*(rescale(upsample(layer, size)) for layer in maps))
     return _FUSIONS[how](jnp.stack(layers), axis=0)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise unless `size` is a height and a width."""
+    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
+        raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")
 
 
 def _check_maps(maps: AnyArray) -> None:

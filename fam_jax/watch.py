@@ -21,7 +21,9 @@ from fam_jax._layers.arrays import as_pytree
 from fam_jax._tap import Tapped
 
 
-@partial(register_dataclass, data_fields=["values", "embeddings", "pullback"], meta_fields=[])
+@partial(
+    register_dataclass, data_fields=["values", "embeddings", "pullback", "state"], meta_fields=[]
+)
 @dataclass(frozen=True)
 class Watched:
     """What was seen in one forward pass.
@@ -30,11 +32,13 @@ class Watched:
         values: every layer's output x_i, as the layer gives it.
         embeddings: z, [b, d].
         pullback: cotangents [b, d] -> (dz/dx_i)^T v for every layer, shaped like `values`.
+        state: what the network wrote into its own variables, where that was asked for.
     """
 
     values: tuple[Any, ...]
     embeddings: Any  # Float[Array, "b d"]
     pullback: Any  # Callable[[Float[Array, "b d"]], tuple[Array, ...]]
+    state: Any = None
 
 
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "layout"])
@@ -63,23 +67,27 @@ def run_watched(
     images: Array,
     layout: str,
     change: Callable[[str, Array], Array],
+    with_state: bool = False,
 ) -> Watched:
     """Run a tapped network with each tapped value x replaced by `change(name, x)`."""
-    tapped = Tapped(network, at, laid_out(images, layout))
-    check_embeddings(tapped.output, images.shape[0])
+    run = network.with_state if with_state else lambda x: (network(x), None)
+    tapped = Tapped(run, at, laid_out(images, layout))
+    check_embeddings(tapped.output[0], images.shape[0])
 
-    def head(deltas: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    def head(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Any]]:
         seen = {}
 
         def insert(name: str, x: Array) -> Array:
             seen[name] = change(name, x)
             return seen[name] + deltas[name]
 
-        return tapped.run(insert), seen
+        embeddings, state = tapped.run(insert)
+        return embeddings, (seen, state)
 
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in zip(at, tapped.values, strict=True)}
-    embeddings, pullback, seen = jax.vjp(head, zeros, has_aux=True)
-    return Watched(tuple(seen[name] for name in at), embeddings, Pull(pullback, embeddings, at))
+    embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
+    values = tuple(seen[name] for name in at)
+    return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
 
 
 @partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])

@@ -65,6 +65,12 @@ class Call:
         fn, first, keywords = join(self.arrays, self.rest)
         return fn(*first, *args, **keywords)
 
+    @property
+    def with_state(self) -> Callable:
+        """The same arguments for the function's method `with_state`, if it has one."""
+        fn, first, keywords = join(self.arrays, self.rest)
+        return partial(fn.with_state, *first, **keywords)
+
 
 def as_pytree(fn: Callable) -> Callable:
     """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""

@@ -20,6 +20,16 @@ class _TappedModule:
     method: str
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
+        return self._run(images, keywords)[0]
+
+    def with_state(self, images: Array, **keywords: Any) -> tuple[Any, Any]:
+        """The output, and all variables but the parameters as the model leaves them."""
+        from flax import nnx
+
+        output, model = self._run(images, keywords)
+        return output, nnx.state(model, nnx.Not(nnx.Param))
+
+    def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
         from flax import nnx
 
         model = nnx.merge(self.graph, self.state, copy=True)
@@ -28,7 +38,7 @@ class _TappedModule:
         for at in self.at:
             layer = find(model, at)
             layer.__class__ = tapped_class(type(layer), at)
-        return getattr(model, self.method)(images, **keywords)
+        return getattr(model, self.method)(images, **keywords), model
 
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:

@@ -1,0 +1,226 @@
+"""Watch maps while a network learns: fixed pairs of images, explained every so many steps.
+
+folder/probe.npz               the pictures, and what is asked of the network
+folder/maps/step-00000050.npz  raw maps of both images, scores, valid
+folder/strip.png               the pictures, and their maps through training
+folder/events.out.tfevents.*   overlays and scores, for TensorBoard
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from fam_jax import plot
+from fam_jax._checks import AnyArray, check_count, check_float
+from fam_jax.encoding import capture
+from fam_jax.explain import PairExplanation, explain_pairs
+from fam_jax.methods import Method, PairMethod
+from fam_jax.training.strips import MAPS, PROBE, step_of, steps_in, strip
+
+
+class MapLogger:
+    """Maps of fixed pairs through training: raw, as a strip of pictures, and in TensorBoard.
+
+    `logger(step, model)` does nothing but compare two integers on other steps than every N-th.
+    On those it explains the pairs with the model as it is *used*: a copy in evaluation mode, so
+    with running statistics and without dropout; the model itself stays in its mode. The first
+    of them compiles, the others do not.
+
+    Args:
+        folder: where the files go.
+        queries: preprocessed images [b, H, W, c].
+        references: the other image of each pair.
+        at: the layer, as `capture` takes it, and so are `tokens` and `layout`.
+        every: steps from one look to the next.
+        method: `fam()` if not given.
+        tokens: see `capture`.
+        layout: see `capture`.
+        pictures: what to show under the maps, for queries and references: a pair of lists of
+            pictures (see `plot.overlay`). By default the images, each brought to [0, 1]; images
+            of more or fewer than 3 channels are shown in grey.
+        resume: go on in a folder that holds maps: those of the next step and of later ones, from a
+            run that went beyond its last checkpoint, are replaced.
+
+    Raises:
+        FileExistsError: if the folder holds maps and `resume` is not set.
+        ValueError: if it holds maps of other images or of another layer.
+        ValueError, TypeError: for arguments of other shapes or types.
+        ImportError: without tensorboardX, of the extra `train`.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from fam_jax.training import MapLogger
+        >>> class Net(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+        ...     def __call__(self, images):
+        ...         return nnx.relu(self.conv(images)).mean((1, 2))
+        >>> model, images = Net(nnx.Rngs(0)), jnp.ones((2, 16, 16, 3))
+        >>> with MapLogger(tempfile.mkdtemp(), images, images, at="conv", every=50) as logger:
+        ...     for step in range(101):
+        ...         logger(step, model)
+        >>> sorted(file.name for file in (logger.folder / "maps").iterdir())
+        ['step-00000000.npz', 'step-00000050.npz', 'step-00000100.npz']
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        queries: Float[AnyArray, "b H W c"],
+        references: Float[AnyArray, "b Hr Wr c"],
+        *,
+        at: str,
+        every: int,
+        method: Method | PairMethod | None = None,
+        tokens: Any = None,
+        layout: str = "NHWC",
+        pictures: tuple[Any, Any] | None = None,
+        resume: bool = False,
+    ):
+        check_count("every", every)
+        check_float("queries", queries, "batch height width channels")
+        check_float("references", references, "batch height width channels")
+        if len(queries) != len(references):
+            raise ValueError(f"{len(queries)} queries but {len(references)} references, for pairs")
+        self.folder, self.every = Path(folder), every
+        self._pairs = queries, references
+        self._pictures = [
+            _shown(images, given)
+            for images, given in zip(self._pairs, pictures or (None, None), strict=True)
+        ]
+        self._method = method
+        self._capture = {"at": at, "tokens": tokens, "layout": layout}
+        self._writer = None
+        self._first = True
+        if jax.process_index() == 0:
+            self._open(resume)
+
+    def __call__(self, step: int, model: Callable) -> None:
+        """Explain the pairs if `step`, the number of updates done, is a multiple of `every`."""
+        if step % self.every == 0:
+            self.log(step, model)
+
+    def log(self, step: int, model: Callable) -> PairExplanation:
+        """Explain the pairs now, whatever the step, and write the maps.
+
+        Args:
+            step: number of updates done.
+            model: a `flax.nnx` module; or anything else that `capture` takes, which is used in
+                the mode it is in.
+
+        Returns:
+            The pairs' `PairExplanation`.
+        """
+        encode = capture(_in_use(model), **self._capture)
+        out = explain_pairs(encode, *self._pairs, self._method)
+        if jax.process_index() == 0:
+            self._write(step, jax.tree.map(np.asarray, out))
+        return out
+
+    def close(self) -> None:
+        """Close TensorBoard's file; the others are complete after every look."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> "MapLogger":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self, resume: bool) -> None:
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError as error:
+            raise ImportError('MapLogger needs: pip install "fam-jax[train]"') from error
+        asked = hashlib.sha256(repr(self._capture).encode())
+        for images in self._pairs:
+            asked.update(np.ascontiguousarray(images))
+        asked = np.array(asked.hexdigest())
+        probe = self.folder / PROBE
+        if probe.exists():
+            last = max(steps_in(self.folder), default=None)
+            if not resume and last is not None:
+                raise FileExistsError(
+                    f"the folder {self.folder} holds maps up to step {last}; pass resume=True to "
+                    "go on there, or another folder"
+                )
+            if last is not None and np.load(probe)["asked"] != asked:
+                raise ValueError(
+                    f"the folder {self.folder} holds maps of other images or of another layer; "
+                    "take another folder"
+                )
+        (self.folder / MAPS).mkdir(parents=True, exist_ok=True)
+        sides = zip(("query", "reference"), self._pictures, strict=True)
+        shown = {f"{side}_{i}": x for side, xs in sides for i, x in enumerate(xs)}
+        _save(probe, asked=asked, **shown)
+
+    def _write(self, step: int, out: PairExplanation) -> None:
+        from tensorboardX import SummaryWriter
+
+        if self._first:
+            for file in (self.folder / MAPS).glob("*.npz"):
+                if step_of(file) >= step:
+                    file.unlink()
+            self._first = False
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+        _save(self.folder / MAPS / f"step-{step:08}.npz", **out._asdict())
+        sides = zip(("query", "reference"), self._pictures, out[:2], strict=True)
+        for side, pictures, maps in sides:
+            for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
+                image = plot.overlay(picture, m)
+                self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
+        for i, score in enumerate(out.scores):
+            self._writer.add_scalar(f"pair_{i}/score", score, step)
+        self._writer.flush()
+        drawn = io.BytesIO()
+        strip(self.folder).savefig(drawn, format="png")
+        _replace(self.folder / "strip.png", drawn.getvalue())
+
+
+def _in_use(model: Callable) -> Callable:
+    """A flax.nnx module's copy in evaluation mode, around the same arrays; others as they are."""
+    from flax import nnx
+
+    if not isinstance(model, nnx.Module):
+        return model
+    copy = nnx.merge(*nnx.split(model))
+    copy.eval()
+    return copy
+
+
+def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
+    """One picture, uint8 [H, W, 3], for every image."""
+    if pictures is None:
+        images = np.asarray(images, np.float32)
+        low, high = (f(images, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+        images = (images - low) / np.where(high > low, high - low, 1)
+        pictures = images if images.shape[3] == 3 else images.mean(axis=3)
+    if len(pictures) != len(images):
+        raise ValueError(f"pictures: {len(pictures)} of them for {len(images)} images")
+    nothing = np.zeros((1, 1), np.float32)
+    return [plot.overlay(picture, nothing) for picture in pictures]
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    _replace(path, content.getvalue())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)

@@ -1,0 +1,99 @@
+"""The strip: pairs of pictures in rows, and their maps through training in columns."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+
+from fam_jax import plot
+
+MAPS = "maps"
+PROBE = "probe.npz"
+SIDES = ("query", "reference")
+CELL, GAP = 120, 3  # pixels
+
+
+def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
+    """What a `MapLogger` saw: a row for each image of each pair, a column for each step.
+
+    In the corner of a query's overlays stands the pair's score. Each map is scaled on its own.
+
+    Args:
+        folder: the logger's.
+        columns: at most so many steps, evenly from the first to the last.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        FileNotFoundError: if the folder holds no maps.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import fam_jax
+        >>> from fam_jax.training import MapLogger, strip
+        >>> network = lambda images: fam_jax.tap(images, "itself").mean((1, 2))
+        >>> images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+        >>> with MapLogger(tempfile.mkdtemp(), images, images, at="itself", every=1) as logger:
+        ...     logger(0, network)
+        >>> [label.get_text() for label in strip(logger.folder).axes[0].get_xticklabels()]
+        ['', 'step 0']
+    """
+    folder = Path(folder)
+    steps = sorted(steps_in(folder))
+    if not steps:
+        raise FileNotFoundError(f"the folder {folder} holds no maps of a MapLogger")
+    if len(steps) > columns:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, columns).round().astype(int)]
+    looks = [dict(np.load(folder / MAPS / f"step-{step:08}.npz")) for step in steps]
+    probe = np.load(folder / PROBE)
+    rows, scores = [], []
+    for i in range(len(looks[0]["scores"])):
+        for side in SIDES:
+            picture = probe[f"{side}_{i}"]
+            overlays = (plot.overlay(picture, look[f"{side}_maps"][i]) for look in looks)
+            rows.append(np.concatenate([_cell(x) for x in (picture, *overlays)], axis=1))
+            scores.append([float(look["scores"][i]) if side == "query" else None for look in looks])
+    return _drawn(np.concatenate(rows), steps, scores)
+
+
+def _cell(picture: np.ndarray) -> np.ndarray:
+    """A picture amid white, [CELL, CELL, 3]."""
+    inside = (CELL - 2 * GAP, CELL - 2 * GAP)
+    cell = ImageOps.pad(Image.fromarray(picture), inside, color="white")
+    return np.asarray(ImageOps.expand(cell, GAP, "white"))
+
+
+def _drawn(canvas: np.ndarray, steps: list[int], scores: list[list[float | None]]) -> Figure:
+    # One picture in one pair of axes: dozens of axes would take seconds to lay out.
+    rows, columns = canvas.shape[0] // CELL, canvas.shape[1] // CELL
+    figure = Figure(figsize=(columns + 0.8, rows + 0.5), dpi=CELL, layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(canvas)
+    middle = CELL * (np.arange(max(rows, columns)) + 0.5)
+    ax.set_xticks(middle[:columns], ["", *(f"step {step}" for step in steps)], fontsize=8)
+    ax.set_yticks(
+        middle[:rows], [f"{side} {i}" for i in range(rows // 2) for side in SIDES], fontsize=8
+    )
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    for i, line in enumerate(scores):
+        for j, score in enumerate(line, 1):
+            if score is not None:
+                place = (CELL * (j + 1) - 2 * GAP, CELL * i + 2 * GAP)
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                ax.text(*place, f"{score:.2f}", fontsize=7, ha="right", va="top", bbox=box)
+    return figure
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps whose maps a folder holds."""
+    return [step_of(file) for file in (folder / MAPS).glob("step-*.npz")]
+
+
+def step_of(file: Path) -> int:
+    """The step of a file of maps."""
+    return int(file.stem.partition("-")[2])
