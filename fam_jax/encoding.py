@@ -160,7 +160,9 @@ class LayersEncoder:
         return _with_state(self, images)
 
 
-def _with_state(encode: Encoder | LayersEncoder, images: Array) -> tuple[tuple[Encoding, ...], Any]:
+def _with_state(
+    encode: Encoder | LayersEncoder, images: AnyArray
+) -> tuple[tuple[Encoding, ...], Any]:
     check_float("images", images, "batch height width channels")
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")

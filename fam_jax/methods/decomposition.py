@@ -13,9 +13,10 @@ from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradien
 
 
 def share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
-    """share_d / z_d, or the gradient where z_d = 0."""
-    ratio = similarity.shares(z, r) / jnp.where(z == 0, 1, z)
-    return jnp.where(z == 0, frozen_gradient(similarity, z, r), ratio)
+    """share_d / z_d, or the gradient where z_d is 0 or so small that 1 / z_d^2 overflows."""
+    none = jnp.abs(z) < 2 * jnp.sqrt(jnp.finfo(z.dtype).tiny)  # the ratio's derivative has 1 / z^2
+    ratio = similarity.shares(z, r) / jnp.where(none, 1, z)
+    return jnp.where(none, frozen_gradient(similarity, z, r), ratio)
 
 
 def elementwise(G: Array, A: Array) -> Array:

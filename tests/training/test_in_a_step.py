@@ -145,6 +145,37 @@ def test_a_map_loss_moves_the_maps_and_compiles_once():
     assert step.jitted_fn._cache_size() == 1
 
 
+@pytest.mark.parametrize("similarity", ["dot", "margin", "cosine"])
+@pytest.mark.parametrize("silent", [0.0, 1e-36, 1e-20, 1e-9])
+def test_a_channel_that_is_all_but_silent_spoils_no_gradient(similarity, silent):
+    """The map of a pooled head sums to the score, so its gradient is the score's."""
+    rng = np.random.default_rng(0)
+    r, bank = (jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (1, 3))
+    chosen = {
+        "dot": fam_jax.dot, "margin": fam_jax.margin(fam_jax.dot, bank), "cosine": fam_jax.cosine,
+    }[similarity]  # fmt: skip
+    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+    A = jnp.asarray(rng.random((1, 4, 4, 5)), jnp.float32).at[..., 2].multiply(silent)
+
+    def summed(A):
+        return jnp.sum(fam_jax.decomposition(chosen)(encode(A), r))
+
+    def score(A):
+        return jnp.sum(chosen.score(A.mean((1, 2)), r))
+
+    np.testing.assert_allclose(summed(A), score(A), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(summed)(A), jax.grad(score)(A), rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_embedding_has_the_map_of_a_large_one():
+    """Its squares vanish in float32, its cosine does not."""
+    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+    A = jnp.asarray(np.random.default_rng(0).random((1, 4, 4, 5)), jnp.float32)
+    method = fam_jax.decomposition()
+    maps = [method(encode(scale * A), jnp.ones((1, 5))) for scale in (1.0, 1e-22)]
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-5)
+
+
 def encodings(model, images, at="act"):
     return fam_jax.capture(model, at=at)(images)
 
