@@ -1,7 +1,7 @@
 """Train the embedded network `tiny` from nothing, and measure how well its maps point.
 
     pip install "fam-jax[demo,train]"
-    python examples/train_contrastive.py --out tiny.safetensors
+    python examples/train_contrastive.py --out tiny.safetensors --maps maps
 
 Minutes on two processor cores. Every step sees random crops of every photograph, and the loss
 (NT-Xent, as in SimCLR) asks that crops of one photograph be more alike than crops of two. Two
@@ -14,7 +14,8 @@ Half of every photograph is held out (`fam_jax.demo.photographs`) to measure
     retrieval     a crop of one held-out quarter looks for its photograph among crops of the other;
     mosaic game   four held-out crops in one image, and a reference crop for one of them from the
                   photograph's other held-out quarter: does the map lie in the right cell?
-Training sees no mosaic.
+Training sees no mosaic. With `--maps`, four of them are explained every so many steps, into raw
+maps, a strip of pictures (strip.png) and TensorBoard.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from flax import nnx
 import crops
 import fam_jax
 from fam_jax.demo import mosaic_game, photographs
+from fam_jax.training import MapLogger
 from pretrained_ports.tiny import Tiny
 from training import descend, embed, save
 
@@ -52,7 +54,7 @@ def loss(embeddings, labels):
     return nt_xent + LENGTH * jnp.mean(log_length**2)
 
 
-def train(pixels, sizes, steps, seed):
+def train(pixels, sizes, steps, seed, watch=None):
     """The trained network, in evaluation mode."""
     model = Tiny(rngs=nnx.Rngs(seed))
 
@@ -60,8 +62,18 @@ def train(pixels, sizes, steps, seed):
         pictures, labels = crops.random_crops(key, pixels, sizes, VIEWS)
         return loss(model(crops.normalised(pictures)), labels)
 
-    descend(model, None, of_batch, steps, seed)
+    descend(model, None, of_batch, steps, seed, watch=watch)
     return model
+
+
+def mosaic_logger(folder, photos, every):
+    """Maps of four mosaics against a crop of one of their photographs, through training."""
+    games = photographs.mosaics(photos, np.random.default_rng(0), 4, crops.SIZE)
+    images, references = map(crops.normalised, (games.images, games.references))
+    return MapLogger(
+        folder, images, references, at="layer3", every=every, method=fam_jax.decomposition(),
+        pictures=(games.images, games.references),
+    )  # fmt: skip
 
 
 def pointing_scores(model, photos, background, seeds, count):
@@ -84,13 +96,16 @@ def main():
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the weights here (.safetensors)")
+    parser.add_argument("--maps", type=Path, help="write maps through training into this folder")
+    parser.add_argument("--every", type=int, default=60, help="steps from one look to the next")
     parser.add_argument("--quick", action="store_true", help="three steps, to see that it runs")
     options = parser.parse_args()
     steps, seeds, count = (3, 1, 8) if options.quick else (options.steps, 5, 100)
 
     photos = photographs.load()
     pixels, sizes = crops.training_quarters(photos)
-    model = train(pixels, sizes, steps, options.seed)
+    watch = mosaic_logger(options.maps, photos, options.every) if options.maps else None
+    model = train(pixels, sizes, steps, options.seed, watch)
     background, _ = crops.random_crops(jax.random.key(options.seed), pixels, sizes, each=8)
 
     recall = crops.retrieval(model, photos, np.random.default_rng(0))

@@ -13,23 +13,19 @@ map to look at, which the usual 28 x 28 pixels do not leave.
 """
 
 import argparse
-import io
-import zipfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from PIL import Image
 
 import pretrained_ports
+from episodes import RUNS, draw, official_runs, omniglot
 from fam_jax.similarity import normalize
 from training import descend, embed, save
 
 NETWORK = "conv4-omniglot-pooled"
-BACKGROUND = ("images_background_small1.zip", "images_background_small2.zip")
-RUNS = 20
 WAYS, SHOTS = 20, 3  # classes in a step, and drawings of each: one to know it by, two to ask
 SCALE = 16.0  # of the cosines in the softmax
 ABOUT = {
@@ -40,72 +36,22 @@ ABOUT = {
 }
 
 
-class Drawings(nnx.Module):
-    """All drawings [n drawings H W 1], one row for each character, as the network takes them."""
-
-    def __init__(self, folder, preprocess):
-        characters = {}
-        for name in BACKGROUND:
-            with zipfile.ZipFile(folder / name) as archive:
-                for file in sorted(archive.namelist()):
-                    if file.endswith(".png"):
-                        character = file.rpartition("/")[0]
-                        characters.setdefault(character, []).append(
-                            levels(archive, file, preprocess)
-                        )
-        pictures = np.array(list(characters.values()))[..., None]
-        self.pictures = nnx.Variable(jnp.asarray(preprocess.normalise(pictures)))
-
-    @property
-    def classes(self):
-        """Characters times rotations."""
-        return 4 * len(self.pictures[...])
-
-    def batch(self, key):
-        """Different drawings [WAYS * SHOTS H W 1] of WAYS classes, one class after the other."""
-        which, drawing = jax.random.split(key)
-        classes = jax.random.choice(which, self.classes, (WAYS,), replace=False)
-        count = self.pictures[...].shape[1]
-
-        def draw(key, label):
-            chosen = jax.random.choice(key, count, (SHOTS,), replace=False)
-            pictures = self.pictures[...][label // 4, chosen]
-            turned = [jnp.rot90(pictures, k, axes=(1, 2)) for k in range(4)]
-            return jnp.stack(turned)[label % 4]
-
-        pictures = jax.vmap(draw)(jax.random.split(drawing, WAYS), classes)
-        return pictures.reshape(-1, *pictures.shape[2:])
-
-
 def matching(model, drawings, key):
     """Cross-entropy of the queries' softmax over one example of each class."""
-    pictures = drawings.batch(key)
-    z = normalize(model(pictures)).reshape(WAYS, SHOTS, -1)
+    pictures = draw(key, drawings[...], WAYS, SHOTS, turns=4)
+    z = normalize(model(pictures.reshape(-1, *pictures.shape[2:]))).reshape(WAYS, SHOTS, -1)
     queries = z[:, 1:].reshape(WAYS * (SHOTS - 1), -1)
     log_p = jax.nn.log_softmax(SCALE * queries @ z[:, 0].T)
     right = jnp.repeat(jnp.eye(WAYS, dtype=bool), SHOTS - 1, axis=0)
     return -jnp.mean(log_p, where=right)
 
 
-def levels(archive, file, preprocess):
-    """One drawing's grey levels [H W] at the network's size."""
-    return np.asarray(preprocess.view(Image.open(io.BytesIO(archive.read(file)))))
-
-
 def one_shot_accuracy(model, folder, preprocess, runs):
     """Share of the official runs' drawings whose nearest example is of their character."""
     hits = []
-    with zipfile.ZipFile(folder / "all_runs.zip") as archive:
-        for run in range(1, runs + 1):
-            lines = archive.read(f"run{run:02}/class_labels.txt").decode().split("\n")
-            pairs = [line.split() for line in lines if line.strip()]
-            queries, supports = (
-                np.stack([levels(archive, file, preprocess) for file in files])[..., None]
-                for files in zip(*pairs, strict=True)
-            )
-            queries, supports = (embed(model, preprocess.normalise(x)) for x in (queries, supports))
-            nearest = jnp.argmax(normalize(queries) @ normalize(supports).T, axis=1)
-            hits.append(nearest == jnp.arange(len(pairs)))
+    for pair in official_runs(folder, preprocess, runs):
+        queries, supports = (normalize(embed(model, x)) for x in pair)
+        hits.append(jnp.argmax(queries @ supports.T, axis=1) == jnp.arange(len(queries)))
     return float(jnp.mean(jnp.concatenate(hits)))
 
 
@@ -122,7 +68,7 @@ def main():
     backbone = pretrained_ports.create(NETWORK, options.seed)
     model, preprocess = backbone.model, backbone.preprocess
     model.train()
-    drawings = Drawings(options.data, preprocess)
+    drawings = nnx.Variable(jnp.asarray(omniglot(options.data, preprocess)))
     seconds = descend(model, drawings, matching, steps, options.seed)
     accuracy = one_shot_accuracy(model, options.data, preprocess, runs)
     figure = f"20-way one-shot accuracy {accuracy:.3f} in {runs} runs (chance 0.050)"

@@ -1,4 +1,4 @@
-"""What the training scripts share: the descent, and a file that is checked by reading it back."""
+"""What the training scripts share: the descent, intervals, a file that is checked by reading it."""
 
 import time
 
@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
+from scipy.stats import t as student
 
 import pretrained_ports
 from pretrained_ports.convert import write
@@ -13,7 +14,7 @@ from pretrained_ports.convert import write
 RATE = 4e-3
 
 
-def descend(trained, kept, loss, steps, seed, rate=RATE):
+def descend(trained, kept, loss, steps, seed, rate=RATE, watch=None):
     """Minimise a loss over the parameters of `trained`, and put that in evaluation mode.
 
     Args:
@@ -23,6 +24,8 @@ def descend(trained, kept, loss, steps, seed, rate=RATE):
         steps: How many.
         seed: Of the batches.
         rate: The highest learning rate.
+        watch: Called with the number of updates done and `trained`, before each of them and at
+            the end: a `fam_jax.training.MapLogger`.
 
     Returns:
         Processor seconds that it took, the compilation included.
@@ -39,13 +42,23 @@ def descend(trained, kept, loss, steps, seed, rate=RATE):
 
     start = time.process_time()
     for i in range(steps):
+        if watch:
+            watch(i, trained)
         value = step(trained, kept, optimizer, jax.random.fold_in(jax.random.key(seed), i))
         if i % 50 == 0 or i == steps - 1:
             print(
                 f"step {i:4d}  loss {value:.3f}  {time.process_time() - start:4.0f} s", flush=True
             )
+    if watch:
+        watch(steps, trained)
     trained.eval()
     return time.process_time() - start
+
+
+def interval(values):
+    """Mean and half width of its 95 % interval (Student's t) over networks or episodes, as text."""
+    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.3f} +- {half:.3f}"
 
 
 @nnx.jit

@@ -32,6 +32,12 @@ def test_forward_prints_its_table_or_what_it_lacks():
         assert "nothing to compare with: torch" in printed
 
 
+def test_training_prints_its_table():
+    printed = output("training.py")
+    assert "+ MapLogger, between looks" in printed
+    assert "+ map loss at layer3, second pass" in printed
+
+
 def test_map_cost_prints_its_tables():
     lines = output("map_cost.py").splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")]

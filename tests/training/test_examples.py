@@ -1,0 +1,115 @@
+"""The examples that train with maps run as their first lines say, in their quick form."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pretrained_ports.checkpoint import read
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+for needed in ("skimage", "sklearn", "optax", "orbax.checkpoint", "tensorboardX"):
+    pytest.importorskip(needed, reason="needs the extras demo and train")
+
+
+def run(script, *args):
+    command = [sys.executable, "-W", "error", f"examples/{script}", "--quick", *map(str, args)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def is_picture(path):
+    with Image.open(path) as image:
+        return min(image.size) > 100 and len(set(np.asarray(image.convert("L")).ravel())) > 20
+
+
+def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(tmp_path):
+    """Back to the checkpoint at step 2, as a killed run is: weights and maps end the same."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    said = run("train_protonet.py", "--out", whole)
+    assert re.search(r"one-shot accuracy on digits 5 to 9: 0\.\d+ \+- 0\.\d+ \(20 episodes\)", said)
+    assert is_picture(whole / "maps" / "strip.png")
+
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "checkpoints" / "4")
+    (broken / "weights.safetensors").unlink()
+    assert "going on after step 2" in run("train_protonet.py", "--out", broken)
+    for weights in ("weights.safetensors", "maps/maps/step-00000004.npz"):
+        expected, found = (
+            np.load(folder / weights) if weights.endswith("npz") else read(folder / weights).tensors
+            for folder in (whole, broken)
+        )
+        assert set(found) == set(expected)
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_prototypical_resnet12(tmp_path):
+    assert "640 channels" in run("train_protonet.py", "--network", "resnet12", "--out", tmp_path)
+
+
+def test_a_prototypical_network_of_omniglot_and_a_converted_one(tmp_path, assets):
+    data = assets / "images" / "omniglot"
+    theirs = assets / "checkpoints" / "protonet-conv4" / "omniglot_20way_1shot.pth"
+    options = ("--data", data, "--out", tmp_path)
+    try:
+        import torch  # noqa: F401
+
+        options += ("--against", theirs)
+    except ImportError:
+        theirs = None
+    said = run("train_protonet.py", *options)
+    assert "official 20-way one-shot runs" in said
+    assert theirs is None or f"the same with {theirs.name}: 0.9" in said
+
+
+def test_contrastive_training_with_maps_of_mosaics(tmp_path):
+    said = run("train_contrastive.py", "--maps", tmp_path / "maps", "--every", 1)
+    assert "Recall@1" in said
+    steps = sorted(file.stem for file in (tmp_path / "maps" / "maps").iterdir())
+    assert steps == [f"step-{step:08}" for step in range(4)]
+    assert is_picture(tmp_path / "maps" / "strip.png")
+
+
+def test_guided_training_reports_both_networks_and_their_difference(tmp_path):
+    """Two pairs of networks of four steps: the figures are there, with intervals."""
+    said = run("explanation_guided.py", "--out", tmp_path)
+    for figure in ("accuracy, mark of a random class", "share of the map on the digit"):
+        (line,) = [line for line in said.splitlines() if line.startswith(figure)]
+        assert len(re.findall(r"-?\d\.\d{3} \+- \d+\.\d{3}", line)) == 3
+    assert is_picture(tmp_path / "explanation_guided.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--freeze --model conv4 --weights random", "--model vit-mini-patch8 --weights random"],
+)
+def test_a_backbone_is_fine_tuned_with_a_head(tmp_path, options):
+    said = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
+    assert "backbone as it was" in said
+    assert ("the backbone is unchanged" in said) == ("--freeze" in options)
+    assert is_picture(tmp_path / "maps.png")
+
+
+def test_pictures_in_too_few_folders_are_refused_in_one_line(tmp_path):
+    (tmp_path / "cats").mkdir()
+    command = [sys.executable, "examples/finetune_backbone.py", "--data", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.returncode == 2
+    assert "needs at least 4 folders, one for each class" in result.stderr.splitlines()[-1]
+
+
+def test_eight_devices_train_as_one(tmp_path):
+    """The script compares and exits with 1 if they do not; maps need no communication."""
+    said = run("data_parallel.py", "--out", tmp_path)
+    assert "8 devices: cpu" in said
+    assert re.search(r"communication in the step: \d+ all-reduce$", said, re.MULTILINE)
+    assert "communication in explaining pairs: none" in said
+    assert is_picture(tmp_path / "strip.png")
