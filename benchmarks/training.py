@@ -28,7 +28,7 @@ import fam_jax
 import pretrained_ports
 from fam_jax.training import MapLogger, energy_outside
 
-NETWORKS = {"conv4": ("block4", "block3", 84), "resnet12": ("layer4", "layer3", 84)}
+NETWORKS = {"conv4": ("block4", "block3", 84), "resnet12": ("layer4", "layer3", 42)}
 QUICK = {"cifar-resnet20": ("layer3", "layer2", 16)}
 WAYS = 8
 
@@ -128,7 +128,7 @@ def costs(name, last, lower, pixels, rounds, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     networks, rounds = (QUICK, 2) if options.quick else (NETWORKS, options.rounds)
     table = Table("network", "", "time", "arithmetic", "seconds", box=box.MARKDOWN)

@@ -141,7 +141,7 @@ def main():
     train(backbone.model, jnp.asarray(pictures), episode, probe, at, options)
 
     if options.data:
-        runs = 1 if options.quick else RUNS
+        runs = 2 if options.quick else RUNS
         found = official(backbone.model, options.data, preprocess, runs)
         figures = [f"official 20-way one-shot runs: {interval(found)}"]
         if options.against:

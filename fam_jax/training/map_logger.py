@@ -22,7 +22,7 @@ from fam_jax._checks import AnyArray, check_count, check_float
 from fam_jax.encoding import capture
 from fam_jax.explain import PairExplanation, explain_pairs
 from fam_jax.methods import Method, PairMethod
-from fam_jax.training.strips import MAPS, PROBE, step_of, steps_in, strip
+from fam_jax.training.strips import MAPS, PROBE, load, step_of, steps_in, strip
 
 
 class MapLogger:
@@ -155,7 +155,7 @@ class MapLogger:
                     f"the folder {self.folder} holds maps up to step {last}; pass resume=True to "
                     "go on there, or another folder"
                 )
-            if last is not None and np.load(probe)["asked"] != asked:
+            if last is not None and load(probe)["asked"] != asked:
                 raise ValueError(
                     f"the folder {self.folder} holds maps of other images or of another layer; "
                     "take another folder"

@@ -48,8 +48,8 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
         raise FileNotFoundError(f"the folder {folder} holds no maps of a MapLogger")
     if len(steps) > columns:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, columns).round().astype(int)]
-    looks = [dict(np.load(folder / MAPS / f"step-{step:08}.npz")) for step in steps]
-    probe = np.load(folder / PROBE)
+    looks = [load(folder / MAPS / f"step-{step:08}.npz") for step in steps]
+    probe = load(folder / PROBE)
     rows, scores = [], []
     for i in range(len(looks[0]["scores"])):
         for side in SIDES:
@@ -87,6 +87,12 @@ def _drawn(canvas: np.ndarray, steps: list[int], scores: list[list[float | None]
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 ax.text(*place, f"{score:.2f}", fontsize=7, ha="right", va="top", bbox=box)
     return figure
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file."""
+    with np.load(path) as file:
+        return dict(file)
 
 
 def steps_in(folder: Path) -> list[int]:
