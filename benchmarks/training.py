@@ -14,6 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
+import timeit
 
 import jax
 import jax.numpy as jnp
@@ -99,10 +100,25 @@ class Step:
         return self.step.lower(*self.args).compile().cost_analysis()["flops"] / 1e9
 
 
-def costs(name, last, lower, pixels, rounds, folder):
+def pictures(name, pixels):
     channels = pretrained_ports.create(name).preprocess.channels
     shape = (4 * WAYS, pixels, pixels, channels)
-    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def logger_alone(name, at, pixels, folder):
+    """Seconds of a call between looks, and of a look at two pairs once that is compiled."""
+    images, model = pictures(name, pixels), pretrained_ports.create(name).model
+    with MapLogger(folder, images[:2], images[2:4], at=at, every=10**6) as logger:
+        logger(0, model)
+        return [
+            min(timeit.repeat(lambda: call(1, model), number=number, repeat=5)) / number  # noqa: B023
+            for call, number in ((logger, 10**5), (logger.log, 1))
+        ]
+
+
+def costs(name, last, lower, pixels, rounds, folder):
+    images = pictures(name, pixels)
     logger = MapLogger(folder, images[:2], images[2:4], at=last, every=10**6)
     steps = {
         "the step": Step(name, plain, images),
@@ -138,6 +154,10 @@ def main():
                 table.add_row(name, kind, f"{ratio:.3f}", f"{flops:.3f}", f"{seconds:.3f}")
     print(f"{jax.devices()[0].device_kind}, {rounds} rounds, batch {4 * WAYS}")
     Console(width=100).print(table)
+    for name, (last, _, pixels) in networks.items():
+        with tempfile.TemporaryDirectory() as folder:
+            between, look = logger_alone(name, last, pixels, folder)
+        print(f"{name}: MapLogger {between * 1e6:.2f} us between looks, {look:.2f} s a look")
 
 
 if __name__ == "__main__":

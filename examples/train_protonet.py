@@ -2,7 +2,7 @@
 
     pip install "fam-jax[demo,train]"
     python examples/train_protonet.py --out run
-    python examples/train_protonet.py --data omniglot --out omniglot-run --steps 600
+    python examples/train_protonet.py --data omniglot --out omniglot-run --steps 400
 
 Without `--data`: scikit-learn's digits, 0 to 4 to train on and 5 to 9 to measure with. With it:
 Omniglot's small background sets and official runs, from three zip files (examples/episodes.py).
@@ -117,8 +117,8 @@ def main():
     parser.add_argument(
         "--against", type=Path, help="a Conv-4 checkpoint of Omniglot to compare with"
     )
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--every", type=int, default=50, help="steps between looks and checkpoints")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--every", type=int, default=30, help="steps between looks and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="four steps, to see that it runs")
