@@ -93,6 +93,7 @@ def test_other_steps_do_not_touch_the_model(tmp_path):
 
 def test_five_hundred_steps_compile_everything_once(tmp_path, caplog):
     """The step and the maps once each, and after the second look nothing at all."""
+    jax.clear_caches()
     model = Net()
     optimizer = nnx.Optimizer(model, optax.sgd(0.01), wrt=nnx.Param)
 
