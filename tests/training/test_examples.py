@@ -111,9 +111,8 @@ def test_pictures_in_too_few_folders_are_refused_in_one_line(tmp_path):
 
 
 def test_eight_devices_train_as_one(tmp_path):
-    """The script compares and exits with 1 if they do not; maps need no communication."""
+    """The script exits with 1 if they do not; its sums show that the batch is spread."""
     said = run("data_parallel.py", "--out", tmp_path)
     assert "8 devices: cpu" in said
-    assert re.search(r"communication in the step: \d+ all-reduce$", said, re.MULTILINE)
-    assert "communication in explaining pairs: none" in said
+    assert re.search(r"sums over the devices in a step: [1-9]", said)
     assert is_picture(tmp_path / "strip.png")
