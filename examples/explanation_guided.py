@@ -141,6 +141,8 @@ def main():
     parser.add_argument("--out", type=Path, help="write the picture into this folder")
     parser.add_argument("--quick", action="store_true", help="four steps, to see that it runs")
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error(f"--seeds {options.seeds}: an interval takes at least 2")
     steps, seeds = (4, 2) if options.quick else (STEPS, options.seeds)
 
     training, test = digits()

@@ -32,7 +32,6 @@ import pretrained_ports
 from fam_jax import plot
 from fam_jax.similarity import normalize
 from labelled import Pictures, digits, embeddings, folders, recall
-from pretrained_ports.checkpoint import CheckpointError
 from training import descend
 
 CHANNELS = 64  # of the head's embedding
@@ -136,7 +135,7 @@ def main():
             backbone = pretrained_ports.create(options.model, options.seed)
         else:
             backbone = pretrained_ports.load(options.model, options.weights)
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     if options.quick:
         pictures, labels = pictures[:150], labels[:150]

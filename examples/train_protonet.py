@@ -83,15 +83,11 @@ def official(model, folder, preprocess, runs):
     return np.array([np.mean(np.argmin(squared_distances(x)[:, 0], 1) == np.arange(20)) for x in z])
 
 
-def train(model, pictures, episode, probe, at, options):
-    """Descend from the last checkpoint on, logging maps of the probe episode."""
+def train(model, pictures, episode, logger, options):
+    """Descend from the last checkpoint on, logging maps."""
     rate = optax.warmup_cosine_decay_schedule(0, 3e-3, options.steps // 10, options.steps)
     optimizer = nnx.Optimizer(model, optax.adamw(rate, weight_decay=1e-4), wrt=nnx.Param)
     state = lambda: {"model": nnx.state(model), "optimizer": nnx.state(optimizer)}  # noqa: E731
-    logger = MapLogger(
-        options.out / "maps", *probe, at=at, every=options.every, resume=True,
-        method=fam_jax.decomposition(),
-    )  # fmt: skip
     with logger, ocp.CheckpointManager((options.out / "checkpoints").absolute()) as checkpoints:
         start = checkpoints.latest_step() or 0
         if start:
@@ -114,38 +110,45 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", choices=NETWORKS, default="conv4")
     parser.add_argument("--data", type=Path, help="folder with Omniglot's three zip files")
-    parser.add_argument(
-        "--against", type=Path, help="a Conv-4 checkpoint of Omniglot to compare with"
-    )
+    parser.add_argument("--against", type=Path, help="an Omniglot Conv-4's file, to compare with")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--every", type=int, default=30, help="steps between looks and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="four steps, to see that it runs")
     options = parser.parse_args()
+    if options.against and not options.data:
+        parser.error("--against compares on Omniglot; give its folder with --data")
     if options.quick:
         options.steps, options.every = 4, 2
 
     name, pixels, at = NETWORKS[options.network]
     backbone = pretrained_ports.create(name, options.seed)
     preprocess = replace(backbone.preprocess, size=(pixels, pixels), resize=None)
-    if options.data:
-        pictures, episode = omniglot(options.data, preprocess), (20, 3, 4)
-        queries, supports = next(official_runs(options.data, preprocess))
-    else:
-        every = digits(preprocess)
-        pictures, others, episode = every[:5], every[5:], (5, 6, 1)
-        supports, queries = others[:, 0], others[:, 1]
+    try:
+        if options.against:
+            theirs = pretrained_ports.load("conv4-omniglot", weights=options.against)
+        if options.data:
+            pictures, episode = omniglot(options.data, preprocess), (20, 3, 4)
+            queries, supports = next(official_runs(options.data, preprocess))
+        else:
+            every = digits(preprocess)
+            pictures, others, episode = every[:5], every[5:], (5, 6, 1)
+            supports, queries = others[:, 0], others[:, 1]
+        logger = MapLogger(
+            options.out / "maps", queries[:5], supports[:5], at=at, every=options.every,
+            method=fam_jax.decomposition(), resume=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     backbone.model.train()
-    probe = queries[:5], supports[:5]
-    train(backbone.model, jnp.asarray(pictures), episode, probe, at, options)
+    train(backbone.model, jnp.asarray(pictures), episode, logger, options)
 
     if options.data:
         runs = 2 if options.quick else RUNS
         found = official(backbone.model, options.data, preprocess, runs)
         figures = [f"official 20-way one-shot runs: {interval(found)}"]
         if options.against:
-            theirs = pretrained_ports.load("conv4-omniglot", weights=options.against)
             found = official(theirs.model, options.data, theirs.preprocess, runs)
             figures.append(f"the same with {options.against.name}: {interval(found)}")
     else:

@@ -98,16 +98,35 @@ def test_a_backbone_is_fine_tuned_with_a_head(tmp_path, options):
     assert is_picture(tmp_path / "maps.png")
 
 
+def last_line_refusing(script, *args):
+    """The last line of a run that ends before anything is trained or written."""
+    command = [sys.executable, f"examples/{script}", *map(str, args)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.returncode == 2
+    return result.stderr.splitlines()[-1]
+
+
 def test_pictures_in_too_few_folders_are_refused_in_one_line(tmp_path):
     for name in ("cats/1.png", "cats/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 40)).save(tmp_path / name)
-    command = [sys.executable, "examples/finetune_backbone.py", "--data", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert result.returncode == 2
-    last = result.stderr.splitlines()[-1]
+    last = last_line_refusing("finetune_backbone.py", "--data", tmp_path)
     assert "needs at least 4 folders, one for each class" in last
     assert last.endswith("there are: cats 2")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--data nowhere", "nowhere/images_background_small1.zip"),
+        ("--data nowhere --against theirs.pth", "theirs.pth does not exist"),
+        ("--against theirs.pth", "give its folder with --data"),
+    ],
+)
+def test_files_that_are_missing_are_named_before_the_training(options, said, tmp_path):
+    out = tmp_path / "run"
+    assert said in last_line_refusing("train_protonet.py", *options.split(), "--out", out)
+    assert not out.exists()
 
 
 def test_eight_devices_train_as_one(tmp_path):
