@@ -104,7 +104,10 @@ def main():
 
     photos = photographs.load()
     pixels, sizes = crops.training_quarters(photos)
-    watch = mosaic_logger(options.maps, photos, options.every) if options.maps else None
+    try:
+        watch = mosaic_logger(options.maps, photos, options.every) if options.maps else None
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     model = train(pixels, sizes, steps, options.seed, watch)
     background, _ = crops.random_crops(jax.random.key(options.seed), pixels, sizes, each=8)
 
