@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 import timeit
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ def logger_alone(name, at, pixels, folder):
     with MapLogger(folder, images[:2], images[2:4], at=at, every=10**6) as logger:
         logger(0, model)
         return [
-            min(timeit.repeat(lambda: call(1, model), number=number, repeat=5)) / number  # noqa: B023
+            min(timeit.repeat(partial(call, 1, model), number=number, repeat=5)) / number
             for call, number in ((logger, 10**5), (logger.log, 1))
         ]
 

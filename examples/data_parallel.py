@@ -15,27 +15,21 @@ eight. Also written: maps of pairs of digits, explained with the spread network,
 """
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
 
-# jax reads this at its start. It is about the processor only: accelerators stay what they are.
-SPLIT = "--xla_force_host_platform_device_count"
-if SPLIT not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SPLIT}=8".strip()
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from sklearn.datasets import load_digits
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from flax import nnx  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
-
-import fam_jax  # noqa: E402
-from fam_jax.similarity import normalize  # noqa: E402
-from fam_jax.training import MapLogger, disagreement  # noqa: E402
-from pretrained_ports.layers import batch_norm, conv  # noqa: E402
+import fam_jax
+from fam_jax.similarity import normalize
+from fam_jax.training import MapLogger, disagreement
+from pretrained_ports.layers import batch_norm, conv
 
 LAYER = "layer2"
 CLASSES = 10  # and as many pictures on every device
@@ -54,9 +48,14 @@ class Net(nnx.Module):
 
     def __init__(self, dtype):
         kind = {"rngs": nnx.Rngs(0), "param_dtype": dtype}
-        layer = lambda inputs, outputs, stride: nnx.Sequential(  # noqa: E731
-            conv(inputs, outputs, 3, stride=stride, **kind), batch_norm(outputs, **kind), nnx.relu
-        )
+
+        def layer(inputs, outputs, stride):
+            return nnx.Sequential(
+                conv(inputs, outputs, 3, stride=stride, **kind),
+                batch_norm(outputs, **kind),
+                nnx.relu,
+            )
+
         self.layer1, self.layer2 = layer(1, 32, 1), layer(32, 64, 2)
 
     def __call__(self, images):
@@ -160,6 +159,8 @@ def main():
     if (options.out / "maps").exists():
         parser.error(f"{options.out} holds maps already; take another folder (--out)")
 
+    # Forced devices of the processor only: accelerators stay what they are.
+    jax.config.update("jax_num_cpu_devices", 8)
     devices = jax.devices() if len(jax.devices()) > 1 else jax.devices("cpu")
     print(f"{len(devices)} devices: {devices[0].device_kind}")
     # Or else accelerators round the factors of a product, too.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
 from fam_jax import images
@@ -68,7 +69,7 @@ def recall(name, z, labels):
     """Print Recall@1 of embeddings [n d], and its 95 % interval (Wilson's) over the pictures."""
     z = normalize(z)
     cosines = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, z @ z.T)
-    n, share = len(z), float(np.mean(labels[np.argmax(cosines, axis=1)] == labels))
-    w = 1.96**2 / n
-    middle, half = (share + w / 2) / (1 + w), np.sqrt(share * (1 - share) * w + w**2 / 4) / (1 + w)
-    print(f"Recall@1 {share:.3f} ({middle - half:.3f} to {middle + half:.3f})  {name}", flush=True)
+    hits = labels[np.argmax(cosines, axis=1)] == labels
+    found = binomtest(int(hits.sum()), len(hits))
+    low, high = found.proportion_ci(method="wilson")
+    print(f"Recall@1 {found.statistic:.3f} ({low:.3f} to {high:.3f})  {name}", flush=True)

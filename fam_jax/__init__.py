@@ -3,10 +3,10 @@
 import importlib
 
 from fam_jax._tap import tap as tap
+from fam_jax.capture import capture as capture
+from fam_jax.capture import encoder as encoder
 from fam_jax.encoding import Encoder as Encoder
 from fam_jax.encoding import Encoding as Encoding
-from fam_jax.encoding import capture as capture
-from fam_jax.encoding import encoder as encoder
 from fam_jax.explain import Explanation as Explanation
 from fam_jax.explain import PairExplanation as PairExplanation
 from fam_jax.explain import explain as explain
@@ -61,12 +61,8 @@ from fam_jax.similarity import margin as margin
 from fam_jax.tokens import TokenGrid as TokenGrid
 from fam_jax.watch import watch as watch
 
-_LATER = (
-    "images",
-    "metrics",
-    "plot",
-    "training",
-)  # need pillow or matplotlib, or are seldom wanted
+# These need pillow or matplotlib, or are not always wanted.
+_LATER = ("images", "metrics", "plot", "training")
 
 
 def __getattr__(name: str):

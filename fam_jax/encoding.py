@@ -5,7 +5,7 @@
 Only the head between A and z is differentiated; the network below costs its forward pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,14 +15,12 @@ import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice, check_float
-from fam_jax._layers import tapped_model
+from fam_jax._checks import AnyArray, check_float
 from fam_jax._layers.arrays import as_pytree
-from fam_jax._tap import tap
 from fam_jax.features import Features, cut, join
 from fam_jax.map_form import Form, MapPullback
-from fam_jax.tokens import TokenGrid, as_token_grid
-from fam_jax.watch import Pull, check_layers, check_model, embed, run_watched
+from fam_jax.tokens import TokenGrid
+from fam_jax.watch import Pull, embed, run_watched
 
 
 @partial(register_dataclass, data_fields=["activations", "embeddings", "pullback"], meta_fields=[])
@@ -59,7 +57,8 @@ class Encoder:
     def __call__(self, images: Float[AnyArray, "b H W c"]) -> Encoding:
         """Encode a batch of images; see `Encoding`."""
         check_float("images", images, "batch height width channels")
-        return _encode(self, images)[0]
+        (encoding,), _ = _encode(self, images)
+        return encoding
 
     def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
@@ -108,7 +107,8 @@ class Encoder:
         """
         check_float("images", images, "batch height width channels")
         check_float("activations", activations, "batch height width channels")
-        return _encode(self, images, activations)[0]
+        (encoding,), _ = _encode(self, images, activations)
+        return encoding
 
     def features(self, images: Float[AnyArray, "b H W c"]) -> Features:
         """All that crosses the layer: what `from_features` makes the encoding of.
@@ -153,7 +153,7 @@ class LayersEncoder:
     def __call__(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, ...]:
         """Encode a batch of images at every layer, in the order of `at`."""
         check_float("images", images, "batch height width channels")
-        return _encode(self, images)
+        return _encode(self, images)[0]
 
     def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
         """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
@@ -166,24 +166,11 @@ def _with_state(
     check_float("images", images, "batch height width channels")
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
-    return _encode_with_state(encode, images)
+    return _encode(encode, images, with_state=True)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="with_state")
 def _encode(
-    encode: Encoder | LayersEncoder, images: Array, activations: Array | None = None
-) -> tuple[Encoding, ...]:
-    return _encodings(encode, images, activations)[0]
-
-
-@jax.jit
-def _encode_with_state(
-    encode: Encoder | LayersEncoder, images: Array
-) -> tuple[tuple[Encoding, ...], Any]:
-    return _encodings(encode, images, with_state=True)
-
-
-def _encodings(
     encode: Encoder | LayersEncoder,
     images: Array,
     activations: Array | None = None,
@@ -245,99 +232,3 @@ def as_embedding(model: Callable) -> Callable:
 
 def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
     return embed(encode.network, images, encode.layout)
-
-
-def encoder(
-    features: Callable[[Array], Array],
-    head: Callable[[Array], Array],
-    tokens: TokenGrid | tuple | None = None,
-) -> Encoder:
-    """An encoder from two pure functions: A = features(images), z = head(A).
-
-    Args:
-        features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`).
-        head: activations -> embeddings [b, d].
-        tokens: where the patches are, if `features` gives [b, n, c]; see `capture`.
-
-    Returns:
-        An `Encoder`; functions that are pytrees (equinox modules) and `functools.partial` bring
-        their arrays along as leaves.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import fam_jax
-        >>> encode = fam_jax.encoder(jnp.tanh, lambda activations: activations.mean((1, 2)))
-        >>> encode(jnp.ones((2, 4, 4, 3))).activations.shape
-        (2, 4, 4, 3)
-    """
-    network = _Composition(as_pytree(features), as_pytree(head))
-    return Encoder(network, at="activations", tokens=as_token_grid(tokens))
-
-
-@partial(register_dataclass, data_fields=["features", "head"], meta_fields=[])
-@dataclass(frozen=True)
-class _Composition:
-    features: Callable
-    head: Callable
-
-    def __call__(self, images: Array) -> Array:
-        return self.head(tap(self.features(images), "activations"))
-
-
-def capture(
-    model: Callable,
-    at: str | Sequence[str],
-    tokens: TokenGrid | tuple | None = None,
-    layout: str = "NHWC",
-) -> Encoder | LayersEncoder:
-    """An encoder from a model and the name of one of its layers; the model stays as it is.
-
-    Args:
-        model: images -> embeddings, used as it is now (no array is copied; make a new encoder
-            after an update). Its arrays become the encoder's leaves. One of:
-
-            - a `flax.nnx` module;
-            - a `flax.linen` module with its variables: `module.bind(variables)`, or
-              `functools.partial(module.apply, variables)`;
-            - an `equinox` module that takes a batch; `equinox.filter_vmap(module)` for one that
-              takes an image. A module with a state (batch statistics) needs one around it that
-              holds the state and calls it;
-            - a built Keras 3 model, with KERAS_BACKEND=jax;
-            - a method bound to one of these, or a `functools.partial` with its keywords
-              (`train=False`);
-            - a pure function that calls `fam_jax.tap(x, at)`; of its parameters, those that
-              `functools.partial` or `jax.tree_util.Partial` hold are leaves.
-        at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
-            "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
-            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`).
-        tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
-            or a tuple (prefix, shape).
-        layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
-            itself takes and gives [b, h, w, c] all the same.
-
-    Returns:
-        An `Encoder`, images -> `Encoding`.
-
-    Raises:
-        ValueError: if there is no such layer (the message lists the layers there are; for linen,
-            which makes them as it runs, on the first call).
-        TypeError: if `model` cannot be called.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import fam_jax
-        >>> class Net(nnx.Module):
-        ...     def __init__(self, rngs):
-        ...         self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
-        ...     def __call__(self, images):
-        ...         return nnx.relu(self.conv(images)).mean((1, 2))
-        >>> encode = fam_jax.capture(Net(nnx.Rngs(0)), at="conv")
-        >>> encode(jnp.ones((2, 16, 16, 3))).activations.shape
-        (2, 16, 16, 8)
-    """
-    check_choice("layout", layout, ("NHWC", "NCHW"))
-    names = check_layers(at)
-    network = tapped_model(check_model(model), names) or as_pytree(model)
-    kind, at = (Encoder, at) if isinstance(at, str) else (LayersEncoder, names)
-    return kind(network, at=at, tokens=as_token_grid(tokens), layout=layout)

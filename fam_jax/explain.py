@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._checks import AnyArray, check_count, check_float
-from fam_jax.encoding import Encoder, Encoding, as_pytree
+from fam_jax._layers.arrays import as_pytree
+from fam_jax.encoding import Encoder, Encoding
 from fam_jax.methods import Method, all_pairs, fam
 from fam_jax.methods.method import check_encoding
 from fam_jax.methods.pair_method import PairMethod

@@ -1,4 +1,4 @@
-"""An output folder that is written whole or not at all, with a manifest to make it again."""
+"""Output written whole or not at all: a file; a folder, with a manifest to make it again."""
 
 import hashlib
 import json
@@ -12,6 +12,17 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends without an error."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -74,10 +74,8 @@ class Cosine(_Additive):
     def frozen_gradient(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
         """r^ / ||z||: the gradient with both norms held constant."""
         z, r = wide(z, r)
-        largest = jnp.max(jnp.abs(z), axis=-1, keepdims=True)
-        scale = jnp.where(largest == 0, 1, largest)  # as in normalize: squares must not vanish
-        square = jnp.sum(jnp.square(z / scale), axis=-1, keepdims=True)
-        return normalize(r) / (scale * jnp.sqrt(jnp.where(square == 0, 1, square)))
+        norm = jnp.sum(z * normalize(z), axis=-1, keepdims=True)  # as squares would vanish
+        return normalize(r) / jnp.where(norm == 0, 1, norm)
 
 
 @partial(register_dataclass, data_fields=[], meta_fields=[])

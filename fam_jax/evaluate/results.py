@@ -8,13 +8,13 @@ table.md, table.csv, curves.png, examples.png, manifest.json
 
 import csv
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fam_jax.output import whole
 
 _METHODS = "methods"
 
@@ -68,9 +68,9 @@ class Results:
         arrays: Mapping[str, np.ndarray],
     ) -> None:
         """Keep a method's numbers [n] by name, and its arrays; whole or not at all."""
-        with _whole(self._npz(method)) as path, open(path, "wb") as file:
+        with whole(self._npz(method)) as path, open(path, "wb") as file:
             np.savez_compressed(file, **arrays)
-        with _whole(self._csv(method)) as path, open(path, "w", newline="") as file:
+        with whole(self._csv(method)) as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *values])
             for i, name in enumerate(names):
@@ -102,18 +102,7 @@ def _differs(before: Any, now: Any) -> bool:
     return before != now
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends without an error."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with _whole(path) as part:
+    with whole(path) as part:
         part.write_text(text)

@@ -7,7 +7,6 @@ folder/events.out.tfevents.*   overlays and scores, for TensorBoard
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,11 @@ from jaxtyping import Float
 
 from fam_jax import plot
 from fam_jax._checks import AnyArray, check_count, check_float
-from fam_jax.encoding import capture
+from fam_jax.capture import capture
 from fam_jax.explain import PairExplanation, explain_pairs
 from fam_jax.methods import Method, PairMethod
-from fam_jax.training.strips import MAPS, PROBE, load, step_of, steps_in, strip
+from fam_jax.output import whole
+from fam_jax.training.strips import MAPS, PROBE, load, maps_file, steps_in, strip
 
 
 class MapLogger:
@@ -100,7 +100,6 @@ class MapLogger:
         self._method = method
         self._capture = {"at": at, "tokens": tokens, "layout": layout}
         self._writer = None
-        self._first = True
         if jax.process_index() == 0:
             self._open(resume)
 
@@ -168,14 +167,12 @@ class MapLogger:
     def _write(self, step: int, out: PairExplanation) -> None:
         from tensorboardX import SummaryWriter
 
-        if self._first:
-            for file in (self.folder / MAPS).glob("*.npz"):
-                if step_of(file) >= step:
-                    file.unlink()
-            self._first = False
-        if self._writer is None:
+        if self._writer is None:  # what a run without a break would not have written by now
+            for later in steps_in(self.folder):
+                if later >= step:
+                    maps_file(self.folder, later).unlink()
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
-        _save(self.folder / MAPS / f"step-{step:08}.npz", **out._asdict())
+        _save(maps_file(self.folder, step), **out._asdict())
         sides = zip(("query", "reference"), self._pictures, out[:2], strict=True)
         for side, pictures, maps in sides:
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
@@ -184,9 +181,8 @@ class MapLogger:
         for i, score in enumerate(out.scores):
             self._writer.add_scalar(f"pair_{i}/score", score, step)
         self._writer.flush()
-        drawn = io.BytesIO()
-        strip(self.folder).savefig(drawn, format="png")
-        _replace(self.folder / "strip.png", drawn.getvalue())
+        with whole(self.folder / "strip.png") as part:
+            strip(self.folder).savefig(part, format="png")
 
 
 def _in_use(model: Callable) -> Callable:
@@ -214,13 +210,5 @@ def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    _replace(path, content.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with whole(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)

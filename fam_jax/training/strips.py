@@ -48,7 +48,7 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
         raise FileNotFoundError(f"the folder {folder} holds no maps of a MapLogger")
     if len(steps) > columns:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, columns).round().astype(int)]
-    looks = [load(folder / MAPS / f"step-{step:08}.npz") for step in steps]
+    looks = [load(maps_file(folder, step)) for step in steps]
     probe = load(folder / PROBE)
     rows, scores = [], []
     for i in range(len(looks[0]["scores"])):
@@ -97,9 +97,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 def steps_in(folder: Path) -> list[int]:
     """The steps whose maps a folder holds."""
-    return [step_of(file) for file in (folder / MAPS).glob("step-*.npz")]
+    return [int(file.stem.partition("-")[2]) for file in (folder / MAPS).glob("step-*.npz")]
 
 
-def step_of(file: Path) -> int:
-    """The step of a file of maps."""
-    return int(file.stem.partition("-")[2])
+def maps_file(folder: Path, step: int) -> Path:
+    """Where the maps of a step lie."""
+    return folder / MAPS / f"step-{step:08}.npz"
