@@ -1,15 +1,20 @@
 """The session every test runs in: 8 forced host devices, strict types, checked shapes."""
 
 import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
 
 # The tests compile much and compute little: code that is not optimised saves 40 % of their time.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+# Flags that are set already come last and win; workers and commands inherit these.
+_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0".split()
+_given = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in _FLAGS if flag not in _given), *_given])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Whatever was compiled once is read again: by other files, the commands' processes, the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-from pathlib import Path
 
 import jax
 import jaxtyping
@@ -61,7 +66,7 @@ def unchecked():
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Real checkpoints and pictures, where they lie beside the repository."""
-    folder = Path(__file__).resolve().parent.parent / "shared" / "assets"
+    folder = ROOT.parent / "shared" / "assets"
     if not folder.is_dir():
         pytest.skip("needs the real checkpoints and pictures of shared/assets")
     return folder
