@@ -37,8 +37,8 @@ def capture(
             - a built Keras 3 model, with KERAS_BACKEND=jax;
             - a method bound to one of these, or a `functools.partial` with its keywords
               (`train=False`);
-            - a pure function that calls `fam_jax.tap(x, at)`; of its parameters, those that
-              `functools.partial` or `jax.tree_util.Partial` hold are leaves.
+            - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
+              a partial or the globals it names hold are its parameters.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`).
@@ -88,8 +88,7 @@ def encoder(
         tokens: where the patches are, if `features` gives [b, n, c]; see `capture`.
 
     Returns:
-        An `Encoder`; functions that are pytrees (equinox modules) and `functools.partial` bring
-        their arrays along as leaves.
+        An `Encoder`; the arrays that the functions hold become its leaves, as for `capture`.
 
     Example:
         >>> import jax.numpy as jnp

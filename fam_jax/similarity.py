@@ -20,6 +20,7 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._layers.arrays import as_pytree
 
 Embeddings = Float[AnyArray, "b d"]
 
@@ -164,18 +165,14 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
     return Margin(as_similarity(similarity), background)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["inner"])
+@partial(register_dataclass, data_fields=["score", "shares", "frozen_gradient"], meta_fields=[])
 @dataclass(frozen=True)
 class _Foreign:
-    """A similarity that is no pytree: carried along as static, compared by its own equality."""
+    """A similarity that is no pytree: its functions as pytrees of the arrays it holds."""
 
-    inner: Similarity
-
-    def score(self, z, r):
-        return self.inner.score(z, r)
-
-    def shares(self, z, r):
-        return self.inner.shares(z, r)
+    score: Any
+    shares: Any
+    frozen_gradient: Any  # None if it has none of its own
 
 
 def as_similarity(similarity: Similarity) -> Similarity:
@@ -185,7 +182,12 @@ def as_similarity(similarity: Similarity) -> Similarity:
             "similarity: expected fam_jax.cosine, dot, euclidean, a margin, or an object with "
             f"score(z, r) and shares(z, r), got {similarity!r}"
         )
-    return _Foreign(similarity) if jax.tree_util.all_leaves([similarity]) else similarity
+    if not jax.tree_util.all_leaves([similarity]):
+        return similarity
+    own = getattr(similarity, "frozen_gradient", None)
+    return _Foreign(
+        as_pytree(similarity.score), as_pytree(similarity.shares), own and as_pytree(own)
+    )
 
 
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:

@@ -7,7 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial, register_dataclass
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.tree_util import register_dataclass
+
+from fam_jax._layers.held import Path, State, held
 
 
 class Static:
@@ -47,23 +50,40 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
-@partial(register_dataclass, data_fields=["arrays"], meta_fields=["rest"])
+@partial(register_dataclass, data_fields=["arrays", "held"], meta_fields=["rest", "state"])
 @dataclass(frozen=True)
 class Call:
-    """A function with some of its arguments, as a pytree of the arrays among them."""
+    """A function with some of its arguments, as a pytree of the arrays among them and in it."""
 
     arrays: Any
+    held: dict[Path, Any]
     rest: Static
+    state: State
 
     @classmethod
     def of(cls, fn: Callable, args: tuple = (), keywords: dict | None = None) -> "Call":
         """As `functools.partial(fn, *args, **keywords)`."""
-        return cls(*split((fn, args, keywords or {})))
+        arrays, rest = split((fn, args, keywords or {}))
+        inside, values = held(rest.value[1])
+        return cls(arrays, inside, rest, State(inside, values))
 
     def __call__(self, *args: Any) -> Any:
-        """The function's value."""
+        """The function's value for the arrays that it held when this was made."""
         fn, first, keywords = join(self.arrays, self.rest)
-        return fn(*first, *args, **keywords)
+        call = partial(fn, *first, **keywords)
+        now, values = held(self.rest.value[1])
+        if all(now.get(path) is array for path, array in self.held.items()):
+            self.state.traced(values, ())
+            return call(*args)
+        # Traced with the arrays that are there now; those of `held` take their places.
+        paths = {id(array): path for path, array in now.items() if path in self.held}
+        closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+        met = [paths.get(id(const)) for const in closed.consts]
+        self.state.traced(values, filter(None, met))
+        pairs = zip(closed.consts, met, strict=True)
+        consts = [const if path is None else self.held[path] for const, path in pairs]
+        outs = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
     @property
     def with_state(self) -> Callable:
@@ -74,6 +94,6 @@ class Call:
 
 def as_pytree(fn: Callable) -> Callable:
     """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""
-    if isinstance(fn, partial) and not isinstance(fn, Partial):
+    if isinstance(fn, partial):
         return Call.of(fn.func, fn.args, fn.keywords)
     return fn if all(map(_is_array, jax.tree.leaves(fn))) else Call.of(fn)

@@ -1,0 +1,278 @@
+"""What functions hold besides their arguments: a new encoder is of what they hold now."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import fam_jax
+
+W = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+IMAGES = np.random.default_rng(0).uniform(1, 2, (2, 3, 3, 3)).astype(np.float32)
+GLOBAL = SimpleNamespace(w=None)
+BARE = None
+
+
+def embed(x, w):
+    return fam_jax.tap(x @ w, "a").mean((1, 2))
+
+
+def names_a_global(x):
+    return embed(x, GLOBAL.w)
+
+
+def names_a_bare_global(x):
+    return embed(x, BARE)
+
+
+def calls_a_function_that_does(x):
+    return names_a_bare_global(x)
+
+
+class Holder:
+    def __call__(self, x):
+        return self.method(x)
+
+    def method(self, x):
+        return embed(x, self.w)
+
+
+class Slots:
+    __slots__ = ("w",)
+
+    def __call__(self, x):
+        return embed(x, self.w)
+
+
+class OnTheClass:
+    w = None
+
+    def __call__(self, x):
+        return embed(x, self.w)
+
+
+def held_by(kind):
+    """A function, the same object throughout, and what sets the array it holds."""
+    holder, box, w = Holder(), {"nested": [None]}, None
+
+    def set_closure(value):
+        nonlocal w
+        w = value
+
+    def set_bare(value):
+        global BARE
+        BARE = value
+
+    by_default = lambda x, box=box: embed(x, box["nested"][0])  # noqa: E731
+    slots = Slots()
+    in_box = functools.partial(box["nested"].__setitem__, 0)
+    return {
+        "an object in a closure": (lambda x: embed(x, holder.w), holder.__setattr__),
+        "a bound method": (holder.method, holder.__setattr__),
+        "an object that is called": (holder, holder.__setattr__),
+        "an object with slots": (slots, slots.__setattr__),
+        "a class": (OnTheClass(), functools.partial(setattr, OnTheClass)),
+        "a global object": (names_a_global, GLOBAL.__setattr__),
+        "a variable of a closure": (lambda x: embed(x, w), lambda name, value: set_closure(value)),
+        "a global": (names_a_bare_global, lambda name, value: set_bare(value)),
+        "a global of a function it calls": (
+            calls_a_function_that_does,
+            lambda name, value: set_bare(value),
+        ),
+        "containers": (lambda x: embed(x, box["nested"][0]), lambda name, value: in_box(value)),
+        "a default": (by_default, lambda name, value: in_box(value)),
+        "a partial": (functools.partial(Holder.method, holder), holder.__setattr__),
+        "a jax partial": (
+            jax.tree_util.Partial(lambda x: embed(x, holder.w)),
+            holder.__setattr__,
+        ),
+        "a wrapped function": (
+            functools.wraps(embed)(lambda x: holder.method(x)),
+            holder.__setattr__,
+        ),
+    }[kind]
+
+
+KINDS = (
+    "an object in a closure", "a bound method", "an object that is called", "an object with slots",
+    "a class", "a global object", "a variable of a closure", "a global",
+    "a global of a function it calls", "containers", "a default", "a partial", "a jax partial",
+    "a wrapped function",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("array", [jnp.asarray, np.array], ids=["jax", "numpy"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_encoder_is_of_what_the_function_holds_now(kind, array):
+    fn, put = held_by(kind)
+    put("w", array(W))
+    before = fam_jax.capture(fn, at="a")
+    first = before(IMAGES)
+    put("w", array(3 * W))
+    now = fam_jax.capture(fn, at="a")(IMAGES)
+    np.testing.assert_allclose(now.embeddings, 3 * first.embeddings, rtol=1e-5)
+    np.testing.assert_allclose(now.activations, 3 * first.activations, rtol=1e-5)
+    if array is jnp.asarray:  # the older one stays what it was, for other shapes, too
+        np.testing.assert_array_equal(before(IMAGES).embeddings, first.embeddings)
+        other = before(np.concatenate([IMAGES, IMAGES]))
+        np.testing.assert_allclose(other.embeddings[:2], first.embeddings, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_that_a_function_holds_are_leaves(kind):
+    """They are arguments of one program, reached by gradients and by `jax.tree.map`."""
+    fn, put = held_by(kind)
+    traces = 0
+
+    @jax.jit
+    def run(encode, x):
+        nonlocal traces
+        traces += 1
+        return encode(x).embeddings.sum()
+
+    for scale in (1, 2, 3):
+        put("w", jnp.asarray(scale * W))
+        out = run(fam_jax.capture(fn, at="a"), IMAGES)
+        np.testing.assert_allclose(out, scale * (IMAGES @ W).mean((1, 2)).sum(), rtol=1e-5)
+    assert traces == 1
+    encode = fam_jax.capture(fn, at="a")
+    (leaf,) = (leaf for leaf in jax.tree.leaves(encode) if leaf.shape == W.shape)
+    np.testing.assert_array_equal(leaf, 3 * W)
+    slope = jax.grad(lambda encode: run(encode, IMAGES))(encode)
+    (slope,) = (leaf for leaf in jax.tree.leaves(slope) if leaf.shape == W.shape)
+    expected = np.broadcast_to(IMAGES.mean((1, 2)).sum(0)[:, None], W.shape)
+    np.testing.assert_allclose(slope, expected, rtol=1e-5)
+    doubled = jax.tree.map(lambda x: 2 * x, encode)
+    np.testing.assert_allclose(run(doubled, IMAGES), 2 * run(encode, IMAGES), rtol=1e-5)
+
+
+def test_a_numpy_array_changed_in_place():
+    w = W.copy()
+    fn = lambda x: embed(x, w)  # noqa: E731
+    first = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    w *= 3
+    np.testing.assert_allclose(fam_jax.capture(fn, at="a")(IMAGES).embeddings, 3 * first, rtol=1e-5)
+
+
+@pytest.mark.parametrize("read", [float, np.asarray, lambda s: s.item()])
+def test_an_array_whose_value_became_a_constant(read):
+    """A trace cannot see it: it is compared by identity, so another is another program."""
+    holder = SimpleNamespace(s=jnp.float32(1))
+    fn = lambda x: fam_jax.tap(x * read(holder.s), "a").mean((1, 2))  # noqa: E731
+    first = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    holder.s = jnp.float32(3)
+    np.testing.assert_allclose(fam_jax.capture(fn, at="a")(IMAGES).embeddings, 3 * first, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(2.0, 3.0), (2, 3), ([2.0], [3.0]), (np.float32(2), np.float32(3))],
+    ids=["float", "int", "list", "scalar"],
+)
+def test_values_that_are_no_arrays(one, other):
+    holder = SimpleNamespace(s=one)
+    fn = lambda x: fam_jax.tap(x * jnp.float32(np.ravel(holder.s)[0]), "a").mean((1, 2))  # noqa: E731
+    early = fam_jax.capture(fn, at="a")
+    holder.s = other
+    early(IMAGES)  # traced with what came later: it must not serve the next one
+    holder.s = one
+    out = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    np.testing.assert_allclose(out, 2 * IMAGES.mean((1, 2)), rtol=1e-5)
+    holder.s = other
+    out = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    np.testing.assert_allclose(out, 3 * IMAGES.mean((1, 2)), rtol=1e-5)
+
+
+def test_another_function_in_the_place_of_one():
+    holder = SimpleNamespace(f=jnp.tanh)
+    fn = lambda x: fam_jax.tap(holder.f(x), "a").mean((1, 2))  # noqa: E731
+    fam_jax.capture(fn, at="a")(IMAGES)
+    holder.f = jnp.sin
+    out = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    np.testing.assert_allclose(out, np.sin(IMAGES).mean((1, 2)), rtol=1e-5)
+
+
+def test_a_module_that_a_function_holds():
+    """A flax module behind a function, whose parameters are updated in place."""
+    model = nnx.Linear(3, 4, use_bias=False, rngs=nnx.Rngs(0))
+    fn = lambda x: fam_jax.tap(model(x), "a").mean((1, 2))  # noqa: E731
+    first = fam_jax.capture(fn, at="a")(IMAGES).embeddings
+    model.kernel[...] = 3 * model.kernel[...]
+    np.testing.assert_allclose(fam_jax.capture(fn, at="a")(IMAGES).embeddings, 3 * first, rtol=1e-5)
+
+
+def test_arrays_of_an_outer_trace():
+    """An array under `jax.grad` is a tracer while the function is captured."""
+    holder = SimpleNamespace(w=None)
+    fn = lambda x: embed(x, holder.w)  # noqa: E731
+
+    def loss(w):
+        holder.w = w
+        return fam_jax.capture(fn, at="a")(IMAGES).embeddings.sum()
+
+    expected = np.broadcast_to(IMAGES.mean((1, 2)).sum(0)[:, None], W.shape)
+    for _ in range(2):
+        np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(W)), expected, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(jax.grad(loss))(jnp.asarray(W)), expected, rtol=1e-5)
+
+
+def test_a_counter_is_no_parameter():
+    """A function may count its calls: encoders of it still share one compilation."""
+    count = 0
+
+    def fn(x):
+        nonlocal count
+        count += 1
+        return embed(x, W)
+
+    for _ in range(3):
+        fam_jax.capture(fn, at="a")(IMAGES)
+    traced = count
+    fam_jax.capture(fn, at="a")(IMAGES)
+    assert count == traced
+
+
+def test_the_two_functions_of_an_encoder_and_watched_layers():
+    holder = SimpleNamespace(w=jnp.asarray(W))
+    features, head = lambda x: x @ holder.w, lambda A: A.mean((1, 2))
+    fn = lambda x: embed(x, holder.w)  # noqa: E731
+    for make in (
+        lambda: fam_jax.encoder(features, head),
+        lambda: fam_jax.watch(fn, at=["a"]),
+        lambda: lambda x: fam_jax.explain_pairs(fam_jax.capture(fn, at="a"), x, x, fam_jax.fam()),
+    ):
+        holder.w = jnp.asarray(W)
+        first = jax.tree.leaves(make()(IMAGES))[0]
+        holder.w = jnp.asarray(3 * W)
+        np.testing.assert_allclose(jax.tree.leaves(make()(IMAGES))[0], 3 * first, rtol=1e-5)
+
+
+def test_a_similarity_that_holds_arrays():
+    """A user's own object, its own `frozen_gradient` included."""
+
+    class Weighted:
+        def shares(self, z, r):
+            return z * r * self.w[None]
+
+        def score(self, z, r):
+            return self.shares(z, r).sum(-1)
+
+        def frozen_gradient(self, z, r):
+            return 5 * r * self.w[None]
+
+    mine = Weighted()
+    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+    references = np.ones((2, 3), np.float32)
+    for method in (fam_jax.decomposition, fam_jax.hires_cam):
+        outs = []
+        for scale in (1, 3):
+            mine.w = scale * jnp.arange(1, 4, dtype=jnp.float32)
+            outs.append(fam_jax.explain(encode, IMAGES, references, method(mine)))
+        np.testing.assert_allclose(outs[1].maps, 3 * outs[0].maps, rtol=1e-5)
+        np.testing.assert_allclose(outs[1].scores, 3 * outs[0].scores, rtol=1e-5)
+    expected = (5 * 3 * np.arange(1, 4) * IMAGES).sum(-1) / 9
+    np.testing.assert_allclose(outs[1].maps, expected, rtol=1e-5)
