@@ -90,14 +90,16 @@ class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap.
 
     Attributes:
-        values: shape and type of the tapped values, in the order of the names.
+        values: what the tapped values are (shape, type, how they lie on a mesh), in the order of
+            the names.
         output: shape and type of what the function returns.
     """
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
         eqns = list(_taps(closed.jaxpr))
-        self.values = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
+        avals = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
+        self.values = jax.eval_shape(lambda *values: values, *avals)
         self._closed, self._names, self._images = closed, frozenset(names), images
 
     def run(self, insert: Callable[[str, Array], Array]) -> Any:

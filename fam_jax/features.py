@@ -17,6 +17,7 @@ from jax import Array, ShapeDtypeStruct
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 from jax.tree_util import register_dataclass
 
+from fam_jax._mesh import vary_with
 from fam_jax._tap import Tapped, tap, tap_name
 from fam_jax.watch import check_embeddings, laid_out
 
@@ -107,7 +108,10 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
 def join(network: Callable, at: str, layout: str, features: Features) -> tuple[Array, Callable]:
     """The layer's output x for the features, and the head: x -> z."""
     (shape, dtype), rows = features.image, features.values[0].shape[0]
-    images = ShapeDtypeStruct((rows, *shape), jnp.dtype(dtype))
+    # On a mesh the head's program is that of images which vary as the features do.
+    images = jax.eval_shape(
+        lambda x: vary_with(jnp.zeros((rows, *shape), jnp.dtype(dtype)), x), features.values[0]
+    )
     halves = _halves(network, at, layout, images)
     jaxpr = halves.jaxpr
     constant = [

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._mesh import vary_with
 
 Embeddings = Float[AnyArray, "b d"]
 
@@ -193,6 +194,7 @@ def as_similarity(similarity: Similarity) -> Similarity:
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
     """D score(z, r) / dz, [b, d]."""
     z, r = wide(z, r)
+    z = vary_with(z, r, *jax.tree.leaves(similarity))
     return jax.grad(lambda z: jnp.sum(similarity.score(z, r)))(z)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from fam_jax._checks import AnyArray, check_choice, check_float
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._mesh import vary_with, varying_axes
 from fam_jax._tap import Tapped
 
 
@@ -84,7 +85,13 @@ def run_watched(
         embeddings, state = tapped.run(insert)
         return embeddings, (seen, state)
 
-    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in zip(at, tapped.values, strict=True)}
+    # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
+    # would have their cotangents summed over the devices.
+    kinds = {
+        name: jax.eval_shape(partial(change, name), x)
+        for name, x in zip(at, tapped.values, strict=True)
+    }
+    zeros = {name: jnp.zeros_like(kind) for name, kind in kinds.items()}
     embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
     values = tuple(seen[name] for name in at)
     return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
@@ -106,7 +113,14 @@ class Pull:
                 f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
                 f"got shape {cotangent.shape}"
             )
-        (found,) = self.pullback(cotangent.astype(self.embeddings.dtype))
+        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
+            axes = tuple(sorted(extra))
+            raise ValueError(
+                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
+                f"encode jax.lax.pcast(images, {axes}, to='varying')"
+            )
+        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
+        (found,) = self.pullback(cotangent)
         return tuple(found[name] for name in self.at)
 
 

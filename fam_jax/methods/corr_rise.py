@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_count, check_key
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
     check_pairs,
@@ -102,7 +103,7 @@ def _corr_rise(embed, images, references, key, similarity, *, masks, patches, pa
         return _merge(carry, _moments(s, m.astype(dtype), valid.astype(dtype))), None
 
     shapes = (), (b,), size, (b,), size, (b, *size)
-    start = tuple(jnp.zeros(shape, dtype) for shape in shapes)
+    start = tuple(vary_with(jnp.zeros(shape, dtype), images, references) for shape in shapes)
     (count, mean, _, s_square, m_square, product), _ = fold(add, start, masks, chunk)
     # Scores that are constant up to rounding are constant: their correlation would be noise.
     rounding = 8 * jnp.finfo(dtype).eps * jnp.abs(mean)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_count, check_float, wide
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import Encoding
 from fam_jax.methods.jacobian import rows_at_a_time, unit
 from fam_jax.methods.method import check_encoding, sayable
@@ -116,7 +117,7 @@ def _fggb(enc, references, similarity, threshold, *, chunk):
         positive, negative = jnp.maximum(w, 0) * g, jnp.maximum(-w, 0) * g
         return (sums[0] + jnp.sum(positive, axis=0), sums[1] + jnp.sum(negative, axis=0)), None
 
-    zeros = jnp.zeros(enc.activations.shape[:3], z.dtype)
+    zeros = vary_with(jnp.zeros(enc.activations.shape[:3], z.dtype), z, r)
     (positive, negative), _ = jax.lax.scan(some, (zeros, zeros), (ids, padded))
     ok = sayable(z) & sayable(r) & jnp.all(jnp.isfinite(positive + negative), axis=(1, 2))
     ok = ok[:, None, None]

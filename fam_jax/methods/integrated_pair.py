@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_choice, check_count, check_float, wide
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import Encoder
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.point_to_point import all_products, check_pair, check_product
@@ -132,13 +133,13 @@ def _integral(encode: Encoder, images: Array, start, change: Callable, steps: in
 
     def step(total, t):
         at = encode.replay(images, A0 + t * (A - A0))
-        _, back = jax.vjp(change, at.embeddings)
-        (z,) = wide(at.embeddings)
-        parts = position_parts(lambda v: at.pullback(back(v)[0]), z, A - A0, chunk)
+        z, back = jax.vjp(change, at.embeddings)
+        back_to = lambda v: at.pullback(back(vary_with(v, z))[0])  # noqa: E731
+        parts = position_parts(back_to, wide(at.embeddings)[0], A - A0, chunk)
         return total + parts, None
 
     times = (jnp.arange(steps, dtype=A.dtype) + 0.5) / steps
-    zeros = jnp.zeros((*A.shape[:3], enc.embeddings.shape[1]), A.dtype)
+    zeros = vary_with(jnp.zeros((*A.shape[:3], enc.embeddings.shape[1]), A.dtype), A, A0)
     U, _ = jax.lax.scan(step, zeros, times)
     difference = change(enc.embeddings) - change(encode.replay(images, A0).embeddings)
     return enc, U / steps, difference

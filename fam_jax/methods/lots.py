@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_count
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
     check_pairs,
@@ -116,7 +117,8 @@ def walk(embed, similarity, images, references, rate, steps):
         largest = jnp.max(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
         return x + rate * (gradient / jnp.where(largest > 0, largest, 1)), None
 
-    return jax.lax.scan(step, images.astype(wide_dtype(images, references)), length=steps)[0]
+    start = vary_with(images.astype(wide_dtype(images, references)), references)
+    return jax.lax.scan(step, start, length=steps)[0]
 
 
 def _gaussian(side: int, kernel: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_count
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
     check_pairs,
@@ -111,7 +112,7 @@ def _occlusion(embed, images, references, fill, similarity, *, window, stride, c
         drops = whole - score_copies(embed, similarity, copies, references)
         return total + weighted_masks(jnp.where(valid[None], drops, 0), covered), None
 
-    start = jnp.zeros((b, height, width), dtype)
+    start = vary_with(jnp.zeros((b, height, width), dtype), images, references)
     total, _ = fold(add, start, len(rows) * len(columns), chunk)
     covering = np.outer(rows.sum(0), columns.sum(0))
     return sayable_maps(total / jnp.asarray(covering, dtype)[None], references)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_count, check_key
+from fam_jax._mesh import vary_with
 from fam_jax.encoding import as_embedding
 from fam_jax.methods.perturbation import (
     check_pairs,
@@ -99,7 +100,7 @@ def _rise(embed, images, references, key, similarity, *, masks, cells, keep, chu
         return total + weighted_masks(jnp.where(valid[None], scores, 0), kept), None
 
     start = jnp.zeros((images.shape[0], *size), wide_dtype(images, references))
-    total, _ = fold(add, start, masks, chunk)
+    total, _ = fold(add, vary_with(start, images, references), masks, chunk)
     return sayable_maps(total / (masks * keep), references)
 
 

@@ -1,0 +1,206 @@
+"""Everything inside `jax.shard_map`, with its check of what varies: each device for itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import P
+
+import fam_jax
+from fam_jax import training
+from tests import heads
+from tests.perturbation_toy import case as perturbation_case
+from tests.test_attention import LAYERS, TOKENS
+from tests.test_attention import case as attention_case
+from tests.test_attention import embed as attend
+from tests.test_methods import METHODS, PAIRS, SIMILARITIES
+from tests.test_metrics_everywhere import METRICS
+from tests.test_metrics_everywhere import case as metrics_case
+from tests.test_perturbation_everywhere import METHODS as PERTURBATIONS
+
+MESH = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+KEY = jax.random.key(0)
+HEAD = heads.make("mlp", 3, 4, 6)
+A = heads.activations(8, 3, 4, 6)
+B = heads.activations(8, 2, 5, 6, seed=2)
+R = np.random.default_rng(3).normal(size=(8, 5)).astype(np.float32)
+
+
+SPREAD = P("batch")
+
+
+def on_devices(fn, *args, specs=SPREAD, out=SPREAD):
+    return jax.jit(jax.shard_map(fn, mesh=MESH, in_specs=specs, out_specs=out))(*args)
+
+
+def assert_same(actual, expected):
+    """Relative to the largest value: a map's small values are sums in which large terms cancel."""
+    expected = jax.tree.leaves_with_path(expected)
+    for one, (path, other) in zip(jax.tree.leaves(actual), expected, strict=True):
+        one, other, name = np.asarray(one), np.asarray(other), jax.tree_util.keystr(path)
+        assert other.any(), f"{name}: nothing to compare"
+        atol = 1e-5 * np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol, err_msg=name)
+
+
+def each(fn, *args):
+    assert_same(on_devices(fn, *args), jax.jit(fn)(*args))
+
+
+def test_the_pullback_is_not_summed_over_the_devices():
+    encode = fam_jax.capture(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at="a")
+    each(lambda x: (enc := encode(x)).pullback(enc.embeddings), A)
+    watch = fam_jax.watch(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at=["a"])
+    each(lambda x: (seen := watch(x)).pullback(seen.embeddings), A)
+
+
+def test_methods():
+    methods = {f"{name}, {of}": METHODS[name](SIMILARITIES[of]()) for name, of in PAIRS}
+    each(lambda A, R: {name: m(HEAD.encode(A), R) for name, m in methods.items()}, A, R)
+
+
+@pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free", "eigen_cam"])
+def test_references_that_every_device_has(name):
+    method = METHODS[name](fam_jax.cosine)
+    maps = on_devices(
+        lambda A, R: fam_jax.all_pairs(method)(HEAD.encode(A), R), A, R, specs=(P("batch"), P())
+    )
+    assert_same(maps, fam_jax.all_pairs(method)(HEAD.encode(A), R))
+    out = on_devices(
+        lambda A, R: fam_jax.explain_all(HEAD.encode, A, R, method),
+        A, R, specs=(P("batch"), P()),
+    )  # fmt: skip
+    assert_same(out, fam_jax.explain_all(HEAD.encode, A, R, method))
+
+
+@pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free", "eigen_cam"])
+def test_images_that_every_device_has(name):
+    """References are spread: a device's map is of its own reference, not of the sum of all."""
+    method = METHODS[name](fam_jax.cosine)
+
+    def run(A, R):
+        A = jax.lax.pcast(A, ("batch",), to="varying")
+        return fam_jax.all_pairs(method)(HEAD.encode(A), R)
+
+    maps = on_devices(run, A[:1], R, specs=(P(), P("batch")), out=P(None, "batch"))
+    assert_same(maps, fam_jax.all_pairs(method)(HEAD.encode(A[:1]), R))
+
+
+@pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free"])
+def test_images_that_do_not_vary_as_the_references_do_are_refused(name):
+    method = METHODS[name](fam_jax.cosine)
+    run = lambda A, R: method(HEAD.encode(A), R)  # noqa: E731
+    with pytest.raises(ValueError, match=r"encode jax.lax.pcast\(images, \('batch',\), to='vary"):
+        on_devices(run, A[:1], R, specs=(P(), P("batch")))
+
+
+def test_the_gradient_of_a_score_is_of_a_devices_own_reference():
+    of = jax.jit(lambda z, r: fam_jax.similarity.gradient(fam_jax.cosine, z, r))
+    slopes = on_devices(of, R[:1], R[::-1], specs=(P(), P("batch")))
+    assert_same(slopes, of(R[:1].repeat(8, 0), R[::-1]))
+    walk = lambda x, r: fam_jax.lots(HEAD.forward, x, r, steps=2, kernel=1)  # noqa: E731
+    maps = on_devices(walk, A[:1], R, specs=(P(), P("batch")))
+    assert_same(maps, walk(A[:1].repeat(8, 0), R))
+
+
+@pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free"])
+def test_gradients_of_a_loss_on_maps(name):
+    """Parameters that every device has get the sum of all devices' gradients, once."""
+    method = METHODS[name](fam_jax.cosine)
+    weights = jnp.asarray(np.random.default_rng(4).normal(size=(6, 5)), jnp.float32)
+
+    def loss(weights, A, R):
+        encode = fam_jax.encoder(lambda x: x * jnp.sum(weights), lambda A: A.mean((1, 2)) @ weights)
+        return jnp.sum(jnp.sin(method(encode(A), R)))
+
+    def summed(weights, A, R):
+        return jax.lax.psum(loss(weights, A, R), "batch")
+
+    slope = on_devices(
+        jax.grad(summed), weights, A, R, specs=(P(), P("batch"), P("batch")), out=P()
+    )
+    assert_same(slope, jax.grad(loss)(weights, A, R))
+
+
+def test_pairs():
+    methods = (fam_jax.fam(), fam_jax.decomposition(), fam_jax.interaction_cam())
+    each(lambda A, B: [fam_jax.explain_pairs(HEAD.encode, A, B, m) for m in methods], A, B)
+
+
+FUNCTIONS = {
+    "fggb": lambda a, b, r: fam_jax.fggb(a, r, chunk=2),
+    "integrated_pair": lambda a, b, r: fam_jax.integrated_pair(
+        HEAD.encode, A_of(a), A_of(b), steps=2
+    ),
+    "nmf_concepts": lambda a, b, r: fam_jax.nmf_concepts(a, b, k=2, steps=3),
+    "point_to_point": lambda a, b, r: fam_jax.point_to_point(a, b, chunk=2),
+    "replay": lambda a, b, r: HEAD.encode.replay(A_of(a), 2 * a.activations).embeddings,
+}
+
+
+def A_of(encoding):  # noqa: N802
+    return encoding.activations
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_encodings(name):
+    each(lambda A, B, R: FUNCTIONS[name](HEAD.encode(A), HEAD.encode(B), R), A, B, R)
+
+
+def test_a_network_in_two_steps():
+    def run(A, R):
+        enc = HEAD.encode.from_features(HEAD.encode.features(A))
+        return fam_jax.decomposition()(enc, R), enc.pullback(enc.embeddings)
+
+    each(run, A, R)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_perturbation(name):
+    encode, x, r = perturbation_case(b=8)
+    each(lambda x, r: PERTURBATIONS[name](encode, x, r), x, r)
+
+
+@pytest.mark.parametrize("name", ["attention_rollout", "chefer", "le_grad", "grad_eclip"])
+def test_attention(name):
+    layers = ("qkv1", "attn1") if name == "grad_eclip" else LAYERS
+    watch = fam_jax.watch(attend, at=layers)
+    method = getattr(fam_jax, name)
+    if name == "attention_rollout":
+        run = lambda x, r: method(watch, x, TOKENS)  # noqa: E731
+    else:
+        run = lambda x, r: method(watch, x, r, TOKENS)  # noqa: E731
+    each(run, *attention_case())
+
+
+def test_metrics():
+    each(lambda x: {name: metric(x) for name, metric in METRICS.items()}, metrics_case())
+
+
+def test_references():
+    labels = np.arange(8) % 3
+    bank, rows = jnp.asarray(R), jnp.asarray(R.T)
+    each(lambda z: fam_jax.neighbours(z, bank, k=3, labels=jnp.asarray(labels)), R)
+    each(lambda y: fam_jax.classifier_rows(rows, y, contrast=True), labels)
+    means = on_devices(
+        lambda z, y: jax.lax.psum(fam_jax.prototypes(z, y, num_classes=3), "batch"),
+        R, labels, out=P(),
+    )  # fmt: skip
+    assert_same(
+        means, sum(fam_jax.prototypes(R[i : i + 1], labels[i : i + 1], 3) for i in range(8))
+    )
+
+
+def test_maps():
+    maps = np.random.default_rng(5).normal(size=(8, 4, 5)).astype(np.float32)
+    each(lambda m: fam_jax.rescale(fam_jax.upsample(m, (8, 9))), maps)
+    each(lambda m: fam_jax.fuse([m, m[:, ::2]], "max"), maps)
+
+
+def test_losses():
+    maps = np.random.default_rng(5).normal(size=(8, 4, 5)).astype(np.float32)
+    masks, boxes = maps > 0.5, np.tile(np.float32([0.5, 0, 3, 4]), (8, 1))
+    each(jax.vmap(lambda m, k: training.energy_outside(m[None], k[None])), maps, masks)
+    each(jax.vmap(lambda m: training.total_variation(m[None])), maps)
+    each(lambda m, b: training.crop(m, b, (3, 3)), maps, boxes)
+    each(jax.vmap(lambda m: training.disagreement(m[None], m[None, ::-1])), maps)
