@@ -1,9 +1,18 @@
-"""Arrays beside traced ones inside `jax.shard_map`: what must vary over the mesh as others do."""
+"""Arrays beside traced ones on a mesh: they must lie, and vary in `shard_map`, as those do."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
+
+
+def zeros_like(kind: ShapeDtypeStruct) -> Array:
+    """Zeros of this kind in all respects: shape, type, and how it lies on the mesh."""
+    zeros = jnp.zeros_like(kind)
+    # jax 0.12 forgets the axes of an explicit mesh that is not set as the context.
+    lost = kind.sharding is not None and jax.typeof(zeros).sharding != kind.sharding
+    return jax.sharding.reshard(zeros, kind.sharding) if lost else zeros
 
 
 def varying_axes(x: Any) -> frozenset[str]:

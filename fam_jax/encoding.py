@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._mesh import zeros_like
 from fam_jax.features import Features, cut, join
 from fam_jax.map_form import Form, MapPullback
 from fam_jax.tokens import TokenGrid
@@ -211,9 +212,8 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
         encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
         encode.tokens, encode.layout,
     )  # fmt: skip
-    z, pullback = jax.vjp(
-        lambda deltas: head(x + deltas[encode.at]), {encode.at: jnp.zeros_like(x)}
-    )
+    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: x))}
+    z, pullback = jax.vjp(lambda deltas: head(x + deltas[encode.at]), zeros)
     pull = Pull(pullback, z, (encode.at,))
     return Encoding(form.to_map(x), z, MapPullback(pull, 0, form))
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from fam_jax._checks import AnyArray, check_choice, check_float
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
-from fam_jax._mesh import vary_with, varying_axes
+from fam_jax._mesh import vary_with, varying_axes, zeros_like
 from fam_jax._tap import Tapped
 
 
@@ -91,7 +91,7 @@ def run_watched(
         name: jax.eval_shape(partial(change, name), x)
         for name, x in zip(at, tapped.values, strict=True)
     }
-    zeros = {name: jnp.zeros_like(kind) for name, kind in kinds.items()}
+    zeros = {name: zeros_like(kind) for name, kind in kinds.items()}
     embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
     values = tuple(seen[name] for name in at)
     return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
