@@ -1,6 +1,6 @@
 """One network written in five ways, none of them for fam_jax: the same map from each.
 
-    pip install fam-jax equinox keras
+    pip install . equinox keras
     python examples/any_model.py                     # writes any_model.png
 
 Eight colour filters, a rectifier and an average: in flax.nnx, flax.linen, equinox,

@@ -1,6 +1,6 @@
 """The same training step over a mesh of devices and on one: equal up to the rounding of sums.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/data_parallel.py
 
 A minute or two on two processor cores. The step has what goes wrong easily when a batch is spread:

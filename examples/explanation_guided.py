@@ -1,6 +1,6 @@
 """Keep a classifier from a shortcut by a loss on where its maps lie.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/explanation_guided.py --out guided      # writes guided/explanation_guided.png
 
 Minutes on two processor cores. The pictures are scikit-learn's digits with a coloured mark in a

@@ -1,6 +1,6 @@
 """Fine-tune a backbone with a projection head, and see its maps before and after.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/finetune_backbone.py                    # `tiny`, on handwritten digits
     python examples/finetune_backbone.py --freeze           # only the head learns
     python examples/finetune_backbone.py --model cifar-resnet20 --weights resnet20.th

@@ -1,6 +1,6 @@
 """Play the mosaic game with any convolutional backbone: which method's maps point where?
 
-    pip install "fam-jax[demo]"
+    pip install ".[demo]"
     python examples/mosaic_game.py                                # the embedded `tiny`
     python examples/mosaic_game.py --model cifar-resnet56 --weights resnet56.th --cell 32
 

@@ -1,6 +1,6 @@
 """Train the embedded network `tiny` from nothing, and measure how well its maps point.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/train_contrastive.py --out tiny.safetensors --maps maps
 
 Minutes on two processor cores. Every step sees random crops of every photograph, and the loss

@@ -1,6 +1,6 @@
 """Train a few-shot network on Omniglot from nothing, and measure its 20-way one-shot accuracy.
 
-    pip install "fam-jax[train]"
+    pip install ".[train]"
     python examples/train_few_shot.py --data omniglot --out conv4.safetensors
 
 Minutes on one processor core. The folder holds three files of github.com/brendenlake/omniglot

@@ -1,6 +1,6 @@
 """Train a small network for retrieval by a metric loss, from nothing.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/train_metric.py --loss triplet --out triplet.safetensors
     python examples/train_metric.py --loss supcon --data digits --out digits.safetensors
 

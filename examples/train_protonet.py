@@ -1,6 +1,6 @@
 """Train a prototypical network, watch its maps form, and stop and go on as if nothing had been.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/train_protonet.py --out run
     python examples/train_protonet.py --data omniglot --out omniglot-run --steps 400
 

@@ -1,6 +1,6 @@
 """Train a small network with a signed projection head, by MoCo, BYOL or SimCLR, from nothing.
 
-    pip install "fam-jax[demo,train]"
+    pip install ".[demo,train]"
     python examples/train_self_supervised.py --method moco --out moco.safetensors
     python examples/train_self_supervised.py --method simclr --network vit-mini-patch8
 

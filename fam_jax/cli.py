@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import fam_jax
 from fam_jax.cli_bulk import bulk
 from fam_jax.cli_errors import DEBUG, one_line_errors
 
@@ -22,9 +23,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> bool:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"fam-jax {version('fam-jax')}")
+        typer.echo(f"fam-jax {fam_jax.__version__}")
         raise typer.Exit
     return wanted
 

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import fam_jax
+
 MANIFEST = "manifest.json"
 
 
@@ -72,8 +74,8 @@ def _listed(manifest: Path) -> list[str]:
 def write_manifest(stage: Path, **facts: Any) -> list[str]:
     """Write manifest.json beside the other files of the stage; returns all their names."""
     files = [*sorted(f.name for f in stage.iterdir()), MANIFEST]
-    packages = ("fam-jax", "jax", "flax", "numpy", "pillow")
-    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    versions = {"fam-jax": fam_jax.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in ("jax", "flax", "numpy", "pillow")}
     text = json.dumps({"versions": versions, **facts, "files": files}, indent=2)
     (stage / MANIFEST).write_text(text + "\n")
     return files

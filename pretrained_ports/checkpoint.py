@@ -147,8 +147,8 @@ def _read_torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise CheckpointError(
-            f'{path.name} needs torch to be read: pip install "fam-jax[torch]", or convert it to '
-            ".safetensors where torch is installed"
+            f'{path.name} needs torch to be read: pip install "fam-jax[torch]" (in a clone: '
+            'pip install ".[torch]"), or convert it to .safetensors where torch is installed'
         ) from error
     zipped = zipfile.is_zipfile(path)
     if zipped:

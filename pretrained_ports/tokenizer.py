@@ -54,7 +54,8 @@ class Tokenizer:
             import tokenizers
         except ImportError as error:
             raise ImportError(
-                f'sentences need the package {error.name}: pip install "fam-jax[text]"'
+                f'sentences need {error.name}: pip install "fam-jax[text]" '
+                '(in a clone: pip install ".[text]")'
             ) from error
 
         def clean(text: str) -> str:

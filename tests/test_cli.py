@@ -41,7 +41,6 @@ def bad(tmp_path, folder):
     Image.new("L", (20_000, 10)).save(tmp_path / "wide.png")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").write_text("keep")
-    (tmp_path / "pickle.pth").write_bytes(b"PK\x03\x04")
     write(
         tmp_path / "other.safetensors",
         pretrained_ports.create("cifar-resnet20").model,
@@ -190,19 +189,6 @@ def test_bad_use_ends_in_one_line_and_exit_code_2(case, bad, folder):
         assert result.output.startswith("error: ")
         assert result.output.count("\n") == 1, result.output
     assert {file: file.stat().st_mtime_ns for file in bad.rglob("*")} == before, "left something"
-
-
-def test_pth_without_torch_says_what_to_install(bad, folder):
-    """In a fresh interpreter in which torch cannot be imported."""
-    code = (
-        "import sys; sys.modules['torch'] = None; from fam_jax.cli import main; "
-        f"main(['explain', {str(folder / 'coffee.jpg')!r}, {str(folder / 'coffee.jpg')!r}, "
-        f"'--weights', {str(bad / 'pickle.pth')!r}, '-o', {str(bad / 'out')!r}])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert 'pip install "fam-jax[torch]"' in result.stderr
-    assert result.stderr.count("\n") == 1
 
 
 def test_main_prints_usage_errors_in_one_line():

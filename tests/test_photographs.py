@@ -1,8 +1,5 @@
 """The demonstration's photographs: nothing of what is asked was ever shown."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -58,14 +55,3 @@ def test_mosaics_are_made_of_the_crops_they_name():
 def test_the_same_seed_draws_the_same(photos):
     one, two = (photographs.mosaics(photos, np.random.default_rng(3), 2) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
-
-
-def test_missing_packages_are_named():
-    code = (
-        "import sys; sys.modules['skimage'] = None\n"
-        "from fam_jax.demo import photographs\n"
-        "try:\n    photographs.load()\n"
-        "except ImportError as error:\n    print(error)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == 'the photographs need: pip install "fam-jax[demo]"'

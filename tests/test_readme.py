@@ -1,6 +1,7 @@
 """The README's Python runs as printed, and its shell commands name what exists."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import jax
@@ -12,6 +13,11 @@ from fam_jax.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+# Files of this repository that it links to, as pages and, for its pictures, raw.
+PAGES = f"{URLS['Repository']}/blob/main/"
+RAW = PAGES.replace("github.com", "raw.githubusercontent.com").replace("/blob/", "/")
+LINKED = re.findall(rf"(?:{PAGES}|{RAW})([^)\s]+)", README)
 
 
 def blocks(language):
@@ -43,6 +49,14 @@ def test_the_number_of_backbones_is_that_of_the_zoo():
 
 def test_the_files_it_names_exist():
     quoted = re.findall(r"`((?:examples|tests|benchmarks)/[^`\s]+)", README)
-    linked = re.findall(r"\]\(((?!http)[^)]+)\)", README)
-    for path in quoted + linked:
+    assert quoted
+    for path in quoted + LINKED:
         assert (ROOT / path).exists(), path
+
+
+def test_its_links_are_absolute_so_that_they_lead_somewhere_from_a_package_index():
+    assert {"docs/figures/mosaics.png", "docs/ports.md"} <= set(LINKED)
+    assert re.findall(r"\]\((?!https://)[^)]*\)", README) == []
+    assert re.findall(r"^\[[^\]]+\]: (?!https://).*$", README, re.MULTILINE) == []
+    defined = set(re.findall(r"^\[([^\]]+)\]: ", README, re.MULTILINE))
+    assert set(re.findall(r"\[((?:docs|benchmarks)/[^\]]+)\]", README)) == defined

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from fam_jax._extras import needed
+
 CROP = 3 / 8  # side of a held-out crop, as a share of the photograph's shorter side
 
 SKIMAGE = (
@@ -188,11 +190,9 @@ def resize(crop: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "si
 
 
 def _files() -> list[Path]:
-    try:
+    with needed("the photographs need", "demo"):
         import skimage.data
         import sklearn.datasets
-    except ImportError as error:
-        raise ImportError('the photographs need: pip install "fam-jax[demo]"') from error
     from_skimage = Path(skimage.data.__file__).parent
     from_sklearn = Path(sklearn.datasets.__file__).parent / "images"
     return [from_skimage / name for name in SKIMAGE] + [from_sklearn / name for name in SKLEARN]

@@ -18,6 +18,7 @@ from PIL import Image
 
 import fam_jax
 from fam_jax import output, plot
+from fam_jax._extras import needed
 from fam_jax.evaluate import tables
 from fam_jax.evaluate.network import Network
 from fam_jax.similarity import normalize
@@ -46,10 +47,8 @@ def load(network: Network) -> Stereo:
     Raises:
         ImportError: scikit-image is missing.
     """
-    try:
+    with needed("the stereo pair needs", "demo"):
         import skimage.data
-    except ImportError as error:
-        raise ImportError('the stereo pair needs: pip install "fam-jax[demo]"') from error
     folder = Path(skimage.data.__file__).parent
     left, right = (Image.open(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
     with np.load(folder / "motorcycle_disp.npz") as file:

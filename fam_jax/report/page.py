@@ -6,9 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fam_jax._extras import needed
 from fam_jax.report import heat
 from fam_jax.report.cards import Card, printable
 from fam_jax.report.store import ORDERS, Choice
+
+with needed("the report needs", "report"):
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
 TITLE = "Why these pairs look alike"
 _SETUP = (("model",), ("layer",), ("method_name", "method"), ("similarity",))
@@ -38,16 +43,7 @@ def write(
         places: where things lie, by their names.
         not_shown: how many pictures could not be shown.
         signed: whether negative values were left out of the maps.
-
-    Raises:
-        ImportError: without jinja2.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise ImportError('the report needs jinja2: pip install "fam-jax[report]"') from error
-
     # Whatever is not Markup is escaped: a file may be called <b>"'&.jpg.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from fam_jax import plot
 from fam_jax._checks import AnyArray, check_count, check_float
+from fam_jax._extras import needed
 from fam_jax.capture import capture
 from fam_jax.explain import PairExplanation, explain_pairs
 from fam_jax.methods import Method, PairMethod
@@ -138,10 +139,8 @@ class MapLogger:
         self.close()
 
     def _open(self, resume: bool) -> None:
-        try:
+        with needed("MapLogger needs", "train"):
             import tensorboardX  # noqa: F401
-        except ImportError as error:
-            raise ImportError('MapLogger needs: pip install "fam-jax[train]"') from error
         asked = hashlib.sha256(repr(self._capture).encode())
         for images in self._pairs:
             asked.update(np.ascontiguousarray(images))
