@@ -27,7 +27,8 @@ class Explanation(NamedTuple):
         maps: raw maps, [b, h, w] or [q, r, h, w].
         scores: the method's similarity, [b] or [q, r].
         valid: False where nothing could be said and the map is all zeros: an image or a reference
-            that is not finite, a zero embedding, no evidence at all. [b] or [q, r].
+            that is not finite, a zero embedding, no evidence at all, terms that cancel up to
+            rounding (in front of a norm that forgets length). [b] or [q, r].
     """
 
     maps: Float[Array, "*b h w"]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
@@ -11,8 +12,8 @@ def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
     return jnp.zeros_like(z)
 
 
-def _plain(G: Array, A: Array) -> Array:
-    return jnp.sum(A, axis=-1)
+def _plain(G: Array, A: Array) -> Sum:
+    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=(1, 2, 3)))
 
 
 def activation_sum(similarity: Similarity = cosine) -> Method:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import products
 from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
@@ -17,12 +18,6 @@ def share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
     none = jnp.abs(z) < 2 * jnp.sqrt(jnp.finfo(z.dtype).tiny)  # the ratio's derivative has 1 / z^2
     ratio = similarity.shares(z, r) / jnp.where(none, 1, z)
     return jnp.where(none, frozen_gradient(similarity, z, r), ratio)
-
-
-def elementwise(G: Array, A: Array) -> Array:
-    """sum_k G_k A_k at every position."""
-    # Not an einsum: XLA merges its batch axes and then gathers a batch sharded over devices.
-    return jnp.sum(G * A, axis=-1)
 
 
 def decomposition(similarity: Similarity = cosine) -> Method:
@@ -54,4 +49,4 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu, Yang,
         Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
-    return Method(as_similarity(similarity), share_per_unit, elementwise)
+    return Method(as_similarity(similarity), share_per_unit, products)

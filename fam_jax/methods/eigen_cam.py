@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity, as_similarity, cosine, normalize
 
 
@@ -48,13 +49,14 @@ def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
     return jnp.zeros_like(z)
 
 
-def _principal_component(G: Array, A: Array) -> Array:
+def _principal_component(G: Array, A: Array) -> Sum:
     b, h, w, c = A.shape
     X = A.reshape(b, h * w, c)
     X = X - X[:, :1]  # constant channels become exact zeros, which rounding of a mean would not
     X = X - jnp.mean(X, axis=1, keepdims=True)
     v = jax.vmap(_direction)(X)
-    return jnp.sum(X * v[:, None, :], axis=-1).reshape(b, h, w)
+    maps = jnp.sum(X * v[:, None, :], axis=-1).reshape(b, h, w)
+    return Sum(maps, jnp.zeros_like(maps[:, 0, 0]))  # terms that differ by as much do not cancel
 
 
 def _direction(X: Array) -> Array:

@@ -14,17 +14,13 @@ from jax import Array
 from fam_jax._checks import check_choice
 from fam_jax.maps import minmax
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum, weighted
 from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
-def channel_sum(G: Array, A: Array) -> Array:
+def channel_sum(G: Array, A: Array) -> Sum:
     """sum_k (sum_hw G_k) A_k."""
-    return weighted_sum(jnp.sum(G, axis=(1, 2)), A)
-
-
-def weighted_sum(alpha: Array, A: Array) -> Array:
-    """sum_k alpha_k A_k, [b, c], [b, h, w, c] -> [b, h, w], in full precision on every device."""
-    return jnp.einsum("bhwc,bc->bhw", A, alpha, precision=jax.lax.Precision.HIGHEST)
+    return weighted(jnp.sum(G, axis=(1, 2)), A, jnp.sum(jnp.abs(G), axis=(1, 2)))
 
 
 _SOURCES = {

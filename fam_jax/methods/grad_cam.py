@@ -7,13 +7,12 @@ M     = relu(sum_k alpha_k A_k)
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._checks import check_choice
-from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum, relu, weighted
 from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient, gradient
 
 _GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
@@ -25,8 +24,8 @@ def gradient_weights(norms: str) -> Callable[[Similarity, Array, Array], Array]:
     return _GRADIENTS[norms]
 
 
-def _channel_mean(G: Array, A: Array) -> Array:
-    return jax.nn.relu(weighted_sum(jnp.mean(G, axis=(1, 2)), A))
+def _channel_mean(G: Array, A: Array) -> Sum:
+    return relu(weighted(jnp.mean(G, axis=(1, 2)), A, jnp.mean(jnp.abs(G), axis=(1, 2))))
 
 
 def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:

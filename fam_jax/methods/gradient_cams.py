@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax.methods.decomposition import elementwise
-from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.grad_cam import gradient_weights
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum, products, relu, weighted
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
@@ -45,7 +44,7 @@ def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
     Source:
         Jiang et al.: LayerCAM, IEEE TIP 2021.
     """
-    return Method(as_similarity(similarity), gradient_weights(norms), _positive_elementwise)
+    return Method(as_similarity(similarity), gradient_weights(norms), _positive_products)
 
 
 def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -76,7 +75,7 @@ def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
     Source:
         Draelos and Carin: Use HiResCAM instead of Grad-CAM, 2020 (arXiv 2011.08891).
     """
-    return Method(as_similarity(similarity), gradient_weights(norms), elementwise)
+    return Method(as_similarity(similarity), gradient_weights(norms), products)
 
 
 def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -145,19 +144,22 @@ def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Me
     return Method(as_similarity(similarity), gradient_weights(norms), _curvature)
 
 
-def _positive_elementwise(G: Array, A: Array) -> Array:
-    return jax.nn.relu(elementwise(jax.nn.relu(G), A))
+def _positive_products(G: Array, A: Array) -> Sum:
+    return relu(products(jax.nn.relu(G), A))
 
 
-def _activation_mean(G: Array, A: Array) -> Array:
+def _activation_mean(G: Array, A: Array) -> Sum:
     total = jnp.sum(A, axis=(1, 2))
-    alpha = jnp.sum(G * A, axis=(1, 2)) / jnp.where(total == 0, 1, total)
-    return jax.nn.relu(weighted_sum(jnp.where(total == 0, 0, alpha), A))
+    below = jnp.where(total == 0, 1, total)
+    terms = jnp.where(total[:, None, None] == 0, 0, G * A)
+    alpha = jnp.sum(terms, axis=(1, 2)) / below
+    return relu(weighted(alpha, A, jnp.sum(jnp.abs(terms), axis=(1, 2)) / jnp.abs(below)))
 
 
-def _curvature(G: Array, A: Array) -> Array:
+def _curvature(G: Array, A: Array) -> Sum:
     # G^2 cancels, so that no power of a small gradient is lost; only positive G count.
     G = jax.nn.relu(G)
     below = 2 + G * jnp.sum(A, axis=(1, 2), keepdims=True)
     share = jnp.where(below == 0, 0, 1 / jnp.where(below == 0, 1, below))
-    return jax.nn.relu(weighted_sum(jnp.sum(share * G, axis=(1, 2)), A))
+    terms = share * G
+    return relu(weighted(jnp.sum(terms, axis=(1, 2)), A, jnp.sum(jnp.abs(terms), axis=(1, 2))))

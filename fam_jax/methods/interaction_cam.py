@@ -10,12 +10,13 @@ from jax import Array
 
 from fam_jax.methods.grad_cam import gradient_weights
 from fam_jax.methods.pair_method import PairMethod
+from fam_jax.methods.sums import Sum, products
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
-def _interaction(G: Array, A: Array, B: Array) -> Array:
+def _interaction(G: Array, A: Array, B: Array) -> Sum:
     both = jnp.mean(A, axis=(1, 2)) * jnp.mean(B, axis=(1, 2))
-    return jnp.sum(A * both[:, None, None, :] * jax.nn.relu(G), axis=-1)
+    return products(both[:, None, None, :] * jax.nn.relu(G), A)
 
 
 def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> PairMethod:

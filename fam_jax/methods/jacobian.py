@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._checks import wide
+from fam_jax.methods.sums import Sum, products
 
 
 def unit(z: Array, d: Array) -> Array:
@@ -15,14 +16,17 @@ def unit(z: Array, d: Array) -> Array:
 
 
 def position_parts(pullback: Callable[[Array], Array], z: Array, A: Array, chunk: int) -> Array:
-    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d], `chunk` dimensions at a time."""
+    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d], `chunk` dimensions at a time.
+
+    Zeros for an image whose terms cancel up to rounding.
+    """
 
     def part(d):
-        G, wide_A = wide(pullback(unit(z, d)), A)
-        return jnp.sum(G * wide_A, axis=-1)
+        return products(*wide(pullback(unit(z, d)), A))
 
-    parts = jax.lax.map(part, jnp.arange(z.shape[1]), batch_size=rows_at_a_time(z, chunk))
-    return jnp.moveaxis(parts, 0, -1)
+    u, size = jax.lax.map(part, jnp.arange(z.shape[1]), batch_size=rows_at_a_time(z, chunk))
+    parts = Sum(jnp.moveaxis(u, 0, -1), jnp.sum(size, axis=0))
+    return jnp.where(parts.is_rounding(A, z)[:, None, None, None], 0, parts.value)
 
 
 def rows_at_a_time(z: Array, chunk: int) -> int:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
 from fam_jax.encoding import Encoding
+from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity
 
 
@@ -26,14 +27,14 @@ class Method:
     Attributes:
         similarity: what is being explained.
         weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
-        combine: (G [b, h, w, c], A [b, h, w, c]) -> maps [b, h, w].
+        combine: (G [b, h, w, c], A [b, h, w, c]) -> `Sum`: maps [b, h, w], and their terms' size.
         shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
             weights with the roles of the two images exchanged.
     """
 
     similarity: Similarity
     weigh: Callable[[Similarity, Array, Array], Array]
-    combine: Callable[[Array, Array], Array]
+    combine: Callable[[Array, Array], Sum]
     shared: bool = False
 
     def weights(
@@ -50,20 +51,19 @@ class Method:
         return self.weigh(self.similarity, z, r)
 
     def maps(self, enc: Encoding, weights: Float[Array, "b d"]) -> Float[Array, "b h w"]:
-        """Maps of the encoded images for given weights; zeros where they are not finite."""
-        G, A = wide(enc.pullback(weights), enc.activations)
-        maps = self.combine(G, A)
-        return _zero_unless(jnp.all(jnp.isfinite(maps), axis=(-2, -1)), maps)
+        """Maps of the encoded images for given weights; zeros if not finite or only rounding."""
+        found = self.combine(*wide(enc.pullback(weights), enc.activations))
+        return zero_unless(says_something(found, enc), found.value)
 
     def __call__(self, enc: Encoding, references: Float[AnyArray, "b d"]) -> Float[Array, "b h w"]:
         """Raw maps [b, h, w] of the images in `enc` for one reference embedding [b, d] each.
 
         At least float32. A map is all zeros where nothing can be said: not finite activations or
-        embeddings, a zero embedding.
+        embeddings, a zero embedding, terms that cancel up to rounding.
         """
         check_encoding(enc)
         maps = self.maps(enc, self.weights(enc.embeddings, references))
-        return _zero_unless(sayable(enc.embeddings) & sayable(references), maps)
+        return zero_unless(sayable(enc.embeddings) & sayable(references), maps)
 
     def pair(
         self, query: Encoding, reference: Encoding
@@ -74,8 +74,8 @@ class Method:
         back = weights if self.shared else self.weights(r, z)
         ok = sayable(z) & sayable(r)
         return (
-            _zero_unless(ok, self.maps(query, weights)),
-            _zero_unless(ok, self.maps(reference, back)),
+            zero_unless(ok, self.maps(query, weights)),
+            zero_unless(ok, self.maps(reference, back)),
         )
 
 
@@ -84,7 +84,14 @@ def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
     return jnp.all(jnp.isfinite(embeddings), axis=-1) & jnp.any(embeddings != 0, axis=-1)
 
 
-def _zero_unless(ok: Array, maps: Array) -> Array:
+def says_something(found: Sum, enc: Encoding) -> Array:
+    """Whether a map is finite and more than the rounding of its terms, [b]."""
+    finite = jnp.all(jnp.isfinite(found.value), axis=(-2, -1))
+    return finite & ~found.is_rounding(enc.activations, enc.embeddings)
+
+
+def zero_unless(ok: Array, maps: Array) -> Array:
+    """The maps [b, h, w], zeros where not `ok` [b]."""
     return jnp.where(ok[:, None, None], maps, 0)
 
 

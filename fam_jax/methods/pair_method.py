@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import wide
 from fam_jax.encoding import Encoding
-from fam_jax.methods.method import check_encoding, sayable
+from fam_jax.methods.method import check_encoding, sayable, says_something, zero_unless
+from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity
 
 
@@ -24,13 +24,12 @@ class PairMethod:
     Attributes:
         similarity: what is being explained.
         weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
-        combine: (G [b, h, w, c], A [b, h, w, c], the other image's B [b, hr, wr, c]) -> maps
-            [b, h, w].
+        combine: (G [b, h, w, c], A [b, h, w, c], the other image's B [b, hr, wr, c]) -> `Sum`.
     """
 
     similarity: Similarity
     weigh: Callable[[Similarity, Array, Array], Array]
-    combine: Callable[[Array, Array, Array], Array]
+    combine: Callable[[Array, Array, Array], Sum]
 
     def pair(
         self, query: Encoding, reference: Encoding
@@ -49,6 +48,5 @@ class PairMethod:
     def _one(self, own: Encoding, other: Encoding, ok: Array) -> Array:
         z, r = wide(own.embeddings, other.embeddings)
         G = own.pullback(self.weigh(self.similarity, z, r))
-        maps = self.combine(*wide(G, own.activations, other.activations))
-        ok = ok & jnp.all(jnp.isfinite(maps), axis=(1, 2))
-        return jnp.where(ok[:, None, None], maps, 0)
+        found = self.combine(*wide(G, own.activations, other.activations))
+        return zero_unless(ok & says_something(found, own), found.value)

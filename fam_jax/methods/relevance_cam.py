@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax.methods.decomposition import share_per_unit
-from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.method import Method
+from fam_jax.methods.sums import Sum, weighted
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
-def _relevance_mean(G: Array, A: Array) -> Array:
-    return weighted_sum(jnp.mean(G * A, axis=(1, 2)), A)
+def _relevance_mean(G: Array, A: Array) -> Sum:
+    R = G * A
+    return weighted(jnp.mean(R, axis=(1, 2)), A, jnp.mean(jnp.abs(R), axis=(1, 2)))
 
 
 def relevance_cam(similarity: Similarity = cosine) -> Method:

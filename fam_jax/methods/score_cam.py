@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 from fam_jax._checks import AnyArray, check_count, wide
 from fam_jax.encoding import Encoder, as_embedding
 from fam_jax.maps import rescale, upsample
-from fam_jax.methods.fam import weighted_sum
 from fam_jax.methods.perturbation import (
     check_pairs,
     fold,
@@ -22,6 +21,7 @@ from fam_jax.methods.perturbation import (
     score_copies,
     wide_dtype,
 )
+from fam_jax.methods.sums import relu, weighted
 from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
@@ -102,7 +102,7 @@ def _score_cam(encode, images, references, similarity, *, channels, chunk):
     scores = jnp.moveaxis(scores, 1, 0).reshape(A.shape[0], -1)[:, : A.shape[3]]
     weights = jax.nn.softmax(scores, axis=1)
     dtype = wide_dtype(images, references)
-    maps = jax.nn.relu(weighted_sum(weights.astype(dtype), A.astype(dtype)))
+    maps = relu(weighted(weights.astype(dtype), A.astype(dtype))).value
     return sayable_maps(maps, references)
 
 

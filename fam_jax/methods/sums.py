@@ -1,0 +1,59 @@
+"""Sums over channels, with the size of what was summed: a sum far below it is rounding, no map.
+
+value = sum_k G_k A_k          or   sum_k alpha_k A_k
+size  = sum_hwk |G_k A_k|      or   sum_hwk |alpha_k| |A_k|
+
+Where a network is blind to the length of its activations (in front of a layer norm), the terms of
+every position cancel exactly: what floating point leaves of them would be drawn as a map.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Measured at such layers of vision transformers: 1e-8 in float32, 1.6e-4 in bfloat16; where a map
+# says something, 1e-2 and more.
+_ROUNDING = {"float64": 2e-14, "float32": 1e-5, "float16": 1e-4, "bfloat16": 1e-3}
+
+
+class Sum(NamedTuple):
+    """A map, and the size of the terms it is a sum of.
+
+    Attributes:
+        value: [b, h, w].
+        size: the sum of the sizes of all terms of a map, [b].
+    """
+
+    value: Array
+    size: Array
+
+    def is_rounding(self, *given: Array) -> Array:
+        """Whether nothing is left of the terms in the types that the arrays had, [b]."""
+        limit = max(_ROUNDING.get(x.dtype.name, jnp.finfo(x.dtype).eps) for x in given)
+        left = jnp.sum(jnp.abs(self.value), axis=tuple(range(1, self.value.ndim)))
+        return left < jnp.asarray(limit, left.dtype) * self.size
+
+
+def products(G: Array, A: Array) -> Sum:
+    """sum_k G_k A_k at every position of [b, h, w, c]."""
+    # Not an einsum: XLA merges its batch axes and then gathers a batch sharded over devices.
+    terms = G * A
+    return Sum(jnp.sum(terms, axis=-1), jnp.sum(jnp.abs(terms), axis=(1, 2, 3)))
+
+
+def weighted(alpha: Array, A: Array, size: Array | None = None) -> Sum:
+    """sum_k alpha_k A_k, [b, c], [b, h, w, c] -> [b, h, w], in full precision on every device.
+
+    Where alpha is a sum itself, `size` [b, c] is that of its terms.
+    """
+    highest = jax.lax.Precision.HIGHEST
+    value = jnp.einsum("bhwc,bc->bhw", A, alpha, precision=highest)
+    size = jnp.abs(alpha) if size is None else size
+    return Sum(value, jnp.sum(size * jnp.sum(jnp.abs(A), axis=(1, 2)), axis=1))
+
+
+def relu(of: Sum) -> Sum:
+    """Its positive part; the terms stay what they were."""
+    return of._replace(value=jax.nn.relu(of.value))

@@ -1,0 +1,120 @@
+"""Where the terms of a map cancel exactly, the rounding that is left of them is no map."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fam_jax
+from fam_jax._checks import wide
+
+pytestmark = pytest.mark.numerics
+
+C, GRID = 16, (3, 4)
+TYPES = {"float64": jnp.float64, "float32": jnp.float32, "bfloat16": jnp.bfloat16}
+RNG = np.random.default_rng(0)
+WEIGHTS = {name: RNG.normal(size=(C, C)) / 4 for name in ("q", "k", "v", "up", "down", "head")}
+MIX = RNG.normal(size=(12, 12)) / 3
+IMAGES = RNG.normal(size=(2, *GRID, C))
+REFERENCES = RNG.normal(size=(2, C))
+
+# What multiplies activations by their gradients; other maps keep something at such a layer.
+SUMS = {
+    "decomposition": fam_jax.decomposition(),
+    "hires_cam": fam_jax.hires_cam(),
+    "contrastive": fam_jax.decomposition(
+        fam_jax.margin(fam_jax.cosine, RNG.normal(size=(5, C)).astype(np.float32))
+    ),
+}
+
+
+def norm(x):
+    """A layer norm: blind to the length of a token, hence <dz/dx, x> = 0."""
+    (y,) = wide(x)
+    y = y - y.mean(-1, keepdims=True)
+    return (y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True))).astype(x.dtype)
+
+
+def matrices(x):
+    return {name: jnp.asarray(w, x.dtype) for name, w in WEIGHTS.items()}
+
+
+def class_token_network(images):
+    """Two pre-norm blocks; the patches reach the class token through the last block's norm."""
+    w, (b, *_, c) = matrices(images), images.shape
+    first = jnp.broadcast_to(w["head"][:1], (b, 1, c))  # the class token
+    x = jnp.concatenate([first, images.reshape(b, -1, c)], axis=1)
+    for n in range(2):
+        x = fam_jax.tap(x, f"input{n}")
+        y = fam_jax.tap(norm(x), f"norm{n}")
+        A = jax.nn.softmax(jnp.einsum("bic,bjc->bij", y @ w["q"], y @ w["k"]), axis=-1)
+        x = x + jnp.einsum("bij,bjc->bic", A, y @ w["v"])
+        x = x + jax.nn.gelu(norm(x) @ w["up"]) @ w["down"]
+    return norm(x)[:, 0] @ w["head"]
+
+
+def mixer(images):
+    """A mixer: tokens are mixed, then every token is normed and the mean is the embedding."""
+    w, (b, *_, c) = matrices(images), images.shape
+    x = images.reshape(b, -1, c)
+    for n in range(2):
+        y = fam_jax.tap(norm(x), f"norm{n}")
+        x = x + jnp.einsum("ij,bjc->bic", jnp.asarray(MIX, x.dtype), y)
+        x = fam_jax.tap(x + jax.nn.gelu(norm(x) @ w["up"]) @ w["down"], f"block{n}")
+    return norm(x).mean(1) @ w["head"]
+
+
+BLIND = {
+    "the input of the last block": (class_token_network, "input1", 1),
+    "a mixer's last block": (mixer, "block1", 0),
+}
+SEEING = {
+    "the input of the first block": (class_token_network, "input0", 1),
+    "the last norm": (class_token_network, "norm1", 1),
+    "a mixer's last norm": (mixer, "norm1", 0),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("layer", (BLIND | SEEING))
+def test_a_map_of_rounding_is_zero_and_not_valid(layer, dtype):
+    network, at, prefix = (BLIND | SEEING)[layer]
+    with jax.enable_x64(dtype == "float64"):
+        images, references = (jnp.asarray(x, TYPES[dtype]) for x in (IMAGES, REFERENCES))
+        encode = fam_jax.capture(network, at=at, tokens=fam_jax.TokenGrid(prefix, GRID))
+        methods = SUMS | {"fam": fam_jax.fam(), "layer_cam": fam_jax.layer_cam()}
+        out = jax.jit(
+            lambda e, x, r: {name: fam_jax.explain(e, x, r, m) for name, m in methods.items()}
+        )(encode, images, references)
+        for name, one in out.items():
+            says = not (name in SUMS and layer in BLIND)
+            assert one.valid.tolist() == [says] * 2, name
+            assert bool(one.maps.any()) == says, name
+        enc = encode(images)
+        p2p = fam_jax.point_to_point(enc, enc)
+        assert bool(p2p.any()) == (layer in SEEING)
+
+
+def test_an_image_whose_map_is_rounding_spares_the_others():
+    """One image of a batch may be blind: behind a norm that it alone goes through."""
+
+    def embed(images):
+        x = fam_jax.tap(images, "a")
+        return jnp.concatenate([norm(x[:1]), x[1:]]).mean((1, 2))
+
+    images, references = (x.astype(np.float32) for x in (IMAGES, REFERENCES))
+    out = fam_jax.explain(
+        fam_jax.capture(embed, at="a"), images, references, fam_jax.decomposition()
+    )
+    assert out.valid.tolist() == [False, True]
+    assert not out.maps[0].any()
+    np.testing.assert_allclose(out.maps[1].sum(), out.scores[1], rtol=1e-5)
+
+
+def test_gradients_that_sum_to_zero_are_no_rounding():
+    """The true gradient of a cosine sums to 0 over the positions; its map is what it was."""
+    images, references = (x.astype(np.float32) for x in (IMAGES, REFERENCES))
+    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+    out = fam_jax.explain(encode, images, references, fam_jax.hires_cam(norms="free"))
+    assert out.valid.all()
+    assert (np.abs(out.maps.sum((1, 2))) < 1e-5 * np.abs(out.maps).sum((1, 2))).all()
