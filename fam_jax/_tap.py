@@ -97,7 +97,7 @@ class Tapped:
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
         eqns = list(_taps(closed.jaxpr))
-        self.values = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
+        self.values: tuple[Any, ...] = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
         self._closed, self._names, self._images = closed, frozenset(names), images
 
     def run(self, insert: Callable[[str, Array], Array]) -> Any:

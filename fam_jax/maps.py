@@ -61,7 +61,7 @@ def rescale(
     return jnp.where(flat, 0, shifted / jnp.where(flat, 1, highest))
 
 
-def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[Array, "... H W"]:
+def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[Array, "... H W"]:
     """Bilinear interpolation to `size` pixels, half-pixel centres, edges held, no antialiasing.
 
     Args:
@@ -93,7 +93,7 @@ _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
 def fuse(
     maps: Sequence[Float[AnyArray, "... _ _"]],
     how: str = "mean",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Float[Array, "... H W"]:
     """Maps of the same images from several layers as one: upsampled, rescaled, put together.
 
@@ -140,7 +140,7 @@ def fuse(
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 
 
-def check_size(size: tuple[int, int]) -> None:
+def check_size(size: tuple[int, ...]) -> None:
     """Raise unless `size` is a height and a width."""
     if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
         raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")

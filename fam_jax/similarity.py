@@ -12,7 +12,7 @@ A similarity is any object with these two functions on z, r [b, d]; yours too.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._leaf import Leaf
 
 Embeddings = Float[AnyArray, "b d"]
 
@@ -56,7 +57,7 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
 
 
 class _Additive:
-    def score(self, z: Embeddings, r: Embeddings) -> Float[Array, " b"]:
+    def score(self: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, " b"]:
         """The sum of the shares."""
         return jnp.sum(self.shares(z, r), axis=-1)
 
@@ -112,7 +113,7 @@ class Margin(_Additive):
     """The advantage of a reference over a background; made by `margin`."""
 
     similarity: Similarity
-    background: Any  # Float[Array, "n d"]; between transformations whatever jax makes of a leaf
+    background: Leaf[Float[AnyArray, "n d"]]
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
         """The shares against r less their mean over the background."""
