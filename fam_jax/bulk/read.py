@@ -110,9 +110,16 @@ class MapStore:
         )  # fmt: skip
         query_box, reference_box = map(_box, found["boxes"][i])
         return Row(
-            index, *self._names(index), float(found["scores"][i]), status, reason,
-            query_map, reference_map, query_box, reference_box,
-        )  # fmt: skip
+            index,
+            *self._names(index),
+            float(found["scores"][i]),
+            status,
+            reason,
+            query_map,
+            reference_map,
+            query_box,
+            reference_box,
+        )
 
     def _names(self, index: int) -> tuple[str, str | None, str, str]:
         if len(self.shape) == 2:
