@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent
 
 # The tests compile much and compute little: code that is not optimised saves 40 % of their time.
 # Flags that are set already come last and win; workers and commands inherit these.
-_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0".split()
+_FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
 _given = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in _FLAGS if flag not in _given), *_given])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -1,6 +1,7 @@
 """fam_jax: why does a network find two images alike? Feature Activation Maps in JAX."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from fam_jax._tap import tap as tap
 from fam_jax.capture import capture as capture
@@ -63,6 +64,11 @@ from fam_jax.watch import watch as watch
 
 # These need pillow or matplotlib, or are not always wanted.
 _LATER = ("images", "metrics", "plot", "training")
+if TYPE_CHECKING:
+    from fam_jax import images as images
+    from fam_jax import metrics as metrics
+    from fam_jax import plot as plot
+    from fam_jax import training as training
 
 
 def __getattr__(name: str):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import overload
 
 from jax.tree_util import register_dataclass
 from jaxtyping import Array
@@ -16,6 +17,17 @@ from fam_jax.tokens import TokenGrid, as_token_grid
 from fam_jax.watch import check_layers, check_model
 
 
+@overload
+def capture(
+    model: Callable, at: str, tokens: TokenGrid | tuple | None = None, layout: str = "NHWC"
+) -> Encoder: ...
+@overload
+def capture(
+    model: Callable,
+    at: Sequence[str],
+    tokens: TokenGrid | tuple | None = None,
+    layout: str = "NHWC",
+) -> LayersEncoder: ...
 def capture(
     model: Callable,
     at: str | Sequence[str],
@@ -71,8 +83,9 @@ def capture(
     check_choice("layout", layout, ("NHWC", "NCHW"))
     names = check_layers(at)
     network = tapped_model(check_model(model), names) or as_pytree(model)
-    kind, at = (Encoder, at) if isinstance(at, str) else (LayersEncoder, names)
-    return kind(network, at=at, tokens=as_token_grid(tokens), layout=layout)
+    if isinstance(at, str):
+        return Encoder(network, at, as_token_grid(tokens), layout)
+    return LayersEncoder(network, names, as_token_grid(tokens), layout)
 
 
 def encoder(

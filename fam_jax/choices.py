@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,11 @@ from jax.typing import DTypeLike
 import fam_jax
 from fam_jax import output
 from fam_jax._checks import check_choice
+
+if TYPE_CHECKING:
+    from pretrained_ports import Backbone
+else:
+    Backbone = Any  # imported by those commands alone that need one
 
 CONTRASTIVE = "contrastive"  # decomposition with a background, by the name of the function
 METHODS = {
@@ -42,7 +47,9 @@ def check(method: str, similarity: str) -> None:
     check_choice("--similarity", similarity, SIMILARITIES)
 
 
-def backbone(model: str, weights: Path | str | None, param_dtype: DTypeLike = jnp.float32) -> Any:
+def backbone(
+    model: str, weights: Path | str | None, param_dtype: DTypeLike = jnp.float32
+) -> Backbone:
     """A backbone by name; `weights` is a checkpoint file, or RANDOM, or None for its own."""
     import pretrained_ports
 
@@ -51,7 +58,7 @@ def backbone(model: str, weights: Path | str | None, param_dtype: DTypeLike = jn
     return pretrained_ports.load(model, weights, param_dtype=param_dtype)
 
 
-def weight_facts(backbone: Any) -> dict[str, Any]:
+def weight_facts(backbone: Backbone) -> dict[str, Any]:
     """What the manifest says of a model's weights."""
     file = output.file_facts(backbone.report.source) if backbone.report else {}
     return {"source": backbone.source, **file}
@@ -60,10 +67,10 @@ def weight_facts(backbone: Any) -> dict[str, Any]:
 def method_of(method: str, similarity: str, background: Array | None) -> fam_jax.Method:
     """A method by name, of a similarity by name, against a background if there is one."""
     rule = SIMILARITIES[similarity]
-    if method == CONTRASTIVE:
-        return fam_jax.contrastive(background, rule)
     if background is None:
         return METHODS[method](rule)
+    if method == CONTRASTIVE:
+        return fam_jax.contrastive(background, rule)
     rival = fam_jax.margin(rule, background)
     # Min-max would undo what the background does (contrastive FAM takes signed shares).
     return fam_jax.fam(rival, normalize="none") if method == "fam" else METHODS[method](rival)

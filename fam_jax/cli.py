@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
 import fam_jax
+from fam_jax._checks import check_choice
 from fam_jax.cli_bulk import bulk
 from fam_jax.cli_errors import DEBUG, one_line_errors
 
@@ -185,7 +186,11 @@ def convert(
     """Turn a PyTorch checkpoint into a file that loads without torch; account for every tensor."""
     from pretrained_ports.convert_file import convert_file
 
-    backbone = convert_file(source, target, model, dialect, overwrite, head)
+    check_choice("--head", head, ("drop", "keep"))
+    backbone = convert_file(
+        source, target, model, dialect, overwrite, cast(Literal["drop", "keep"], head)
+    )
+    assert backbone.report is not None
     typer.echo(f"{backbone.report.full()}\nwrote {target} ({backbone.name})")
 
 
@@ -222,8 +227,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    if hasattr(error, "format_message"):  # bad use, found by typer itself
-        message = " ".join(error.format_message().split()).rstrip(".")
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:  # bad use, found by typer itself
+        message = " ".join(format_message().split()).rstrip(".")
         return f"error: {message}; see fam-jax --help"
     what = " ".join(str(error).split())[:300]
     return f"internal error: {type(error).__name__}: {what} ({DEBUG} shows where)"

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._leaf import Leaf
 from fam_jax._mesh import zeros_like
 from fam_jax.features import Features, cut, join
 from fam_jax.map_form import Form, MapPullback
@@ -35,10 +36,9 @@ class Encoding:
         pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
     """
 
-    # Any: between transformations the leaves of a pytree are whatever jax makes of them.
-    activations: Any  # Float[Array, "b h w c"]
-    embeddings: Any  # Float[Array, "b d"]
-    pullback: Any  # Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]
+    activations: Leaf[Float[Array, "b h w c"]]
+    embeddings: Leaf[Float[Array, "b d"]]
+    pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]]
 
 
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])

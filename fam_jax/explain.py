@@ -6,7 +6,7 @@ constants. Nothing crosses images, so a batch sharded over devices stays where i
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -235,7 +235,7 @@ def _run(encode, images) -> Encoding:
     return enc
 
 
-def _check(encode, method, kinds=Method):
+def _check(encode, method, kinds: Any = Method) -> tuple[Any, Any]:
     if not callable(encode):
         raise TypeError(f"encode: expected fam_jax.capture(...), got {type(encode).__name__}")
     if isinstance(method, PairMethod) and kinds is Method:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +62,14 @@ def run(
 
         bank = (
             text(background_texts)
-            if background_texts
+            if text and background_texts
             else choices.embed(encode, (backbone.preprocess(images.read(path)) for path in others))
         )
         rule = choices.method_of(method, similarity, bank)
         what = similarity if bank is None else f"{similarity} margin"
         title = f"{backbone.name}{', random weights' if random else ''}, {method}: {what}"
         views = [_display(backbone.preprocess, picture) for picture in pictures]
-        if texts:
+        if aims is not None:
             names = [f'"{sentence}"' for sentence in texts]
             out = explain_text.explain(encode, inputs, aims, rule)
             explain_text.draw(stage, query, views[0], names, out, title, signed=bank is not None)
@@ -77,7 +77,7 @@ def run(
             names = references
             out = _explain_each(encode, inputs, rule)._asdict()
             _draw(stage, paths, views, out, title, signed=bool(others))
-        np.savez_compressed(stage / "maps.npz", **out)
+        np.savez_compressed(stage / "maps.npz", **cast(dict[str, Any], out))
         files = output.write_manifest(
             stage,
             command="explain",
@@ -98,8 +98,8 @@ def run(
     ):
         say(f"{what} {score:.4f}  {query} ~ {name}")
         if not valid:
-            other = choices.embed(encode, inputs[i : i + 1]) if aims is None else aims[i - 1 : i]
-            embeddings = jnp.concatenate([choices.embed(encode, inputs[:1]), other])
+            other = encode(inputs[i : i + 1]).embeddings if aims is None else aims[i - 1 : i]
+            embeddings = jnp.concatenate([encode(inputs[:1]).embeddings, other])
             say(f"warning: nothing to show: {_why((query, name), embeddings)}")
     say("\n".join(str(folder / name) for name in files))
 

@@ -9,14 +9,16 @@ Everything that crosses the layer belongs to the features: its output, and what 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 from jax.tree_util import register_dataclass
 
+from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with
 from fam_jax._tap import Tapped, tap, tap_name
 from fam_jax.watch import check_embeddings, laid_out
@@ -35,7 +37,7 @@ class Features:
         axes: where the batch is in each value, in the network's own layout.
     """
 
-    values: tuple[Any, ...]
+    values: tuple[Leaf[Array], ...]
     image: tuple[tuple[int, ...], str]
     axes: tuple[int, ...]
 
@@ -79,7 +81,7 @@ def _batch_axes(at: str, few: _Halves, more: _Halves, b: int) -> tuple[int, ...]
     """Which axis of every crossing value is the batch: the one that grows with it, by as much."""
     axes = []
     for v, w in zip(few.crossing, more.crossing, strict=True):
-        shapes = v.aval.shape, w.aval.shape
+        shapes = cast(ShapedArray, v.aval).shape, cast(ShapedArray, w.aval).shape
         grown = [i for i, (m, n) in enumerate(zip(*shapes, strict=True)) if m != n]
         if len(grown) != 1 or [shape[grown[0]] for shape in shapes] != [b, b + 1]:
             raise ValueError(

@@ -2,8 +2,9 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -47,7 +48,7 @@ def read(path: str | os.PathLike) -> Image.Image:
         return decode(file, path)
 
 
-def decode(file: BinaryIO, path: str | os.PathLike) -> Image.Image:
+def decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
     """The picture in an open file, wherever that is; `path` names it in errors. See `read`."""
     if not file.read(1):
         raise ValueError(f"{path} is empty (0 bytes)")
@@ -96,7 +97,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find(paths: list[Path]) -> list[Path]:
+def find(paths: Sequence[Path]) -> list[Path]:
     """The picture files among `paths`: a file stands for itself, a folder for the pictures in it.
 
     Raises:

@@ -17,20 +17,20 @@ class Form:
 
     at: str
     shape: tuple[int, ...]
-    images: tuple[int, int, int]
+    images: tuple[int, ...]
     tokens: TokenGrid | None
     layout: str
 
     def to_map(self, x: Array) -> Array:
         """The layer's output as activations [b, h, w, c], or an error that says what to pass."""
-        batch, *size = self.images
+        batch, height, width = self.images
         given = f"the layer {self.at!r} gives an array of shape {x.shape}"
         if not x.ndim or x.shape[0] != batch:
             raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
         if self.tokens is not None:
             if x.ndim != 3:
                 raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
-            grid = self.tokens.grid(x.shape[1], tuple(size))
+            grid = self.tokens.grid(x.shape[1], (height, width))
             return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
         if x.ndim == 4:
             return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)

@@ -25,12 +25,17 @@ def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 
 def rescale(
-    maps: Float[AnyArray, "... h w"], *, author_compat: bool = False
-) -> Float[Array, "... h w"]:
+    maps: Float[AnyArray, "..."],
+    *,
+    axes: Sequence[int] | None = None,
+    author_compat: bool = False,
+) -> Float[Array, "..."]:
     """Every map to [0, 1] on its own: (M - min) / (max - min); zeros for a constant map.
 
     Args:
-        maps: raw maps.
+        maps: raw maps; of pictures, [..., h, w] with at least one axis before them.
+        axes: a map's own axes, where they are others than the last two of three or more: (0, 1)
+            for one map [h, w], (1,) for maps of signals [b, t], (1, 2, 3) for volumes.
         author_compat: the display of the FAM author's release instead: (M - min) / (max + 1e-7),
             max being that of M - min, cut to 256 grey levels. Use it before `upsample`, as there.
 
@@ -38,30 +43,32 @@ def rescale(
         Maps in [0, 1], the same shape.
 
     Raises:
-        ValueError: if there are fewer than two axes.
+        ValueError: if it is not clear which axes are a map's, or there are no such axes.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
-        >>> fam_jax.rescale(jnp.array([[-1.0, 0.0], [1.0, 3.0]])).tolist()
-        [[0.0, 0.25], [0.5, 1.0]]
+        >>> fam_jax.rescale(jnp.array([[[-1.0, 0.0], [1.0, 3.0]]])).tolist()
+        [[[0.0, 0.25], [0.5, 1.0]]]
+        >>> fam_jax.rescale(jnp.array([[-1.0, 1.0], [3.0, 4.0]]), axes=(1,)).tolist()
+        [[0.0, 1.0], [0.0, 1.0]]
 
     Source:
         `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
     """
-    _check_maps(maps)
+    own = _axes_of_a_map(maps, axes)
     (maps,) = wide(maps)
-    shifted = maps - jnp.min(maps, axis=(-2, -1), keepdims=True)
-    highest = jnp.max(shifted, axis=(-2, -1), keepdims=True)
+    shifted = maps - jnp.min(maps, axis=own, keepdims=True)
+    highest = jnp.max(shifted, axis=own, keepdims=True)
     if author_compat:
         return jnp.floor(255 * (shifted / (highest + 1e-7))) / 255
     # Constant up to rounding is constant: `upsample` of a constant map must not become noise.
-    rounding = 8 * jnp.finfo(maps.dtype).eps * jnp.max(jnp.abs(maps), axis=(-2, -1), keepdims=True)
+    rounding = 8 * jnp.finfo(maps.dtype).eps * jnp.max(jnp.abs(maps), axis=own, keepdims=True)
     flat = highest <= rounding
     return jnp.where(flat, 0, shifted / jnp.where(flat, 1, highest))
 
 
-def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, int]) -> Float[Array, "... H W"]:
+def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[Array, "... H W"]:
     """Bilinear interpolation to `size` pixels, half-pixel centres, edges held, no antialiasing.
 
     Args:
@@ -93,7 +100,7 @@ _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
 def fuse(
     maps: Sequence[Float[AnyArray, "... _ _"]],
     how: str = "mean",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Float[Array, "... H W"]:
     """Maps of the same images from several layers as one: upsampled, rescaled, put together.
 
@@ -140,7 +147,7 @@ def fuse(
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 
 
-def check_size(size: tuple[int, int]) -> None:
+def check_size(size: tuple[int, ...]) -> None:
     """Raise unless `size` is a height and a width."""
     if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
         raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")
@@ -149,3 +156,18 @@ def check_size(size: tuple[int, int]) -> None:
 def _check_maps(maps: AnyArray) -> None:
     if maps.ndim < 2:
         raise ValueError(f"maps: expected [..., height, width], got shape {maps.shape}")
+
+
+def _axes_of_a_map(maps: AnyArray, axes: Sequence[int] | None) -> tuple[int, ...]:
+    if axes is None:
+        if maps.ndim < 3:
+            raise ValueError(
+                f"maps: expected [..., height, width] with an axis before them, got shape "
+                f"{maps.shape}; say which axes are a map's: axes=(0, 1) for one map [h, w], "
+                "axes=(1,) for signals [b, t]"
+            )
+        return -2, -1
+    there = {axis % maps.ndim for axis in axes if -maps.ndim <= axis < maps.ndim}
+    if not axes or len(there) < len(axes):
+        raise ValueError(f"axes: expected different axes of maps of shape {maps.shape}, got {axes}")
+    return tuple(axes)

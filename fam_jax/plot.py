@@ -7,12 +7,14 @@ import jax
 import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fam_jax.maps import rescale, upsample
 
-Picture = Any  # a PIL image, or an array [H, W, 3] or [H, W] of uint8 or of floats in [0, 1]
+# An array [H, W, 3] or [H, W] of uint8 or of floats in [0, 1].
+Picture = Image.Image | jax.Array | np.ndarray
 
 
 def overlay(
@@ -48,10 +50,11 @@ def overlay(
     pixels = _pixels(image)
     if np.ndim(map) != 2:
         raise ValueError(f"map: expected one map [h, w], got shape {np.shape(map)}")
-    m = np.asarray(rescale(upsample(np.asarray(map, np.float32), pixels.shape[:2])))
+    m = upsample(np.asarray(map, np.float32), pixels.shape[:2])
+    m = np.asarray(rescale(m, axes=(0, 1)))
     heat = matplotlib.colormaps[colormap](m)[..., :3]
     t = alpha * np.sqrt(m)[..., None]
-    return np.uint8(np.round(255 * ((1 - t) * pixels + t * heat)))
+    return np.round(255 * ((1 - t) * pixels + t * heat)).astype(np.uint8)
 
 
 def pair_figure(
@@ -161,12 +164,13 @@ def points_figure(
         dpi=120,
         layout="constrained",
     )
-    left, right = figure.subfigures(1, 2, width_ratios=[side, columns * panel])
+    halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[side, columns * panel])
+    left, right = halves[0]
     ax = left.subplots()
     ax.imshow(pixels)
     ax.set_title("query", fontsize=10)
     ax.axis("off")
-    palette = matplotlib.colormaps["tab10"].colors
+    palette = [matplotlib.colormaps["tab10"](i) for i in range(10)]
     panels = right.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(points) :]:
         panel.remove()
@@ -247,7 +251,7 @@ def grid_figure(
     if title:
         figure.suptitle(title, fontsize=11)
     if colorbar:
-        scale = matplotlib.cm.ScalarMappable(cmap="turbo")
+        scale = ScalarMappable(cmap="turbo")
         bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[0, 1])
         bar.ax.set_yticklabels(["low", "high"], fontsize=8)
     return figure

@@ -12,13 +12,15 @@ proportion already. Layers with weights do so through the value z that shares it
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._checks import wide
+
+Model = TypeVar("Model")
 
 
 @jax.custom_vjp
@@ -37,7 +39,7 @@ def _carry_back(residuals: tuple[Array, Array], g: Array) -> tuple[None, Array]:
 carry.defvjp(lambda y, z: (y, (y, z)), _carry_back)
 
 
-def relevance(model: Any) -> Any:
+def relevance(model: Model) -> Model:
     """A copy of a network that gives relevance where others give gradients: R = A pullback(v).
 
     Convolutions and linear layers have the rule alpha 1, beta 0 without biases, batch norms pass
@@ -83,7 +85,7 @@ def relevance(model: Any) -> Any:
 
     if not isinstance(model, nnx.Module):
         raise TypeError(f"model: expected a flax.nnx module, got {type(model).__name__}")
-    copy = nnx.clone(model)  # new variables around the same arrays
+    copy: Any = nnx.clone(model)  # new variables around the same arrays
     found = [layer for _, layer in nnx.iter_modules(copy) if _has_rule(layer)]
     if not found:
         raise ValueError(

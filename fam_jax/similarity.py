@@ -10,9 +10,10 @@
 A similarity is any object with these two functions on z, r [b, d]; yours too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with
 
 Embeddings = Float[AnyArray, "b d"]
@@ -58,7 +60,7 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
 
 
 class _Additive:
-    def score(self, z: Embeddings, r: Embeddings) -> Float[Array, " b"]:
+    def score(self: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, " b"]:
         """The sum of the shares."""
         return jnp.sum(self.shares(z, r), axis=-1)
 
@@ -114,7 +116,7 @@ class Margin(_Additive):
     """The advantage of a reference over a background; made by `margin`."""
 
     similarity: Similarity
-    background: Any  # Float[Array, "n d"]; between transformations whatever jax makes of a leaf
+    background: Leaf[Float[AnyArray, "n d"]]
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
         """The shares against r less their mean over the background."""
@@ -171,9 +173,9 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
 class _Foreign:
     """A similarity that is no pytree: its functions as pytrees of the arrays it holds."""
 
-    score: Any
-    shares: Any
-    frozen_gradient: Any  # None if it has none of its own
+    score: Leaf[Callable[[Array, Array], Array]]
+    shares: Leaf[Callable[[Array, Array], Array]]
+    frozen_gradient: Leaf[Callable[[Array, Array], Array] | None]  # None: it has none of its own
 
 
 def as_similarity(similarity: Similarity) -> Similarity:

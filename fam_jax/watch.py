@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from fam_jax._checks import AnyArray, check_choice, check_float
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with, varying_axes, zeros_like
 from fam_jax._tap import Tapped
 
@@ -36,9 +37,9 @@ class Watched:
         state: what the network wrote into its own variables, where that was asked for.
     """
 
-    values: tuple[Any, ...]
-    embeddings: Any  # Float[Array, "b d"]
-    pullback: Any  # Callable[[Float[Array, "b d"]], tuple[Array, ...]]
+    values: tuple[Leaf[Array], ...]
+    embeddings: Leaf[Float[Array, "b d"]]
+    pullback: Leaf[Callable[[Float[Array, "b d"]], tuple[Array, ...]]]
     state: Any = None
 
 
@@ -103,7 +104,7 @@ class Pull:
     """Cotangents [b, d] -> those of every watched value, in the order of `at`."""
 
     pullback: Callable
-    embeddings: Any  # for their shape and type
+    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
     at: tuple[str, ...]
 
     def __call__(self, cotangent: Array) -> tuple[Array, ...]:

@@ -3,6 +3,7 @@
 from pretrained_ports.checkpoint import CheckpointError as CheckpointError
 from pretrained_ports.classifier import Classifier as Classifier
 from pretrained_ports.classifier import load_classifier as load_classifier
+from pretrained_ports.network import Network as Network
 from pretrained_ports.preprocess import Preprocess as Preprocess
 from pretrained_ports.relation_net import Relation as Relation
 from pretrained_ports.relation_net import load_relation as load_relation

@@ -144,7 +144,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
 
 def _read_torch(path: Path) -> Any:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise CheckpointError(
             f'{path.name} needs torch to be read: pip install "fam-jax[torch]" (in a clone: '
@@ -196,7 +196,7 @@ def _tensor_keys(content: Mapping) -> list[str]:
 def _as_numpy(value: Any, key: str, path: Path) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     try:
         value = value.detach()

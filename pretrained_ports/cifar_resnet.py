@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv
+from pretrained_ports.network import Network
 
 
 class Block(nnx.Module):
@@ -60,7 +61,7 @@ class Subsample(nnx.Module):
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (self.padding, self.padding)))
 
 
-class CifarResNet(nnx.Module):
+class CifarResNet(Network):
     """A CIFAR residual network without its classifier: images [b H W 3] -> mean of layer3 [b 64].
 
     Stages are at "layer1" ... "layer3", blocks at "layer3.2". A projection head, where one is kept,

@@ -58,6 +58,7 @@ def load_classifier(
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
     # The whole model is converted: which table the file follows, and that it fits, is known then.
     backbone = load(name, checkpoint, dialect, param_dtype)
+    assert backbone.report is not None
     dropped = [key for key, why in backbone.report.ignored.items() if why == CLASSIFIER]
     found = f"{checkpoint.path} (dialect {backbone.report.dialect})"
     if not dropped:

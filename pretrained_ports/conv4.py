@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import as_input, batch_norm, conv, max_pool
+from pretrained_ports.network import Network
 
 
 class ConvBlock(nnx.Module):
@@ -27,7 +28,7 @@ class ConvBlock(nnx.Module):
         return max_pool(nnx.relu(self.bn(self.conv(x))), 2, stride=2)
 
 
-class Conv4(nnx.Module):
+class Conv4(Network):
     """Four blocks and a head: images [b H W c] -> [b d], d = (H//16) (W//16) width when flattened.
 
     Blocks are at "block1" ... "block4".

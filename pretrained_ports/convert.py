@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +20,17 @@ from pretrained_ports.report import Report, listing
 CONVERTER_VERSION = "1"  # goes up when a table maps an old file to other weights
 
 Shapes = Mapping[str, tuple[int, ...]]
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def convert(
     checkpoint: Checkpoint,
-    model_for: Callable[[Shapes], nnx.Module],
+    model_for: Callable[[Shapes], Model],
     dialects: Iterable[Dialect],
     param_dtype: DTypeLike = jnp.float32,
     architecture: str = "the model",
     head: Literal["drop", "keep"] = "drop",
-) -> tuple[nnx.Module, Report]:
+) -> tuple[Model, Report]:
     """A model that holds a checkpoint's weights.
 
     Args:
@@ -194,8 +195,8 @@ def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str) -> _Plan:
 
 
 def _attempt(
-    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], plan: _Plan
-) -> tuple[nnx.Module, dict[str, np.ndarray], Report]:
+    checkpoint: Checkpoint, model_for: Callable[[Shapes], Model], plan: _Plan
+) -> tuple[Model, dict[str, np.ndarray], Report]:
     """Hold a plan against the model it asks for."""
     dialect, placed, ignored, unmatched, mismatched = plan
     model = model_for({path: array.shape for path, array in placed.values()})
@@ -239,7 +240,10 @@ def _attempt(
 def _part(target: str) -> tuple[str, int, int, int]:
     """A rule's target "path[start:stop/count]" as its four pieces; a whole path is 0:1 of 1."""
     match = re.fullmatch(r"(.+)\[(\d):(\d)/(\d)\]", target)
-    return (match[1], *map(int, match.groups()[1:])) if match else (target, 0, 1, 1)
+    if match is None:
+        return target, 0, 1, 1
+    path, start, stop, count = match.groups()
+    return path, int(start), int(stop), int(count)
 
 
 def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

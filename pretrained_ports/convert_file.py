@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from flax import nnx
 
@@ -21,7 +22,7 @@ def convert_file(
     model: str | None = None,
     dialect: str = "auto",
     overwrite: bool = False,
-    head: str = "drop",
+    head: Literal["drop", "keep"] = "drop",
 ) -> Backbone:
     """Read a checkpoint in any dialect and write the model it holds as `.safetensors`.
 

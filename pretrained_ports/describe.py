@@ -3,13 +3,14 @@
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.entry import Entry
+from pretrained_ports.network import Network
 from pretrained_ports.zoo import abstract, find_entry
 
 SIZES = Path(__file__).parent / "catalog" / "parameters.json"
@@ -98,7 +99,7 @@ def layers(name: str) -> list[Layer]:
     size = (1, *entry.preprocess.size, entry.preprocess.channels)
     seen: dict[str, tuple[int, ...]] = {}
 
-    def run(model: nnx.Module, images: jax.Array) -> jax.Array:
+    def run(model: Network, images: jax.Array) -> jax.Array:
         for path, module in nnx.iter_modules(model):
             name = ".".join(map(str, path))
             if 0 < len(path) <= 2 or name == entry.layer:
@@ -116,7 +117,7 @@ def count(model: nnx.Module) -> int:
 
 def _note(module: nnx.Module, path: str, seen: dict[str, tuple[int, ...]]) -> None:
     """Make a module, which lives for one trace, write down the shape of what it gives."""
-    kind = type(module)
+    kind: Any = type(module)
     if not callable(module):
         return
 

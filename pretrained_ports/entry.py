@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flax import nnx
-
 from pretrained_ports.convert import Shapes
+from pretrained_ports.network import Network
 from pretrained_ports.preprocess import Preprocess
 
 
@@ -48,7 +47,7 @@ class Entry:
     """
 
     family: str
-    build: Callable[..., nnx.Module]
+    build: Callable[..., Network]
     layer: str
     preprocess: Preprocess
     dialects: tuple[str, ...]

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import PReLU, Stage, as_input, batch_norm, conv, flatten
+from pretrained_ports.network import Network
 
 
 class Block(nnx.Module):
@@ -53,7 +54,7 @@ VARIANTS = {
 }
 
 
-class IResNet(nnx.Module):
+class IResNet(Network):
     """A face network with its embedding layer: images [b 112 112 3] -> embeddings [b 512].
 
     Stages are at "layer1" ... "layer4", blocks at "layer4.2". What enters the embedding layer is

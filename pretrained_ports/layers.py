@@ -75,6 +75,7 @@ class Wide(nnx.Conv):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Apply the layer."""
         step = self.strides
+        assert isinstance(step, int)
         h, w = (-(-side // step) for side in x.shape[1:3])
         if max(h, w) > 8:
             return super().__call__(x)
@@ -110,8 +111,10 @@ def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
     Columns, then rows: a quarter of the time of both at once, and the same numbers.
     """
     edge, none = (padding, padding), (0, 0)
-    x = nnx.max_pool(x, (size, 1), strides=(stride, 1), padding=(edge, none))
-    return nnx.max_pool(x, (1, size), strides=(1, stride), padding=(none, edge))
+    # Any: flax declares a string, and takes these as well.
+    max_pool: Any = nnx.max_pool
+    x = max_pool(x, (size, 1), strides=(stride, 1), padding=(edge, none))
+    return max_pool(x, (1, size), strides=(1, stride), padding=(none, edge))
 
 
 class PReLU(nnx.Module):

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import PReLU, Stage, as_input, batch_norm, conv, flatten
+from pretrained_ports.network import Network
 
 
 class LinearBlock(nnx.Module):
@@ -87,7 +88,7 @@ class Head(nnx.Module):
         return self.layers(x)
 
 
-class MobileFaceNet(nnx.Module):
+class MobileFaceNet(Network):
     """A face network with its embedding layer: images [b 112 112 3] -> embeddings [b 512].
 
     Stages are at "layers.0" ... "layers.7"; "conv_sep" is the map of 7 x 7 cells that enters the

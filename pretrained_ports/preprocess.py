@@ -92,7 +92,7 @@ class Preprocess:
             levels = (levels - low) / np.maximum(high - low, np.float32(1))
         else:
             levels = levels / np.float32(255)
-        return (levels - np.float32(self.mean)) / np.float32(self.std)
+        return (levels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
     def view(self, image: Any) -> Image.Image:
         """The resized and cropped picture before normalisation: what the network sees.
@@ -111,7 +111,7 @@ class Preprocess:
         picture = as_picture(image).convert("L" if self.channels == 1 else "RGB")
         if self.resize is None:
             return picture.resize((width, height), _FILTERS[self.interpolation])
-        picture = picture.resize(self._resized(picture.size), _FILTERS[self.interpolation])
+        picture = picture.resize(_resized(picture.size, self.resize), _FILTERS[self.interpolation])
         left = round((picture.width - width) / 2)  # half to even, as in torchvision
         top = round((picture.height - height) / 2)
         return picture.crop((left, top, left + width, top + height))
@@ -137,12 +137,13 @@ class Preprocess:
         top = (height * self.resize - min(size) * self.size[0]) / (2 * self.resize)
         return left, top, width - left, height - top
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The shorter side becomes `resize`, the longer one is rounded down."""
-        width, height = size
-        if width <= height:
-            return self.resize, int(self.resize * height / width)
-        return int(self.resize * width / height), self.resize
+
+def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """The shorter side becomes `shorter`, the longer one is rounded down."""
+    width, height = size
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
 
 
 def as_picture(image: Any) -> Image.Image:

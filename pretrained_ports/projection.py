@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from pretrained_ports.convert import Shapes
 from pretrained_ports.layers import Stage, batch_norm
+from pretrained_ports.network import Network
 from pretrained_ports.transformer import gelu, linear
 
 # Where a head's layers are in a model: numbered, so that a plain linear "head.kernel" is none.
@@ -89,7 +91,7 @@ class DinoHead(nnx.Module):
         return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def with_head(build: Callable[..., nnx.Module], shapes: Shapes) -> Callable[..., nnx.Module]:
+def with_head(build: Callable[..., Network], shapes: Shapes) -> Callable[..., Network]:
     """A model's `build`, with the projection head that the shapes of a checkpoint ask for.
 
     Args:
@@ -106,8 +108,8 @@ def with_head(build: Callable[..., nnx.Module], shapes: Shapes) -> Callable[...,
     if all(path.startswith("mlp.") for path in layers):
         kind, layers = DinoHead, {p.removeprefix("mlp."): s for p, s in layers.items()}
 
-    def build_both(rngs: nnx.Rngs, param_dtype: DTypeLike) -> nnx.Module:
-        model = build(rngs=rngs, param_dtype=param_dtype)
+    def build_both(rngs: nnx.Rngs, param_dtype: DTypeLike) -> Network:
+        model: Any = build(rngs=rngs, param_dtype=param_dtype)
         model.head = kind(layers, rngs=rngs, param_dtype=param_dtype)
         return model
 

@@ -5,6 +5,7 @@ Sung et al., "Learning to Compare: Relation Network for Few-Shot Learning" (2018
 
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,13 @@ from pretrained_ports.checkpoint import read
 from pretrained_ports.convert import convert
 from pretrained_ports.dialects import DIALECTS
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv, flatten, max_pool
+from pretrained_ports.network import Network
 
 _WIDTH = 64
 _HIDDEN = 8
 
 
-def _block(inputs: int, padding: int, *pool, **init) -> nnx.Module:
+def _block(inputs: int, padding: int, *pool, **init) -> Any:
     """Convolution, norm, ReLU: the convolution is at "layer1.0", the norm at "layer1.1"."""
     first = conv(inputs, _WIDTH, 3, bias=True, padding=padding, **init)
     return Stage([first, batch_norm(_WIDTH, **init), nnx.relu, *pool])
@@ -32,7 +34,7 @@ def _halve(x: Array) -> Array:
     return max_pool(x, 2, stride=2)
 
 
-class RelationNet(nnx.Module):
+class RelationNet(Network):
     """The encoder: images [b H W 3] -> every cell of layer4 [b d], 64 x 19 x 19 for 84 x 84 pixels.
 
     Blocks are at "layer1" ... "layer4". The embedding is laid out channel by channel, as PyTorch

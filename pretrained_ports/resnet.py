@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv, max_pool
+from pretrained_ports.network import Network
 
 
 class BasicBlock(nnx.Module):
@@ -104,7 +105,7 @@ VARIANTS = {
 }
 
 
-class ResNet(nnx.Module):
+class ResNet(Network):
     """A residual network without its classifier: images [b H W 3] -> mean of layer4 [b d].
 
     Stages are at "layer1" ... "layer4", blocks at "layer4.2", layers at "layer4.2.conv3". A

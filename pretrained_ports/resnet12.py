@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv, max_pool
+from pretrained_ports.network import Network
 
 
 class Block(nnx.Module):
@@ -50,7 +51,7 @@ VARIANTS = {
 }
 
 
-class ResNet12(nnx.Module):
+class ResNet12(Network):
     """Four blocks and their mean: images [b H W 3] -> mean of layer4 [b d], d = 640 or 512.
 
     Stages are at "layer1" ... "layer4", each of one block: "layer4.0".

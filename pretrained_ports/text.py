@@ -43,7 +43,7 @@ class TextBackbone:
 
     def __call__(self, sentences: Sequence[str]) -> Float[Array, "n e"]:
         """The embedding of every sentence."""
-        return _embed(self.model, self.tokenize(sentences))
+        return _embed(self.model, jnp.asarray(self.tokenize(sentences)))
 
 
 @nnx.jit

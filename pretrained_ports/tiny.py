@@ -22,10 +22,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv
+from pretrained_ports.network import Network
 from pretrained_ports.resnet import BasicBlock
 
 
-class Tiny(nnx.Module):
+class Tiny(Network):
     """A three-block residual network: images [b H W 3] -> mean of layer3 [b 128].
 
     Stages are at "layer1" ... "layer3", their one block at "layer3.0". Fully convolutional. A

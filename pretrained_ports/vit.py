@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input
+from pretrained_ports.network import Network
 from pretrained_ports.positions import Resampling, resample
 from pretrained_ports.transformer import Block, LayerNorm, Mlp, attention, gelu, linear, quick_gelu
 
@@ -129,8 +130,8 @@ VARIANTS = {
     "vit-base-patch16-moco-v3": _variant("base", 16),
     # OpenAI's own have the quick GELU; those that others trained, as a rule, the exact one.
     **{
-        f"clip-vit-{name}{suffix}": _variant(*shape, output=output, act=act, **_CLIP)
-        for name, *shape, output in (
+        f"clip-vit-{name}{suffix}": _variant(size, patch, output=output, act=act, **_CLIP)
+        for name, size, patch, output in (
             ("b32", "base", 32, 512),
             ("b16", "base", 16, 512),
             ("l14", "large", 14, 768),
@@ -181,12 +182,14 @@ class AttentionPool(nnx.Module):
         self.qkv = linear(dim, 3 * dim, **init)
         self.proj = linear(dim, dim, **init)
         self.norm = LayerNorm(dim, variant.epsilon, **init)
+        assert variant.act is not None  # no family has both this and SwiGLU
         self.mlp = Mlp(dim, hidden, variant.act, **init)
         self.heads = variant.heads
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b c"]:
         """Pool the tokens."""
         b, n, c = x.shape
+        assert self.qkv.bias is not None
         kernel, bias = self.qkv.kernel[...], self.qkv.bias[...]
         q = self.latent[0] @ kernel[:, :c] + bias[None, :c]
         kv = x @ kernel[:, c:] + bias[None, None, c:]
@@ -196,7 +199,7 @@ class AttentionPool(nnx.Module):
         return x + self.mlp(self.norm(x))
 
 
-class VisionTransformer(nnx.Module):
+class VisionTransformer(Network):
     """An image tower: images [b H W 3] -> the embedding that its family compares [b d].
 
     That is the class token after the last norm: as it is, averaged with the distillation token, or
@@ -281,7 +284,7 @@ class VisionTransformer(nnx.Module):
         return jnp.concatenate([jnp.broadcast_to(prefix, (b, *prefix.shape[1:])), x], 1)
 
 
-def _check_size(size: tuple[int, int], patch: int) -> None:
+def _check_size(size: tuple[int, ...], patch: int) -> None:
     if any(side % patch for side in size):
         low = [max(side // patch, 1) * patch for side in size]
         high = [-(-side // patch) * patch for side in size]

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pretrained_ports.layers import Stage, as_input, batch_norm, conv
+from pretrained_ports.network import Network
 
 
 class Block(nnx.Module):
@@ -69,7 +70,7 @@ class Variant(NamedTuple):
 VARIANTS = {"wrn-28-10": Variant(28, 10)}
 
 
-class WideResNet(nnx.Module):
+class WideResNet(Network):
     """A wide residual network without its classifier: images [b H W 3] -> mean of relu [b d].
 
     Groups are at "block1" ... "block3", blocks at "block3.layer.2". The last map is normed and

@@ -16,6 +16,7 @@ from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
 from pretrained_ports.convert import Shapes, convert, parameters, survey
 from pretrained_ports.dialects import DIALECTS
 from pretrained_ports.entry import Entry, Hub, Tokens
+from pretrained_ports.network import Network
 from pretrained_ports.preprocess import Preprocess
 from pretrained_ports.projection import LAYER, with_head
 from pretrained_ports.random_weights import randomise
@@ -38,7 +39,7 @@ class Backbone:
     """
 
     name: str
-    model: nnx.Module
+    model: Network
     layer: str
     tokens: Tokens | None
     preprocess: Preprocess
@@ -159,13 +160,13 @@ class _OneKey(nnx.Rngs):
         return jax.random.key(0)
 
 
-def abstract(entry: Entry, param_dtype: DTypeLike = jnp.float32) -> nnx.Module:
+def abstract(entry: Entry, param_dtype: DTypeLike = jnp.float32) -> Network:
     """The model of a row with shapes in place of arrays."""
     return nnx.eval_shape(lambda: entry.build(rngs=_OneKey(), param_dtype=param_dtype))
 
 
 def _bundle(
-    name: str, entry: Entry, model: nnx.Module, source: str, report: Report | None = None
+    name: str, entry: Entry, model: Network, source: str, report: Report | None = None
 ) -> Backbone:
     model.eval()
     picture = jax.ShapeDtypeStruct(
@@ -186,7 +187,7 @@ def find_entry(name: str) -> Entry:
 
 def check_dtype(param_dtype: DTypeLike) -> None:
     """Refuse float64 where jax would quietly make float32 of it."""
-    if jnp.dtype(param_dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+    if jnp.dtype(param_dtype) == jnp.float64 and jnp.result_type(float) != jnp.float64:
         raise ValueError('param_dtype float64 needs jax.config.update("jax_enable_x64", True)')
 
 

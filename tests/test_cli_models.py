@@ -68,3 +68,10 @@ def test_convert_refuses_in_one_line_and_writes_nothing(capsys, tmp_path):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_a_head_is_dropped_or_kept_and_nothing_else(capsys, tmp_path):
+    files = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    code, out, err = run(capsys, "convert", *files, "--head", "kept")
+    assert (code, out) == (2, "")
+    assert err == "error: --head: expected one of drop, keep, got 'kept'; did you mean 'keep'?\n"

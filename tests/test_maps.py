@@ -16,6 +16,22 @@ def test_rescale_reaches_0_and_1_for_every_map():
     np.testing.assert_allclose(out.max((1, 2)), 1, rtol=1e-6)
 
 
+def test_rescale_is_told_the_axes_of_maps_that_are_not_of_pictures():
+    """Each map on its own, whatever its rank; never over the batch."""
+    for shape, axes in (
+        ((4, 6), (1,)),
+        ((4, 6), (-1,)),
+        ((4, 2, 3, 5), (1, 2, 3)),
+        ((4, 6), (0, 1)),
+    ):
+        maps = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        out = np.asarray(fam_jax.rescale(maps, axes=axes))
+        np.testing.assert_array_equal(out.min(axes), np.zeros_like(out.min(axes)))
+        np.testing.assert_array_equal(out.max(axes), np.ones_like(out.max(axes)))
+    one = fam_jax.rescale(MAPS[0], axes=(0, 1))
+    np.testing.assert_array_equal(one, fam_jax.rescale(MAPS)[0])
+
+
 @pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
 def test_constant_maps_become_zeros_with_a_finite_gradient(value):
     flat = jnp.full((1, 2, 2), value)
@@ -154,7 +170,17 @@ def test_several_layers_are_explained_by_one_forward_pass():
         ),
         (lambda: fam_jax.fuse([MAPS], "sum"), "how: expected one of mean, max, product"),
         (lambda: fam_jax.fuse([MAPS[0, 0]]), r"maps: expected \[..., height, width\]"),
-        (lambda: fam_jax.rescale(MAPS[0, 0]), r"maps: expected \[..., height, width\], got shape"),
+        (
+            lambda: fam_jax.rescale(MAPS[0]),
+            r"got shape \(3, 5\); say which axes are a map's: axes=",
+        ),
+        (
+            lambda: fam_jax.rescale(MAPS[0, 0]),
+            r"maps: expected \[..., height, width\] with an axis",
+        ),
+        (lambda: fam_jax.rescale(MAPS, axes=(1, 1)), "axes: expected different axes of maps of"),
+        (lambda: fam_jax.rescale(MAPS, axes=(3,)), "axes: expected different axes of maps of"),
+        (lambda: fam_jax.rescale(MAPS, axes=()), "axes: expected different axes of maps of"),
         (lambda: fam_jax.upsample(MAPS, (0, 4)), "size: expected two positive integers"),
         (lambda: fam_jax.upsample(MAPS, (4.5, 4)), "size: expected two positive integers"),
         (lambda: fam_jax.upsample(MAPS, (4,)), "size: expected two positive integers"),

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,8 +9,8 @@ from typer.testing import CliRunner
 
 import pretrained_ports
 from fam_jax.cli import app
+from tests.documents import ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 # Files of this repository that it links to, as pages and, for its pictures, raw.
@@ -20,15 +19,11 @@ RAW = PAGES.replace("github.com", "raw.githubusercontent.com").replace("/blob/",
 LINKED = re.findall(rf"(?:{PAGES}|{RAW})([^)\s]+)", README)
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
 def test_the_python_runs_in_order():
     queries, references = np.asarray(jax.random.normal(jax.random.key(0), (2, 3, 64, 64, 3)))
     background = np.asarray(jax.random.normal(jax.random.key(1), (5, 128)))
     scope = {"queries": queries, "references": references, "background": background}
-    for block in blocks("python"):
+    for block in blocks(README, "python"):
         exec(block, scope)
     assert scope["heat"].shape == (3, 224, 224)
     out = scope["fam_jax"].explain_pairs(scope["encode"], queries, references, scope["method"])
@@ -36,7 +31,7 @@ def test_the_python_runs_in_order():
 
 
 def test_the_commands_options_exist():
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [line for block in blocks(README, "sh") for line in block.splitlines()]
     used = {word for line in commands if "fam-jax explain" in line for word in line.split()}
     helped = CliRunner().invoke(app, ["explain", "--help"]).output
     for option in (word for word in used if word.startswith("-")):

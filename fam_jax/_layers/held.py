@@ -47,6 +47,7 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
     arrays: dict[Path, jax.Array] = {}
     values: dict[Path, Any] = {}
     seen: dict[int, Any] = {}  # holds what it has seen, so that no address is used twice
+    waiting: list[tuple[Path, Any, str]]
     waiting = [((str(i),), root, _package(root)) for i, root in enumerate(roots)]
     while waiting:
         path, value, home = waiting.pop()

@@ -28,7 +28,7 @@ def digest(tree: Any) -> str:
 
 def _numbers(leaf: Any) -> Any:
     """A leaf, or the numbers behind a random key."""
-    key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+    key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if key else leaf
 
 

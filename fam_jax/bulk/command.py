@@ -44,7 +44,11 @@ def network(model: str, weights: str | None, layer: str | None, compute: str) ->
     backbone = choices.backbone(model, weights, jnp.dtype(compute))
     at = layer or backbone.layer
     encode = fam_jax.capture(backbone.model, at=at, tokens=backbone.tokens)
-    about = {"model": backbone.name, "compute": compute, "preprocess": repr(backbone.preprocess)}
+    about: dict[str, Any] = {
+        "model": backbone.name,
+        "compute": compute,
+        "preprocess": repr(backbone.preprocess),
+    }
     if str(weights) == choices.RANDOM:
         about["weights"] = choices.RANDOM
     else:
@@ -79,17 +83,17 @@ def map_pairs(
     """Explain pairs into a store; the exit code."""
     choices.check(method, similarity)
     check_count("--batch", batch)
-    if (pairs is None) == (queries is None) or (queries is None) != (references is None):
+    source = pairs
+    if pairs is None and queries is not None and references is not None:
+        source = grid(folder_pictures(queries), folder_pictures(references), batch)
+    elif pairs is None or queries is not None or references is not None:
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if method == choices.CONTRASTIVE and not background:
         raise ValueError("--method contrastive needs other pictures: --background FOLDER")
     if distributed:
         cluster.join(coordinator, processes, process)
-    source = pairs
-    if pairs is None:
-        source = grid(folder_pictures(queries), folder_pictures(references), batch)
     net = network(model, weights, layer, compute)
-    others = images.find(list(background))
+    others = images.find(background)
     bank = choices.embed(net.encode, (net.preprocess(images.read(path)) for path in others))
     about = {**net.about, "similarity": similarity, "method_name": method}
     if others:

@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     query: np.ndarray
     reference: np.ndarray
     boxes: np.ndarray
-    reasons: Sequence[str]
+    reasons: Sequence[str] | np.ndarray
 
 
 class _Slots(NamedTuple):

@@ -122,7 +122,7 @@ class Job:
         if len(missing):
             spread = Spread(
                 lambda parameters, inputs: explain_chunk(
-                    *parameters, inputs, size=self.size, dtype=self.dtype
+                    parameters[0], parameters[1], inputs, size=self.size, dtype=self.dtype
                 ),
                 (self.encode, self.method),
                 jax.devices(),

@@ -4,6 +4,7 @@ Encode    images            -> features, embeddings
 Explain   features of a chunk's pictures, its pairs -> maps, ranges, scores, valid
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,7 +67,7 @@ class Spread:
         devices: of all processes.
     """
 
-    def __init__(self, program, parameters: Any, devices: list[jax.Device]) -> None:
+    def __init__(self, program: Callable, parameters: Any, devices: list) -> None:
         self.mesh = Mesh(np.array(devices), (AXIS,))
         self.local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
@@ -104,7 +105,7 @@ class Spread:
 
 def _everywhere(x: Any, sharding: NamedSharding) -> Array:
     """An array that every process has, whole on every device."""
-    if jax.dtypes.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
         data = _everywhere(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
     x = np.asarray(x)

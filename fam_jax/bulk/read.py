@@ -103,14 +103,22 @@ class MapStore:
 
     def _row(self, index: int, found: dict[str, np.ndarray], i: int, reason: str) -> Row:
         status, ranges = int(found["status"][i]), found.get("ranges")
-        maps = [
+        query_map, reference_map = (
             restore(found[name][i], None if ranges is None else ranges[i, side])
             if status == VALID else None
             for side, name in enumerate(MAPS)
-        ]  # fmt: skip
-        boxes = [tuple(map(float, box)) if box.any() else None for box in found["boxes"][i]]
+        )  # fmt: skip
+        query_box, reference_box = map(_box, found["boxes"][i])
         return Row(
-            index, *self._names(index), float(found["scores"][i]), status, reason, *maps, *boxes
+            index,
+            *self._names(index),
+            float(found["scores"][i]),
+            status,
+            reason,
+            query_map,
+            reference_map,
+            query_box,
+            reference_box,
         )
 
     def _names(self, index: int) -> tuple[str, str | None, str, str]:
@@ -134,9 +142,15 @@ class MapStore:
     @cached_property
     def _lists(self) -> tuple[list[str], list[str]]:
         folder = epath.Path(self.path)
-        return tuple(
+        queries, references = (
             tables.read(folder / f"{name}.parquet", "path") for name in ("queries", "references")
         )
+        return queries, references
+
+
+def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:
+    left, top, right, bottom = map(float, sides)
+    return (left, top, right, bottom) if sides.any() else None
 
 
 def open_store(path: Any) -> MapStore:

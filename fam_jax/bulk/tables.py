@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 from etils import epath
@@ -90,7 +90,7 @@ def write(target: epath.Path, columns: dict[str, list[str]]) -> None:
 
 
 @contextmanager
-def _whole(target: epath.Path) -> Iterator[BinaryIO]:
+def _whole(target: epath.Path) -> Iterator[IO[bytes]]:
     part = _part(target)
     with part.open("wb") as file:
         yield file
@@ -140,7 +140,9 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
 def _given(rows: Iterable) -> Iterator[dict[str, Any]]:
     for row in rows:
         if isinstance(row, dict):
-            found = {k: None if v is None else str(v) for k, v in row.items() if k in COLUMNS}
+            found: dict[str, Any] = {
+                k: None if v is None else str(v) for k, v in row.items() if k in COLUMNS
+            }
         elif isinstance(row, tuple | list) and len(row) == 2:
             found = dict(zip(NEEDED, map(str, row), strict=True))
         else:

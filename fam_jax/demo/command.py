@@ -10,7 +10,7 @@ from rich.progress import track
 from rich.table import Table
 
 import fam_jax
-from fam_jax import output, plot
+from fam_jax import choices, output, plot
 from fam_jax.demo import mosaic_game, photographs
 
 SIZE = 64  # pixels of a crop, as `tiny` was trained
@@ -39,7 +39,7 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
             stage,
             command="demo",
             model=backbone.name,
-            weights={"source": backbone.source, **output.file_facts(backbone.report.source)},
+            weights=choices.weight_facts(backbone),
             layer=backbone.layer,
             photographs=[photo.name for photo in photos],
             mosaics={"count": GAMES, "chance": 0.25, "scores": scores},
@@ -53,10 +53,10 @@ def _pair(encode, prepare, photos):
     cat = next(photo for photo in photos if photo.name == "chelsea").image
     height, width, _ = cat.shape
     side = height * 3 // 4
-    crops = [
+    crops = (
         cat[:side, :side],
         cat[height - side :, width - side - width // 8 : width - width // 8],
-    ]
+    )
     small = [photographs.resize(crop, 2 * SIZE)[None] for crop in crops]
     out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
     return plot.pair_figure(

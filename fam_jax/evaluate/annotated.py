@@ -104,9 +104,9 @@ def _with_boxes(path: Path, boxes: Path) -> Annotated:
 
 def _place(thing: ET.Element) -> Place:
     """Pascal-VOC counts from 1, its last pixel belongs to the box; some writers count from 0."""
-    box = thing.find("bndbox")
     left, top, right, bottom = (
-        round(float(box.findtext(name))) for name in ("xmin", "ymin", "xmax", "ymax")
+        round(float(thing.findtext(f"bndbox/{name}", "")))
+        for name in ("xmin", "ymin", "xmax", "ymax")
     )
     return Place(max(left - 1, 0) if left >= 0 else left, max(top - 1, 0) if top >= 0 else top,
                  right, bottom)  # fmt: skip

@@ -42,7 +42,8 @@ def examples(cases: Sequence[Batch], maps: Mapping[str, np.ndarray]) -> Figure:
         some = names[block : block + _WRAP]
         for i, case in enumerate(cases):
             picture = _picture(case.pixels[0])
-            row, caption = [picture], [case.names[0]]
+            row: list[plot.Picture] = [picture]
+            caption = [case.names[0]]
             if case.others is not None:
                 row.append(_picture(_shown(case.others[0])))
                 caption.append("reference" if i == 0 else "")
@@ -70,4 +71,4 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 def _shown(image: np.ndarray) -> np.ndarray:
     """A network's input as grey levels: what its normalisation did is undone up to range."""
     low, high = image.min(), image.max()
-    return np.uint8(255 * (image - low) / (high - low if high > low else 1))
+    return (255 * (image - low) / (high - low if high > low else 1)).astype(np.uint8)

@@ -58,6 +58,7 @@ def measure(
     if task in ("retrieval", "verification"):
         values |= _pairs(network, batch, explain, ask, maps, steps)
     if task == "fewshot":
+        assert batch.prototypes is not None
         values["fidelity: drop of log p"] = metrics.fewshot_fidelity(
             network.encode, batch.images, batch.prototypes, maps
         )
@@ -96,6 +97,7 @@ def _again(explain: Callable, ask: Ask, images: jax.Array) -> jax.Array:
 def _pairs(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, steps: int):
     """Both pictures at once, each by its own map."""
     back = explain(ask.turned(network.embed(batch.images)))
+    assert batch.others is not None
     case = network.encode, batch.images, batch.others, maps, back
     deletion = metrics.deletion_pairs(*case, steps=steps)
     insertion = metrics.insertion_pairs(*case, steps=steps)
@@ -104,21 +106,24 @@ def _pairs(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, s
 
 def _decisions(batch: Batch, curves, threshold: float):
     """Whether the pair is still told right at each step, averaged over the way."""
-    right = {name: (curve >= threshold) == batch.same[:, None] for name, curve in curves.items()}
+    assert batch.same is not None
+    same = batch.same[:, None]
+    right = {name: (curve >= threshold) == same for name, curve in curves.items()}
     return {f"accuracy under {name}": jnp.mean(hits, axis=1) for name, hits in right.items()}
 
 
 def _place(task: str, batch: Batch, maps: jax.Array):
-    size = batch.masks.shape[1:]
-    large = fam_jax.upsample(maps, size)
+    masks = batch.masks
+    assert masks is not None
+    large = fam_jax.upsample(maps, masks.shape[1:])
     values = {
-        "mass inside": metrics.energy_in(large, batch.masks),
-        "pointing": metrics.pointing(large, batch.masks),
+        "mass inside": metrics.energy_in(large, masks),
+        "pointing": metrics.pointing(large, masks),
     }
     if task == "localization":
         for threshold in _MASKS:
-            values[f"IoU at {threshold}"] = metrics.iou(large, batch.masks, threshold)
-        boxes = metrics.box_of(batch.masks.astype(np.float32))
+            values[f"IoU at {threshold}"] = metrics.iou(large, masks, threshold)
+        boxes = metrics.box_of(masks.astype(np.float32))
         values["box hit"] = metrics.box_hit(large, boxes)
     return values
 

@@ -74,7 +74,7 @@ def localization(network: Network, options: Options, rng: np.random.Generator) -
         raise ValueError("localization: the objects fill their pictures; no place beside them")
     background = network.embed(network.prepare(np.stack(around)))
     masks = np.stack([_seen(network, picture.mask) for picture in found])
-    some = masks.any((1, 2)) & ~masks.all((1, 2))
+    some = np.array([mask.any() and not mask.all() for mask in masks])
     left_out += [f"{p.name}: the crop shows the object everywhere or nowhere"
                  for p, ok in zip(found, some, strict=True) if not ok]  # fmt: skip
     if not some.any():

@@ -31,6 +31,8 @@ def randomisation(
         ask: what was asked of the trained network.
         maps: what it answered.
     """
+    assert batch.others is not None
+    assert batch.background_images is not None
     found = {}
     for name, share in SHARES.items():
         other = _randomised(network, share)

@@ -10,7 +10,7 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Results:
     ) -> None:
         """Keep a method's numbers [n] by name, and its arrays; whole or not at all."""
         with whole(self._npz(method)) as path, open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **cast(dict[str, Any], arrays))
         with whole(self._csv(method)) as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *values])

@@ -46,7 +46,7 @@ class Unfit(Exception):  # noqa: N818 - no error: a method that has nothing to s
     """Why a method cannot be asked about a network or a task."""
 
 
-def _encoded(make: Callable[[jax.Array], fam_jax.Method]) -> Callable[[Network], Explain]:
+def _encoded(make: Callable[[np.ndarray], fam_jax.Method]) -> Callable[[Network], Explain]:
     """A method of the encoding; `make` gets the background."""
 
     def on(network: Network) -> Explain:
@@ -75,7 +75,7 @@ def _centre(network: Network) -> Explain:
     return lambda ask: metrics.centre_gaussian((len(ask.images), *grid))
 
 
-def _relevance(make: Callable[[jax.Array], fam_jax.Method]) -> Callable[[Network], Explain]:
+def _relevance(make: Callable[[np.ndarray], fam_jax.Method]) -> Callable[[Network], Explain]:
     def on(network: Network) -> Explain:
         if network.backbone.tokens is not None:
             raise Unfit("has rules for convolutional networks only")

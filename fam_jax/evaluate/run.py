@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
 from rich.progress import Progress
 
-from fam_jax import output
+from fam_jax import choices, output
 from fam_jax._checks import check_choice
 from fam_jax.choices import SIMILARITIES
 from fam_jax.evaluate import figures, rules, stereo, tables, tasks
@@ -44,8 +44,9 @@ def run(
     check_choice("TASK", task, (*tasks.TASKS, "stereo"))
     check_choice("--similarity", similarity, SIMILARITIES)
     names = rules.named(methods)
+    check_choice("--head", head, ("drop", "keep"))
     _check(options, size)
-    backbone = pretrained_ports.load(model, weights, head=head)
+    backbone = pretrained_ports.load(model, weights, head=cast(Literal["drop", "keep"], head))
     network = Network.of(backbone, layer, SIMILARITIES[similarity], size)
     rows, columns = network.grid()
     if rows * columns == 1:
@@ -57,7 +58,7 @@ def run(
         "task": task,
         **vars(options),
         "model": backbone.name,
-        "weights": output.file_facts(backbone.report.source),
+        "weights": choices.weight_facts(backbone),
         "head": head,
         "layer": network.layer,
         "size": list(network.size),

@@ -100,7 +100,8 @@ MATCHES: dict[str, Callable[[fam_jax.Encoding, fam_jax.Encoding], Array]] = {
 
 def encodings(network: Network, pair: Stereo) -> tuple[fam_jax.Encoding, fam_jax.Encoding]:
     """Of the left and the right image."""
-    return tuple(network.encode(network.prepare(x[None])) for x in (pair.left, pair.right))
+    left, right = (network.encode(network.prepare(x[None])) for x in (pair.left, pair.right))
+    return left, right
 
 
 def errors(
@@ -150,7 +151,7 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
         )
         (stage / "table.md").write_text(text + "\n")
         shares = fam_jax.centred(fam_jax.point_to_point(left, right))[0]
-        pictures = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
-        plot.points_figure(*pictures, shares).savefig(stage / "points.png")
+        seen, other = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
+        plot.points_figure(seen, other, shares).savefig(stage / "points.png")
         output.write_manifest(stage, command="evaluate", **settings)
     return text

@@ -59,6 +59,7 @@ def _fewshot(network: Network, options: Options, rng: np.random.Generator) -> Ca
     batches, hits = [], []
     for episode in every:
         batch = _episode(network, episode)
+        assert batch.correct is not None
         hits += batch.correct.tolist()
         batches.append(batch)
     size = max(map(len, batches))
@@ -136,7 +137,7 @@ def _verification(network: Network, options: Options, rng: np.random.Generator) 
         pairs, left_out = data.drawn_pairs(found, rng, options.cases), found.left_out
     from fam_jax.metrics import eer_threshold
 
-    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
+    first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
     pixels = views(network, first)
     images, others = network.prepare(pixels), network.prepare(views(network, second))
     z, r = network.embed(images), network.embed(others)

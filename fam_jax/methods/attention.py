@@ -15,7 +15,7 @@ from fam_jax.watch import Watch
 
 
 def attention_rollout(
-    watch: Watch, images: Float[AnyArray, "b H W c"], tokens: TokenGrid | tuple
+    watch: Watch, images: Float[AnyArray, "b H W c"], tokens: TokenGrid | tuple | None
 ) -> Float[Array, "b h w"]:
     """Attention rollout: which patches the tokens mix in, whatever the reference.
 
@@ -55,7 +55,7 @@ def chefer(
     watch: Watch,
     images: Float[AnyArray, "b H W c"],
     references: Float[AnyArray, "b d"],
-    tokens: TokenGrid | tuple,
+    tokens: TokenGrid | tuple | None,
     similarity: Similarity = cosine,
 ) -> Float[Array, "b h w"]:
     """Relevance through self-attention: attention that the score wants more of, rolled out.
@@ -100,7 +100,7 @@ def le_grad(
     watch: Watch,
     images: Float[AnyArray, "b H W c"],
     references: Float[AnyArray, "b d"],
-    tokens: TokenGrid | tuple,
+    tokens: TokenGrid | tuple | None,
     similarity: Similarity = cosine,
 ) -> Float[Array, "b h w"]:
     """LeGrad: how much the score would gain from more attention to a patch.

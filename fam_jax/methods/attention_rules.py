@@ -4,6 +4,8 @@ A row of A belongs to the token that looks, a column to the token that is seen. 
 end is the row of the class token, the first; without tokens before the patches, the rows' mean.
 """
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -35,7 +37,8 @@ def gradient_mean(
     attentions: tuple[Array, ...], gradients: tuple[Array, ...], prefix: int
 ) -> Array:
     """The mean of relu(dA) over heads, looking tokens and layers."""
-    return sum(jnp.mean(jax.nn.relu(dA), (1, 2)) for dA in gradients) / len(gradients)
+    means = (jnp.mean(jax.nn.relu(dA), (1, 2)) for dA in gradients)
+    return reduce(jnp.add, means) / len(gradients)
 
 
 def value_gradient(values: tuple[Array, Array], gradients: tuple[Array, Array], prefix: int):

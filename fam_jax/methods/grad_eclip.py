@@ -14,7 +14,7 @@ def grad_eclip(
     watch: Watch,
     images: Float[AnyArray, "b H W c"],
     references: Float[AnyArray, "b d"],
-    tokens: TokenGrid | tuple,
+    tokens: TokenGrid | tuple | None,
     similarity: Similarity = cosine,
 ) -> Float[Array, "b h w"]:
     """Grad-ECLIP: gradient times value of one block, its attention loosened to a cosine.

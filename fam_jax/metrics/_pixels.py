@@ -1,7 +1,7 @@
 """Pixels in the order of a map, and what takes the place of those that are removed."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from fam_jax.similarity import Similarity
 ORDERS = ("most", "least")
 
 
-def pixel_ranks(maps: AnyArray, size: tuple[int, int], order: str) -> Array:
+def pixel_ranks(maps: AnyArray, size: tuple[int, ...], order: str) -> Array:
     """The place of every pixel [b, H, W] in the order of its map, from 0; no two are the same.
 
     Equal pixels follow each other in an order that looks random and is always the same one: in
@@ -63,9 +63,12 @@ def blurred(images: Array) -> Array:
         first, last = [part(x, 0, 1)] * radius, [part(x, length - 1, length)] * radius
         padded = jnp.concatenate([*first, x, *last], axis=axis)
         # Slices, neither jnp.pad nor a convolution: a sharded batch stays where it is.
-        x = sum(
-            float(weight) * part(padded, i, i + length)
-            for i, weight in enumerate(weights / weights.sum())
+        x = reduce(
+            jnp.add,
+            (
+                float(weight) * part(padded, i, i + length)
+                for i, weight in enumerate(weights / weights.sum())
+            ),
         )
     return x.astype(images.dtype)
 

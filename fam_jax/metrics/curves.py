@@ -7,7 +7,6 @@ A good map loses the similarity early in deletion (small area) and finds it earl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_choice, check_count
+from fam_jax._leaf import Leaf
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import (
     ORDERS,
@@ -41,9 +41,8 @@ class Curve:
         full_first: whether it begins with the whole image (deletion) or ends with it (insertion).
     """
 
-    # Any: between transformations the leaves of a pytree are whatever jax makes of them.
-    values: Any  # Float[Array, "b n"]
-    area: Any  # Float[Array, " b"]
+    values: Leaf[Float[Array, "b n"]]
+    area: Leaf[Float[Array, " b"]]
     full_first: bool = True
 
 

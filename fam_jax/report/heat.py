@@ -32,10 +32,11 @@ def scaled(map: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.nda
         (64, 96)
     """
     scale = SIDE / max(size)
-    small = tuple(max(1, round(scale * side)) for side in size)
+    width, height = (max(1, round(scale * side)) for side in size)
     # Pillow's bilinear is that of `maps.upsample`, and averages where a map is larger than this.
-    resized = Image.fromarray(np.asarray(map, np.float32)).resize(small, Image.Resampling.BILINEAR)
-    return np.asarray(rescale(np.asarray(resized)))
+    picture = Image.fromarray(np.asarray(map, np.float32))
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(rescale(np.asarray(resized), axes=(0, 1)))
 
 
 def save(m: Float[np.ndarray, "H W"], file: Path) -> None:

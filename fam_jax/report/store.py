@@ -71,8 +71,9 @@ class Store(Protocol):
         """uint8 [n]: 0 not done, 1 valid, 2 invalid."""
         ...
 
-    def rows(self, indices: Sequence[int]) -> Iterable[Row]:
-        """The rows at `indices`, in that order."""
+    # Any: to a type checker a named tuple is no `Row`, as its attributes cannot be set.
+    def rows(self, indices: Sequence[int]) -> Iterable[Any]:
+        """The `Row`s at `indices`, in that order."""
         ...
 
 

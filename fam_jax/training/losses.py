@@ -135,7 +135,7 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
 
 
 def crop(
-    maps: Float[AnyArray, "b h w"], boxes: Float[AnyArray, "b 4"], size: tuple[int, int]
+    maps: Float[AnyArray, "b h w"], boxes: Float[AnyArray, "b 4"], size: tuple[int, ...]
 ) -> Float[Array, "b H W"]:
     """The part of every map inside a box, bilinearly resampled: a map as a crop would see it.
 

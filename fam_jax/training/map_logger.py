@@ -143,7 +143,7 @@ class MapLogger:
             import tensorboardX  # noqa: F401
         asked = hashlib.sha256(repr(self._capture).encode())
         for images in self._pairs:
-            asked.update(np.ascontiguousarray(images))
+            asked.update(np.ascontiguousarray(images).data)
         asked = np.array(asked.hexdigest())
         probe = self.folder / PROBE
         if probe.exists():
@@ -208,6 +208,6 @@ def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
     return [plot.overlay(picture, nothing) for picture in pictures]
 
 
-def _save(path: Path, **arrays: np.ndarray) -> None:
+def _save(path: Path, **arrays: Any) -> None:
     with whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)

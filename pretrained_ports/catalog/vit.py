@@ -61,7 +61,7 @@ def _entry(
         build=partial(VisionTransformer, design),
         layer=layer,
         tokens=Tokens(design.prefix),
-        preprocess=Preprocess((size, size), resize=crop and int(size / crop), **colours),
+        preprocess=Preprocess((size, size), resize=int(size / crop) if crop else None, **colours),
         dialects=(*dialects, "native"),
         hub=Hub(f"timm/{hub}", file) if hub else None,
         release=release,

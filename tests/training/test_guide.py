@@ -1,7 +1,6 @@
 """The Python of docs/training.md runs as printed, and names every function there is."""
 
 import re
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +9,12 @@ from flax import nnx
 
 import fam_jax
 from pretrained_ports.conv4 import Conv4
+from tests.documents import ROOT, blocks
 
 optax = pytest.importorskip("optax", reason="needs the train extra")
 pytest.importorskip("tensorboardX", reason="needs the train extra")
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+GUIDE = (ROOT / "docs" / "training.md").read_text()
 
 
 def test_every_public_name_is_there():
@@ -49,7 +49,7 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch):
         "batches": iter([(images, labels, masks)] * 9), "steps": 3, "start": 2,
     }  # fmt: skip
     before = np.array(model.block1.conv.kernel[...])
-    for block in re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL):
+    for block in blocks(GUIDE, "python"):
         exec(block, scope)
     assert (tmp_path / "run" / "maps" / "strip.png").exists()
     assert not np.array_equal(model.block1.conv.kernel[...], before)
