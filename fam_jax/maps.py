@@ -143,7 +143,7 @@ def fuse(
         raise ValueError(f"maps: expected maps of the same images, got shapes {shapes}")
     if size is None:
         size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
-    layers = wide(*(rescale(upsample(layer, size)) for layer in maps))
+    layers = wide(*(rescale(upsample(layer, size), axes=(-2, -1)) for layer in maps))
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 
 

@@ -10,10 +10,9 @@
 A similarity is any object with these two functions on z, r [b, d]; yours too.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -173,9 +172,9 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
 class _Foreign:
     """A similarity that is no pytree: its functions as pytrees of the arrays it holds."""
 
-    score: Leaf[Callable[[Array, Array], Array]]
-    shares: Leaf[Callable[[Array, Array], Array]]
-    frozen_gradient: Leaf[Callable[[Array, Array], Array] | None]  # None: it has none of its own
+    score: Any
+    shares: Any
+    frozen_gradient: Any  # None if it has none of its own
 
 
 def as_similarity(similarity: Similarity) -> Similarity:

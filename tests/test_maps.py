@@ -1,5 +1,7 @@
 """Scaling, upsampling and fusing of maps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +78,8 @@ def test_upsample_is_bilinear_with_half_pixel_centres(size):
 
 def test_leading_axes_jit_vmap_and_bfloat16():
     many = MAPS.reshape(2, 4, 3, 5)
-    for fn in (fam_jax.rescale, lambda m: fam_jax.upsample(m, (6, 10))):
+    rescale = partial(fam_jax.rescale, axes=(-2, -1))  # under vmap a map is [h, w]
+    for fn in (rescale, lambda m: fam_jax.upsample(m, (6, 10))):
         expected = fn(MAPS)
         np.testing.assert_allclose(fn(many).reshape(expected.shape), expected, atol=1e-6)
         np.testing.assert_allclose(jax.jit(fn)(MAPS), expected, atol=1e-6)
