@@ -10,6 +10,7 @@ import pytest
 import fam_jax
 from tests import heads
 from tests.close import assert_close
+from tests.test_explain import COLLECTIVES
 
 pytestmark = pytest.mark.numerics
 
@@ -46,7 +47,6 @@ PAIRS = (
     *((name, "cosine") for name in METHODS if name not in ("fam", "decomposition", "grad_cam")),
 )
 SMOOTH = ("fam", "decomposition", "grad_cam free", "xgrad_cam", "grad_cam_pp", "eigen_cam")
-COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 every = pytest.mark.parametrize("name", METHODS)
 alike = pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
 
