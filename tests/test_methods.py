@@ -9,7 +9,7 @@ import pytest
 
 import fam_jax
 from tests import heads
-from tests.close import assert_close
+from tests.close import along, assert_close, assert_slopes
 from tests.test_explain import COLLECTIVES
 
 pytestmark = pytest.mark.numerics
@@ -128,49 +128,33 @@ def test_bfloat16_accumulates_in_float32(pair, narrow, maps):
 
 @pytest.fixture(scope="module")
 def slopes():
-    """A loss of every map along a direction, {pair: (derivative, difference)}; first and second."""
-
-    def losses(pairs, x):
-        maps = run({pair: these[pair] for pair in pairs}, *x)
-        return jnp.stack([jnp.sum(jnp.sin(maps[pair])) for pair in pairs])
-
-    def along(f, u):
-        """Derivatives along u in reverse mode; of all losses in one pass."""
-        dot = lambda J, u: J.reshape(len(J), -1) @ u.ravel()  # noqa: E731
-        return lambda x: sum(map(dot, jax.jacrev(f)(x), u))
-
-    def both(pairs, f, u):
-        f, step = jax.jit(f), 1e-6
-        ahead, behind = (f([x + t * u for x, u in zip(x, u, strict=True)]) for t in (step, -step))
-        found = jax.jit(along(f, u))(x)
-        return dict(zip(pairs, zip(found, (ahead - behind) / (2 * step), strict=True), strict=True))
-
+    """Losses of maps of some of the pairs, at a point with two directions."""
     with jax.enable_x64(True):
         _, A, R = case(b=1, h=2, w=3, c=4, dtype=np.float64)
         x = [A + 0.1 * (1 + jnp.arange(A.size).reshape(A.shape) / A.size), R]
         draw = np.random.default_rng(0).normal
         u, v = ([draw(size=y.shape) for y in x] for _ in range(2))
-        these, smooth = methods(np.float64), [(name, "cosine") for name in SMOOTH]
-        return {
-            "maps": jax.jit(run)(these, *x),
-            "first": both(PAIRS, partial(losses, PAIRS), u),
-            "second": both(smooth, along(partial(losses, smooth), u), v),
-        }
+        these = methods(np.float64)
+
+    def losses(pairs, x):
+        maps = run({pair: these[pair] for pair in pairs}, *x)
+        return jnp.stack([jnp.sum(jnp.sin(maps[pair])) for pair in pairs])
+
+    return losses, x, u, v
 
 
-@alike
-def test_gradients_of_maps_match_finite_differences(pair, slopes):
-    maps = np.asarray(slopes["maps"][pair])
-    kink = "too near a kink of ReLU to differentiate"
-    assert np.all((maps == 0) | (np.abs(maps) > 1e-3)), kink
-    found, expected = slopes["first"][pair]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+def test_gradients_of_maps_match_finite_differences(slopes, x64):
+    losses, x, u, _ = slopes
+    for maps in jax.jit(run)(methods(np.float64), *x).values():
+        kink = "too near a kink of ReLU to differentiate"
+        assert np.all((maps == 0) | (np.abs(maps) > 1e-3)), kink
+    assert_slopes(partial(losses, PAIRS), x, u)
 
 
-@pytest.mark.parametrize("name", SMOOTH)
-def test_second_derivatives(name, slopes):
-    found, expected = slopes["second"][name, "cosine"]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+def test_second_derivatives(slopes, x64):
+    losses, x, u, v = slopes
+    smooth = [(name, "cosine") for name in SMOOTH]
+    assert_slopes(along(partial(losses, smooth), u), x, v, rtol=1e-4, atol=1e-6)
 
 
 def test_options_are_compared_by_value():
