@@ -9,8 +9,6 @@ from flax import nnx
 import fam_jax
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 
 class Stage(nnx.List):
     def __call__(self, x):

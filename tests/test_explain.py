@@ -11,7 +11,7 @@ from tests import heads
 from tests.close import assert_close
 
 # In float64, where two programs of one formula agree to many digits.
-pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 METHODS = {
@@ -115,6 +115,7 @@ def test_maps_inside_an_nnx_training_step():
     assert np.abs(slopes["conv"]["kernel"][...]).max() > 0
 
 
+@pytest.mark.numerics
 def test_bfloat16_end_to_end(encode):
     """Digits of the largest value of the maps."""
     x, y = pictures(8), pictures(8, 1)

@@ -13,8 +13,6 @@ import pretrained_ports
 from pretrained_ports.vit import VARIANTS, VisionTransformer
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 ROWS = np.array([2, 0, 1, 2])
 
 

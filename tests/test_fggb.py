@@ -11,8 +11,6 @@ from tests import heads
 from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
-pytestmark = pytest.mark.numerics
-
 
 def case(d=6, b=2, dtype=np.float32):
     """Activations [b 2 3 2] and references [b d]."""
@@ -67,6 +65,7 @@ def test_a_pooled_layer_gives_flat_maps(x64):
     assert_close(maps, np.broadcast_to(maps[:, :1, :1], maps.shape), rtol=1e-12)
 
 
+@pytest.mark.numerics
 def test_transformations_agree(x64):
     A, R = case(dtype=np.float64)
     expected = run(A, R)

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -11,8 +10,6 @@ import fam_jax
 from fam_jax.similarity import gradient
 from tests import heads
 from tests.close import assert_close
-
-pytestmark = pytest.mark.numerics
 
 few = settings(max_examples=8)
 

@@ -12,8 +12,6 @@ from tests import heads
 from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
-pytestmark = pytest.mark.numerics
-
 HEADS = {name: heads.make(name, 2, 3, 5) for name in ("gap_linear", "mlp")}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
 SMOOTH = fam_jax.encoder(lambda x: x, lambda A: jnp.tanh(HEADS["gap_linear"].forward(A)))
@@ -67,6 +65,7 @@ def test_kinks_of_relu_are_crossed_too(x64):
     assert error(many) < error(few)
 
 
+@pytest.mark.numerics
 def test_exchange_jit_vmap_chunks_and_batches_agree(x64):
     encode, *images = pair("mlp", dtype=np.float64)
     run = lambda A, B, A0, B0, chunk=32: fam_jax.integrated_pair(  # noqa: E731

@@ -11,8 +11,6 @@ from tests import heads
 from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
-pytestmark = pytest.mark.numerics
-
 HEADS = {name: heads.make(name, 2, 3, 5) for name in ("mlp", "flatten")}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
 
@@ -54,6 +52,7 @@ def test_a_channel_that_is_dark_in_the_other_image_counts_for_nothing(x64):
     assert with_it.valid.all()
 
 
+@pytest.mark.numerics
 def test_transformations_agree(x64):
     A, B = pair(dtype=np.float64)
     expected = run(A, B).query_maps

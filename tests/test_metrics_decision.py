@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import fam_jax
 from fam_jax.metrics import (
@@ -18,8 +17,6 @@ from fam_jax.metrics import (
 )
 from fam_jax.metrics._pixels import blurred
 from tests.close import assert_close
-
-pytestmark = pytest.mark.numerics
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)

@@ -18,7 +18,7 @@ from fam_jax.metrics import (
 from tests.close import assert_close
 
 # In float64: scores are differences and quotients of sums.
-pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 RNG = np.random.default_rng(0)
 

@@ -10,8 +10,6 @@ from fam_jax.metrics import road, road_combined
 from fam_jax.metrics._impute import imputed
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
 WEIGHTS = {(dy, dx): 1 / 6 if 0 in (dy, dx) else 1 / 12 for dy in (-1, 0, 1) for dx in (-1, 0, 1)}

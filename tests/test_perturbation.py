@@ -14,8 +14,6 @@ from fam_jax.methods.rise import grid_masks
 from tests.close import assert_close
 from tests.perturbation_toy import KEY, SIZE, case, draw, flat
 
-pytestmark = pytest.mark.numerics
-
 grid_masks = jax.jit(grid_masks, static_argnums=(2, 3, 4))
 patch_masks = jax.jit(patch_masks, static_argnums=(2, 3, 4))
 

@@ -13,8 +13,6 @@ from tests import heads
 from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
-pytestmark = pytest.mark.numerics
-
 HEADS = {name: heads.make(name, 2, 3, 5) for name in heads.NAMES}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
 
@@ -75,6 +73,7 @@ def test_every_pair_of_positions_against_loops(x64):
         assert_close(p2p[n], expected, rtol=1e-10)
 
 
+@pytest.mark.numerics
 def test_exchange_chunks_batches_and_jit_agree(x64):
     A, B = pair(dtype=np.float64)
     expected = explain(A, B)

@@ -8,8 +8,6 @@ import pytest
 import fam_jax
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=(30, 6)).astype(np.float32)
 LABELS = RNG.integers(0, 4, 30).astype(np.int32)
@@ -53,6 +51,7 @@ def knn_by_hand(query, bank, labels, k, temperature):
     return np.array(predicted), np.stack(references)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.07), (20, 1.0)])
 def test_neighbours_follow_the_rule(k, temperature):
     query = RNG.normal(size=(9, 6)).astype(np.float32)

@@ -13,8 +13,6 @@ from pretrained_ports.layers import batch_norm, conv, max_pool
 from tests import heads
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 
 class Net(nnx.Module):
     """Every kind of layer that has a rule, or needs none; with biases."""
@@ -175,6 +173,7 @@ def test_jit_vmap_single_images_and_devices_agree(x64):
     assert_close(compiled(encode, x, r), maps, rtol=1e-10)
 
 
+@pytest.mark.numerics
 def test_bfloat16_divides_in_float32():
     graph, state = nnx.split(Net(jnp.bfloat16))
     maps = {}

@@ -10,7 +10,7 @@ import fam_jax
 from tests.test_encoding import Tokens, network
 
 # In float64, where two programs of one formula agree to many digits.
-pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 LAYERS = ("bn1", "layer4.1", "branches.left")
 
