@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,14 @@ class Head:
     embed: Callable
     pull: Callable
 
-    @property
+    @cached_property
     def encode(self):
         return fam_jax.encoder(lambda images: images, self.forward)
 
 
+@cache
 def make(name: str, h: int, w: int, c: int, seed: int = 0) -> Head:
+    """One and the same head for one and the same shape, so that compiled programs serve again."""
     rng = np.random.default_rng(seed)
     W1 = rng.normal(size=(c, 6))
     b1, W2 = rng.normal(size=6), rng.normal(size=(6, 5))

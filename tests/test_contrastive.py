@@ -6,14 +6,17 @@ import pytest
 
 import fam_jax
 from tests import heads
+from tests.close import assert_close
+
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
 
 
 def case(head="gap_linear"):
     net = heads.make(head, 3, 4, 6)
-    enc = net.encode(jnp.asarray(heads.activations(2, 3, 4, 6, signed=True)))
+    enc = net.encode(heads.activations(2, 3, 4, 6, signed=True).astype(np.float64))
     rng = np.random.default_rng(0)
     d = enc.embeddings.shape[1]
-    return enc, *(jnp.asarray(rng.normal(size=(n, d)), jnp.float32) for n in (2, 7))
+    return enc, *(jnp.asarray(rng.normal(size=(n, d))) for n in (2, 7))
 
 
 @pytest.mark.parametrize("head", ["gap", "gap_linear", "flatten"])
@@ -21,7 +24,7 @@ def test_sums_to_the_margin_for_signed_embeddings(head):
     enc, references, background = case(head)
     score = fam_jax.margin(fam_jax.cosine, background).score(enc.embeddings, references)
     maps = fam_jax.contrastive(background)(enc, references)
-    np.testing.assert_allclose(maps.sum((1, 2)), score, rtol=1e-4, atol=1e-5)
+    assert_close(maps.sum((1, 2)), score, relative_to=maps, rtol=1e-10)
 
 
 def test_a_reference_like_all_others_has_nothing_to_show():
@@ -29,7 +32,8 @@ def test_a_reference_like_all_others_has_nothing_to_show():
     maps = fam_jax.contrastive(references[:1])(
         enc, jnp.broadcast_to(references[0], references.shape)
     )
-    np.testing.assert_allclose(maps, 0, atol=1e-6)
+    plain = fam_jax.decomposition()(enc, references)  # of which the difference is taken
+    assert_close(maps, np.zeros(maps.shape), relative_to=plain, rtol=1e-12)
 
 
 def test_what_all_references_share_cancels():
@@ -38,7 +42,7 @@ def test_what_all_references_share_cancels():
     same = 3 * references[:1]
     plain = fam_jax.contrastive(background, fam_jax.dot)(enc, references)
     moved = fam_jax.contrastive(background + same, fam_jax.dot)(enc, references + same)
-    np.testing.assert_allclose(moved, plain, rtol=1e-3, atol=1e-4)
+    assert_close(moved, plain, rtol=1e-10)
 
 
 def test_signs_survive_where_fam_loses_them():

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
+from tests.close import assert_close
 
 
 class Stage(nnx.List):
@@ -50,45 +51,64 @@ class Tokens(nnx.Module):
         return x.mean(1)
 
 
-@pytest.fixture
-def net():
+def network(dtype=np.float32):
     model = Net(nnx.Rngs(0))
     model.eval()
-    return model
+    graph, state = nnx.split(model)
+    floats = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    return nnx.merge(graph, jax.tree.map(floats, state))
+
+
+@pytest.fixture
+def net():
+    return network()
 
 
 @pytest.fixture
 def images():
-    return jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    return np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def wide(x64):
+    """The network in float64, where two programs of one formula agree to many digits."""
+    return network(np.float64)
+
+
+@pytest.fixture
+def pictures(images):
+    return images.astype(np.float64)
+
+
+apply = jax.jit(lambda graph, state, x: nnx.merge(graph, state)(x), static_argnums=0)
 
 
 @pytest.mark.parametrize(
     ("at", "channels"),
     [("conv1", 8), ("bn1", 8), ("layer4", 8), ("layer4.1", 8), ("branches.left", 4)],
 )
-def test_any_module_path(net, images, at, channels):
-    enc = fam_jax.capture(net, at=at)(images)
+def test_any_module_path(wide, pictures, at, channels):
+    enc = fam_jax.capture(wide, at=at)(pictures)
     assert enc.activations.shape == (2, 8, 12, channels)
-    np.testing.assert_allclose(enc.embeddings, net(images), rtol=1e-5, atol=1e-6)
+    assert_close(enc.embeddings, apply(*nnx.split(wide), pictures), rtol=1e-12)
 
 
-def test_activations_are_the_layer_output(net, images):
-    expected = net.bn1(net.conv1(images))
-    enc = fam_jax.capture(net, at="bn1")(images)
-    np.testing.assert_allclose(enc.activations, expected, rtol=1e-5, atol=1e-6)
+def test_activations_are_the_layer_output(wide, pictures):
+    enc = fam_jax.capture(wide, at="bn1")(pictures)
+    assert_close(enc.activations, wide.bn1(wide.conv1(pictures)), rtol=1e-12)
 
 
-def test_pullback_is_the_vjp_of_the_rest_of_the_network(net, images):
-    enc = fam_jax.capture(net, at="layer4")(images)
-    v = jax.random.normal(jax.random.key(1), enc.embeddings.shape)
-    rest = lambda A: net.fc(net.branches["left"](A).mean((1, 2)))  # noqa: E731
-    (expected,) = jax.vjp(rest, enc.activations)[1](v)
-    np.testing.assert_allclose(enc.pullback(v), expected, rtol=1e-5, atol=1e-7)
+def test_pullback_is_the_vjp_of_the_rest_of_the_network(wide, pictures):
+    enc = fam_jax.capture(wide, at="layer4")(pictures)
+    v = jnp.asarray(np.random.default_rng(1).normal(size=enc.embeddings.shape))
+    rest = lambda A: wide.fc(wide.branches["left"](A).mean((1, 2)))  # noqa: E731
+    expected = jax.jit(lambda A, v: jax.vjp(rest, A)[1](v)[0])(enc.activations, v)
+    assert_close(enc.pullback(v), expected, rtol=1e-12)
 
 
-def test_a_bound_method_is_a_model_too(net, images):
-    enc = fam_jax.capture(net.features, at="layer4")(images)
-    np.testing.assert_allclose(enc.embeddings, net.features(images), rtol=1e-5, atol=1e-6)
+def test_a_bound_method_is_a_model_too(wide, pictures):
+    enc = fam_jax.capture(wide.features, at="layer4")(pictures)
+    assert_close(enc.embeddings, wide.features(pictures), rtol=1e-12)
 
 
 def snapshot(model):
@@ -151,10 +171,10 @@ def test_taps_in_plain_functions(images):
         x = fam_jax.tap(jnp.tanh(x), "low")
         return fam_jax.tap(x * 2, "high").mean((1, 2))
 
-    for at, expected in (("low", jnp.tanh(images)), ("high", 2 * jnp.tanh(images))):
+    for at, expected in (("low", np.tanh(images)), ("high", 2 * np.tanh(images))):
         enc = fam_jax.capture(embed, at=at)(images)
-        np.testing.assert_allclose(enc.activations, expected, rtol=1e-6)
-    np.testing.assert_allclose(embed(images), (2 * jnp.tanh(images)).mean((1, 2)), rtol=1e-6)
+        assert_close(enc.activations, expected, rtol=1e-6)
+    assert_close(embed(images), (2 * np.tanh(images)).mean((1, 2)), relative_to=2, rtol=1e-6)
 
 
 def test_taps_survive_compilation_vmap_and_remat(images):
@@ -167,7 +187,7 @@ def test_taps_survive_compilation_vmap_and_remat(images):
     moved = jax.vmap(lambda x: fam_jax.tap(jnp.tanh(x), "a").mean((0, 1)), in_axes=3)
     for fn in (compiled, compiled, mapped, remat, lambda x: moved(jnp.moveaxis(x, 0, 3))):
         enc = fam_jax.capture(fn, at="a")(images)
-        np.testing.assert_allclose(enc.activations, jnp.tanh(images), rtol=1e-6)
+        assert_close(enc.activations, np.tanh(images), rtol=1e-6)
         v = jnp.ones_like(enc.embeddings)
         np.testing.assert_allclose(enc.pullback(v), np.full(images.shape, 1 / 96), rtol=1e-6)
 
@@ -178,7 +198,8 @@ def test_parameters_of_a_partial_are_leaves(images):
 
     encode = fam_jax.capture(jax.tree_util.Partial(embed, jnp.float32(3)), at="a")
     slope = jax.grad(lambda encode: encode(images).embeddings.sum())(encode)
-    np.testing.assert_allclose(jax.tree.leaves(slope)[0], images.mean((1, 2)).sum(), rtol=1e-5)
+    means = images.mean((1, 2))
+    assert_close(jax.tree.leaves(slope)[0], means.sum(), relative_to=images)
 
 
 def test_token_grid(images):
@@ -187,12 +208,7 @@ def test_token_grid(images):
     enc = fam_jax.capture(model, at="blocks.1", tokens=grid)(images)
     assert enc.activations.shape == (2, 8, 12, 3)
     last = fam_jax.capture(model, at="blocks.0", tokens=grid)(images)
-    np.testing.assert_allclose(
-        last.activations.reshape(2, 96, 3),
-        model.blocks[0](images.reshape(2, 96, 3)),
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    assert_close(last.activations.reshape(2, 96, 3), model.blocks[0](images.reshape(2, 96, 3)))
     assert enc.pullback(enc.embeddings).shape == (2, 8, 12, 3)
 
 

@@ -6,6 +6,9 @@ import pytest
 
 import fam_jax
 from tests import heads
+from tests.close import assert_close
+
+pytestmark = pytest.mark.numerics
 
 SIMILARITIES = {
     "cosine": fam_jax.cosine,
@@ -24,7 +27,7 @@ def test_fam_is_its_definition(name, similarity, normalize, x64):
     R = np.random.default_rng(2).normal(size=enc.embeddings.shape)
     maps = fam_jax.fam(SIMILARITIES[similarity], normalize=normalize)(enc, jnp.asarray(R))
     expected = heads.fam_loops(head, A, R, similarity, normalize)
-    np.testing.assert_allclose(maps, expected, rtol=1e-12, atol=1e-12)
+    assert_close(maps, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", heads.NAMES)
@@ -36,7 +39,7 @@ def test_float32_holds_single_precision(name):
     maps = fam_jax.fam()(enc, jnp.asarray(R))
     expected = heads.fam_loops(head, A, R)
     assert maps.dtype == jnp.float32
-    np.testing.assert_allclose(maps, expected, atol=1e-5 * np.abs(expected).max())
+    assert_close(maps, expected)
 
 
 def test_constant_shares_weigh_every_channel_alike():
@@ -49,19 +52,19 @@ def test_constant_shares_weigh_every_channel_alike():
     np.testing.assert_array_equal(weights, np.ones((1, 4)))
 
 
-def test_gap_channel_weights_are_the_shares():
+def test_gap_channel_weights_are_the_shares(x64):
     """alpha equals w exactly for global average pooling."""
-    A = jnp.asarray(heads.activations(2, 3, 5, 4))
+    A = jnp.asarray(heads.activations(2, 3, 5, 4), jnp.float64)
     enc = heads.make("gap", 3, 5, 4).encode(A)
     w = fam_jax.fam().weights(enc.embeddings, jnp.ones((2, 4)))
     alpha = enc.pullback(w).sum((1, 2))
-    np.testing.assert_allclose(alpha, w, rtol=1e-6, atol=1e-7)
+    assert_close(alpha, w, rtol=1e-12)
 
 
-def test_gradient_x_input_is_the_share_for_cosine_and_dot_only():
-    A = jnp.asarray(heads.activations(2, 3, 5, 4))
+def test_gradient_x_input_is_the_share_for_cosine_and_dot_only(x64):
+    A = jnp.asarray(heads.activations(2, 3, 5, 4), jnp.float64)
     enc = heads.make("gap", 3, 5, 4).encode(A)
-    R = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32))
+    R = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4)))
     for similarity, same in (
         (fam_jax.cosine, True),
         (fam_jax.dot, True),
@@ -69,9 +72,7 @@ def test_gradient_x_input_is_the_share_for_cosine_and_dot_only():
     ):
         plain = fam_jax.fam(similarity)(enc, R)
         other = fam_jax.fam(similarity, weights="gradient_x_input")(enc, R)
-        assert np.allclose(plain, other, atol=1e-5) == same
+        assert (np.abs(plain - other).max() < 1e-10 * np.abs(plain).max()) == same
     z, r = np.asarray(enc.embeddings), np.asarray(R)
     method = fam_jax.fam(fam_jax.euclidean, normalize="none", weights="gradient_x_input")
-    np.testing.assert_allclose(
-        method.weights(enc.embeddings, R), -2 * (z - r) * z, rtol=1e-5, atol=1e-6
-    )
+    assert_close(method.weights(enc.embeddings, R), -2 * (z - r) * z, rtol=1e-12)

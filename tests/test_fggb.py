@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 from tests import heads
+from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
 
@@ -42,7 +43,7 @@ def test_their_means_differ_by_the_score_less_the_threshold(threshold, x64):
     assert (out.positive >= 0).all()
     assert (out.negative >= 0).all()
     difference = out.positive.mean((1, 2)) - out.negative.mean((1, 2))
-    np.testing.assert_allclose(difference, score - limit, rtol=1e-10, atol=1e-12)
+    assert_close(difference, score - limit, relative_to=out.positive, rtol=1e-10)
 
 
 def test_flattened_every_dimension_lands_on_its_own_position(x64):
@@ -52,28 +53,29 @@ def test_flattened_every_dimension_lands_on_its_own_position(x64):
     z = A.reshape(2, -1)
     norms = np.linalg.norm(z, axis=1) * np.linalg.norm(R, axis=1)
     weights = (z * R / norms[:, None] - 0.1 / 12).reshape(2, 2, 3, 2)
-    np.testing.assert_allclose(out.positive, 6 * np.maximum(weights, 0).sum(-1), rtol=1e-10)
-    np.testing.assert_allclose(out.negative, 6 * np.maximum(-weights, 0).sum(-1), rtol=1e-10)
+    assert_close(out.positive, 6 * np.maximum(weights, 0).sum(-1), rtol=1e-10)
+    assert_close(out.negative, 6 * np.maximum(-weights, 0).sum(-1), rtol=1e-10)
 
 
-def test_a_pooled_layer_gives_flat_maps():
+def test_a_pooled_layer_gives_flat_maps(x64):
     """The docstring's warning."""
-    A, R = case(2)
+    A, R = case(2, dtype=np.float64)
     maps = run(A, R, heads.make("gap", 2, 3, 2).encode, threshold=0.0).positive
     assert maps.any()
-    np.testing.assert_allclose(maps, np.broadcast_to(maps[:, :1, :1], maps.shape), rtol=1e-6)
+    assert_close(maps, np.broadcast_to(maps[:, :1, :1], maps.shape), rtol=1e-12)
 
 
-def test_transformations_agree():
-    A, R = case()
+@pytest.mark.numerics
+def test_transformations_agree(x64):
+    A, R = case(dtype=np.float64)
     expected = run(A, R)
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
-    close(run(A, R, chunk=4), expected)
+    assert_close(run(A, R, chunk=4), expected, rtol=1e-10)
     one = jax.vmap(lambda a, r: run(a[None], r[None]).negative[0])
-    close(jax.jit(one)(A, R), expected.negative)
-    low = run(jnp.asarray(A, jnp.bfloat16), jnp.asarray(R, jnp.bfloat16))
-    assert low.positive.dtype == jnp.float32
-    assert np.abs(low.positive - expected.positive).max() <= 0.03 * expected.positive.max()
+    assert_close(jax.jit(one)(A, R), expected.negative, rtol=1e-10)
+    for dtype, digits in ((jnp.float32, 1e-4), (jnp.bfloat16, 0.03)):  # of the largest value
+        low = run(jnp.asarray(A, dtype), jnp.asarray(R, dtype))
+        assert low.positive.dtype == jnp.float32
+        assert_close(low.positive, expected.positive, rtol=digits)
 
 
 def test_gradients_match_finite_differences(x64):
@@ -82,8 +84,8 @@ def test_gradients_match_finite_differences(x64):
     check_grads(jax.jit(loss), (jnp.asarray(A),), order=1, modes=["rev"], rtol=1e-5, atol=1e-7)
 
 
-def test_sharded_batches_need_no_communication():
-    A, R = case(b=8)
+def test_sharded_batches_need_no_communication(x64):
+    A, R = case(b=8, dtype=np.float64)
     go = jax.jit(run)
     expected = go(A, R)
     shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
@@ -92,7 +94,7 @@ def test_sharded_batches_need_no_communication():
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     out = compiled(A, R)
     assert out.positive.sharding.spec[0] == "batch"
-    np.testing.assert_allclose(out.positive, expected.positive, rtol=1e-4, atol=1e-5)
+    assert_close(out.positive, expected.positive, rtol=1e-10)
 
 
 def test_nothing_to_say_gives_zeros_and_spares_the_others():
@@ -102,7 +104,7 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others():
     out = run(A, R)
     assert not out.positive[1].any()
     assert not out.negative[1].any()
-    np.testing.assert_allclose(out.positive[0], clean.positive[0], rtol=1e-5, atol=1e-6)
+    assert_close(out.positive[0], clean.positive[0])
 
 
 @pytest.mark.parametrize(

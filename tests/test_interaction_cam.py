@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 from tests import heads
+from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
 
 HEADS = {name: heads.make(name, 2, 3, 5) for name in ("mlp", "flatten")}
@@ -36,32 +37,32 @@ def test_the_formula_by_loops(name, x64):
             for k in range(5):
                 both = own[n, :, :, k].mean() * other[n, :, :, k].mean()
                 expected += own[n, :, :, k] * both * np.maximum(G[:, :, k], 0)
-            np.testing.assert_allclose(maps[n], expected, rtol=1e-10, atol=1e-13)
+            assert_close(maps[n], expected, rtol=1e-10)
 
 
-def test_a_channel_that_is_dark_in_the_other_image_counts_for_nothing():
+def test_a_channel_that_is_dark_in_the_other_image_counts_for_nothing(x64):
     """What tells it from positive gradients alone: with `dot`, those do not depend on A."""
-    A, B = pair()
+    A, B = pair(dtype=np.float64)
     B[..., 2] = 0
-    dark = A * (np.arange(5) != 2).astype(np.float32)
+    dark = A * (np.arange(5) != 2)
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)) + 1)  # the gradient is not zero
     method = fam_jax.interaction_cam(fam_jax.dot)
     with_it, without = (fam_jax.explain_pairs(encode, x, B, method) for x in (A, dark))
-    np.testing.assert_allclose(with_it.query_maps, without.query_maps, rtol=1e-6)
+    assert_close(with_it.query_maps, without.query_maps, rtol=1e-12)
     assert with_it.valid.all()
 
 
-def test_transformations_agree():
-    A, B = pair()
-    expected = run(A, B)
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
-    back = run(B, A)
-    close(back.reference_maps, expected.query_maps)
+@pytest.mark.numerics
+def test_transformations_agree(x64):
+    A, B = pair(dtype=np.float64)
+    expected = run(A, B).query_maps
+    assert_close(run(B, A).reference_maps, expected, rtol=1e-10)
     one = jax.vmap(lambda a, b: run(a[None], b[None]).query_maps[0])
-    close(jax.jit(one)(A, B), expected.query_maps)
-    low = run(jnp.asarray(A, jnp.bfloat16), jnp.asarray(B, jnp.bfloat16))
-    assert low.query_maps.dtype == jnp.float32
-    assert np.abs(low.query_maps - expected.query_maps).max() <= 0.03 * expected.query_maps.max()
+    assert_close(jax.jit(one)(A, B), expected, rtol=1e-10)
+    for dtype, digits in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.03)):  # of the largest value
+        low = run(jnp.asarray(A, dtype), jnp.asarray(B, dtype)).query_maps
+        assert low.dtype == jnp.float32
+        assert_close(low, expected, rtol=digits)
 
 
 def test_gradients_match_finite_differences(x64):
@@ -71,8 +72,8 @@ def test_gradients_match_finite_differences(x64):
     check_grads(jax.jit(loss), arguments, order=1, modes=["rev"], rtol=1e-5, atol=1e-7)
 
 
-def test_sharded_pairs_need_no_communication():
-    A, B = pair(8)
+def test_sharded_pairs_need_no_communication(x64):
+    A, B = pair(8, np.float64)
     go = jax.jit(lambda A, B: run(A, B).query_maps)
     expected = go(A, B)
     shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
@@ -81,7 +82,7 @@ def test_sharded_pairs_need_no_communication():
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     maps = compiled(A, B)
     assert maps.sharding.spec[0] == "batch"
-    np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6)
+    assert_close(maps, expected, rtol=1e-10)
 
 
 def test_nothing_to_say_gives_zeros_and_is_not_valid():
@@ -92,7 +93,7 @@ def test_nothing_to_say_gives_zeros_and_is_not_valid():
     assert out.valid.tolist() == [True, False]
     assert not out.query_maps[1].any()
     assert not out.reference_maps[1].any()
-    np.testing.assert_allclose(out.query_maps[0], clean.query_maps[0], rtol=1e-5, atol=1e-6)
+    assert_close(out.query_maps[0], clean.query_maps[0])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fam_jax.metrics import energy_in, pointing
+from tests.close import assert_close
 
 LEFT = np.array([[True, False], [True, False]])
 
@@ -53,7 +54,7 @@ def test_jit_vmap_and_bfloat16(metric):
     maps = jax.random.normal(jax.random.key(0), (3, 2, 4, 4), jnp.bfloat16)
     masks = jax.random.bernoulli(jax.random.key(1), shape=maps.shape)
     plain = jnp.stack([metric(m, k) for m, k in zip(maps, masks, strict=True)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(metric))(maps, masks), plain, rtol=1e-6)
+    assert_close(jax.jit(jax.vmap(metric))(maps, masks), plain, rtol=1e-6)
     assert plain.dtype == (jnp.float32 if metric is energy_in else jnp.bool_)
 
 

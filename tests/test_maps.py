@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 import fam_jax
+from tests.close import assert_close
 
-MAPS = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3, 5)).astype(np.float32))
+# In float64, where two programs of one formula agree to many digits.
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
+
+MAPS = np.random.default_rng(0).normal(size=(8, 3, 5))
+NARROW = MAPS.astype(np.float32)
 
 
 def test_rescale_reaches_0_and_1_for_every_map():
-    out = fam_jax.rescale(MAPS)
-    np.testing.assert_allclose(out.min((1, 2)), 0, atol=1e-7)
-    np.testing.assert_allclose(out.max((1, 2)), 1, rtol=1e-6)
+    out = fam_jax.rescale(NARROW)
+    assert out.dtype == jnp.float32
+    assert (out.min((1, 2)) == 0).all()
+    assert_close(out.max((1, 2)), np.ones(8), rtol=1e-6)
 
 
 def test_rescale_is_told_the_axes_of_maps_that_are_not_of_pictures():
@@ -36,7 +42,7 @@ def test_rescale_is_told_the_axes_of_maps_that_are_not_of_pictures():
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
 def test_constant_maps_become_zeros_with_a_finite_gradient(value):
-    flat = jnp.full((1, 2, 2), value)
+    flat = jnp.full((1, 2, 2), value, jnp.float32)
     assert not fam_jax.rescale(flat).any()
     assert not fam_jax.rescale(fam_jax.upsample(flat, (7, 9))).any()
     slope = jax.grad(lambda m: fam_jax.rescale(m).sum())(flat)
@@ -45,17 +51,14 @@ def test_constant_maps_become_zeros_with_a_finite_gradient(value):
 
 def test_small_maps_are_not_damped():
     """An absolute epsilon would; the author's release has one."""
-    np.testing.assert_allclose(
-        fam_jax.rescale(1e-12 * MAPS), fam_jax.rescale(MAPS), rtol=1e-4, atol=1e-6
-    )
+    assert_close(fam_jax.rescale(np.float32(1e-12) * NARROW), fam_jax.rescale(MAPS))
 
 
 def test_author_compat_is_the_author_release():
-    maps = np.asarray(MAPS, np.float64)
-    for n in range(len(maps)):
-        m = maps[n] - maps[n].min()
+    shown = 255 * np.asarray(fam_jax.rescale(NARROW, author_compat=True))
+    for m, got in zip(MAPS, shown, strict=True):
+        m = m - m.min()
         expected = np.uint8(255 * (m / (m.max() + 1e-7)))
-        got = 255 * np.asarray(fam_jax.rescale(MAPS, author_compat=True)[n])
         assert np.abs(got - expected).max() <= 1  # float32 may cut at the neighbouring level
         assert (np.abs(got - expected) > 1e-3).mean() < 0.1
 
@@ -63,8 +66,7 @@ def test_author_compat_is_the_author_release():
 @pytest.mark.parametrize("size", [(6, 10), (7, 23), (3, 5), (12, 5)])
 def test_upsample_is_bilinear_with_half_pixel_centres(size):
     """Against the textbook formula, one pixel at a time; torch calls it align_corners=False."""
-    out = fam_jax.upsample(MAPS[:1], size)[0]
-    m = np.asarray(MAPS[0], np.float64)
+    m, expected = MAPS[0], np.zeros(size)
     for i in range(size[0]):
         for j in range(size[1]):
             y = np.clip((i + 0.5) * 3 / size[0] - 0.5, 0, 2)
@@ -72,61 +74,69 @@ def test_upsample_is_bilinear_with_half_pixel_centres(size):
             top, left = int(y), int(x)
             bottom, right = min(top + 1, 2), min(left + 1, 4)
             rows = m[[top, bottom]] * np.array([[1 - (y - top)], [y - top]])
-            value = rows.sum(0)[left] * (1 - (x - left)) + rows.sum(0)[right] * (x - left)
-            np.testing.assert_allclose(out[i, j], value, rtol=1e-5, atol=1e-6)
+            expected[i, j] = rows.sum(0)[left] * (1 - (x - left)) + rows.sum(0)[right] * (x - left)
+    # The weights are those of float32 places.
+    assert_close(fam_jax.upsample(MAPS[:1], size)[0], expected, rtol=1e-6)
 
 
-def test_leading_axes_jit_vmap_and_bfloat16():
-    many = MAPS.reshape(2, 4, 3, 5)
-    rescale = partial(fam_jax.rescale, axes=(-2, -1))  # under vmap a map is [h, w]
-    for fn in (rescale, lambda m: fam_jax.upsample(m, (6, 10))):
-        expected = fn(MAPS)
-        np.testing.assert_allclose(fn(many).reshape(expected.shape), expected, atol=1e-6)
-        np.testing.assert_allclose(jax.jit(fn)(MAPS), expected, atol=1e-6)
-        np.testing.assert_allclose(jax.vmap(fn)(MAPS), expected, atol=1e-6)
-        assert fn(MAPS.astype(jnp.bfloat16)).dtype == jnp.float32
-        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-        np.testing.assert_allclose(jax.jit(fn)(jax.device_put(MAPS, shard)), expected, atol=1e-6)
+def transformed(fn, *maps):
+    """`fn` as it stands, compiled, mapped and on eight devices, where it stays."""
+    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
+    compiled = jax.jit(fn)
+    out = compiled(*jax.device_put(maps, shard))
+    assert out.sharding.spec[0] == "batch"
+    return fn(*maps), compiled(*maps), jax.jit(jax.vmap(fn))(*maps), out
 
 
-LAYERS = (MAPS, jnp.abs(MAPS[:, :2, :2]), MAPS[:, :1] - 1)  # 3 x 5, 2 x 2 and 1 x 5
+@pytest.mark.parametrize(
+    "fn",
+    [  # under vmap a map is [h, w]
+        partial(fam_jax.rescale, axes=(-2, -1)),
+        lambda m: fam_jax.upsample(m, (6, 10)),
+    ],
+)
+def test_leading_axes_jit_vmap_and_bfloat16(fn):
+    expected, *others = transformed(fn, MAPS)
+    for found in (fn(MAPS.reshape(2, 4, 3, 5)).reshape(expected.shape), *others):
+        assert_close(found, expected, rtol=1e-12)
+    low = jax.eval_shape(fn, jax.ShapeDtypeStruct(MAPS.shape, jnp.bfloat16))
+    assert low.dtype == jnp.float32
+
+
+LAYERS = (MAPS, np.abs(MAPS[:, :2, :2]), MAPS[:, :1] - 1)  # 3 x 5, 2 x 2 and 1 x 5
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "product"])
 def test_fuse_is_upsample_rescale_and_numpy(how):
     shown = [np.asarray(fam_jax.rescale(fam_jax.upsample(m, (3, 5)))) for m in LAYERS]
     expected = {"mean": np.mean, "max": np.max, "product": np.prod}[how](shown, axis=0)
-    np.testing.assert_allclose(fam_jax.fuse(LAYERS, how), expected, rtol=1e-6, atol=1e-7)
+    assert_close(fam_jax.fuse(LAYERS, how), expected, rtol=1e-12)
 
 
 def test_fuse_of_one_layer_is_its_rescaled_map():
     for how in ("mean", "max", "product"):
-        np.testing.assert_allclose(fam_jax.fuse([MAPS], how), fam_jax.rescale(MAPS), atol=1e-7)
+        assert_close(fam_jax.fuse([MAPS], how), fam_jax.rescale(MAPS), rtol=1e-12)
     large = fam_jax.rescale(fam_jax.upsample(MAPS, (9, 8)))
-    np.testing.assert_allclose(fam_jax.fuse([MAPS], size=(9, 8)), large, atol=1e-7)
+    assert_close(fam_jax.fuse([MAPS], size=(9, 8)), large, rtol=1e-12)
 
 
 def test_a_layer_that_says_nothing_adds_nothing_and_no_nan():
     flat = jnp.full((8, 2, 2), 7.0)
-    np.testing.assert_allclose(fam_jax.fuse([MAPS, flat]), fam_jax.rescale(MAPS) / 2, atol=1e-7)
+    assert_close(fam_jax.fuse([MAPS, flat]), fam_jax.rescale(MAPS) / 2, rtol=1e-12)
     assert not fam_jax.fuse([MAPS, flat], "product").any()
 
 
 def test_fuse_under_jit_vmap_grad_bfloat16_and_8_devices():
     fuse = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
-    expected = fuse(*LAYERS)
-    np.testing.assert_allclose(jax.jit(fuse)(*LAYERS), expected, atol=1e-6)
-    np.testing.assert_allclose(jax.vmap(fuse)(*LAYERS), expected, atol=1e-6)
-    low = fuse(LAYERS[0].astype(jnp.bfloat16), LAYERS[1])
+    expected, *others = transformed(fuse, *LAYERS)
+    for found in others:
+        assert_close(found, expected, rtol=1e-12)
+    low = fuse(*(jnp.asarray(m, jnp.bfloat16) for m in LAYERS))
     assert low.dtype == jnp.float32
-    np.testing.assert_allclose(low, fuse(*LAYERS[:2]), atol=0.01)
-    slope = jax.grad(lambda m: fuse(m, *LAYERS[1:]).sum())(MAPS)
+    assert_close(low, expected, rtol=0.02)
+    slope = jax.jit(jax.grad(lambda m: fuse(m, *LAYERS[1:]).sum()))(MAPS)
     assert np.isfinite(slope).all()
     assert slope.any()
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    out = jax.jit(fuse)(*(jax.device_put(m, shard) for m in LAYERS))
-    assert out.sharding.spec[0] == "batch"
-    np.testing.assert_allclose(out, expected, atol=1e-6)
 
 
 def test_several_layers_are_explained_by_one_forward_pass():

@@ -1,13 +1,18 @@
 """Every method under every transformation: jit, vmap, grad, bfloat16, float64, 8 devices."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 import fam_jax
 from tests import heads
+from tests.close import along, assert_close, assert_slopes
+from tests.test_explain import COLLECTIVES
+
+pytestmark = pytest.mark.numerics
 
 BANK = np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32)
 
@@ -28,10 +33,10 @@ METHODS = {
     "cam": lambda s: fam_jax.cam(),
 }
 SIMILARITIES = {
-    "cosine": lambda: fam_jax.cosine,
-    "dot": lambda: fam_jax.dot,
-    "euclidean": lambda: fam_jax.euclidean,
-    "margin": lambda: fam_jax.margin(fam_jax.cosine, jnp.asarray(BANK)),
+    "cosine": lambda dtype: fam_jax.cosine,
+    "dot": lambda dtype: fam_jax.dot,
+    "euclidean": lambda dtype: fam_jax.euclidean,
+    "margin": lambda dtype: fam_jax.margin(fam_jax.cosine, jnp.asarray(BANK, dtype)),
 }
 # Methods differ in what they ask of a similarity: its shares, its gradient, or both. One of each
 # kind meets every similarity, the others the cosine and what else they are meant for.
@@ -41,8 +46,9 @@ PAIRS = (
     ("fam gradient_x_input", "euclidean"),
     *((name, "cosine") for name in METHODS if name not in ("fam", "decomposition", "grad_cam")),
 )
+SMOOTH = ("fam", "decomposition", "grad_cam free", "xgrad_cam", "grad_cam_pp", "eigen_cam")
 every = pytest.mark.parametrize("name", METHODS)
-alike = pytest.mark.parametrize(("name", "of"), PAIRS)
+alike = pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
 
 
 def case(b=8, h=3, w=4, c=6, dtype=np.float32):
@@ -52,84 +58,103 @@ def case(b=8, h=3, w=4, c=6, dtype=np.float32):
     return head, A, R
 
 
+def methods(dtype):
+    return {(name, of): METHODS[name](SIMILARITIES[of](dtype)) for name, of in PAIRS}
+
+
+def run(methods, A, R, call=lambda method, enc, R: method(enc, R)):
+    """Maps of all methods: one program is compiled sooner than one for each."""
+    enc = heads.make("mlp", *A.shape[1:]).encode(A)
+    return {pair: call(method, enc, R) for pair, method in methods.items()}
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """Of every method in float64, as formulas stand and under every transformation."""
+    with jax.enable_x64(True):
+        _, A, R = case(dtype=np.float64)
+        these, compiled = methods(np.float64), jax.jit(run)
+        one = lambda a, r: jax.tree.map(lambda m: m[0], run(these, a[None], r[None]))  # noqa: E731
+        every = jax.jit(partial(run, call=lambda method, *args: fam_jax.all_pairs(method)(*args)))
+        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
+        sharded = these, *jax.device_put((A, R), shard)
+        text = compiled.lower(*sharded).compile().as_text()
+        assert not [name for name in COLLECTIVES if name in text]
+        return {
+            "plain": run(these, A, R),
+            "jit": compiled(these, A, R),
+            "vmap": jax.jit(jax.vmap(one))(A, R),
+            "devices": compiled(*sharded),
+            "all pairs": every(these, A, R[:3]),
+            "pair by pair": [compiled(these, A, jnp.broadcast_to(r, R.shape)) for r in R[:3]],
+        }
+
+
 @alike
-def test_jit_and_vmap_and_batches_agree(name, of):
-    head, A, R = case()
-    method = METHODS[name](SIMILARITIES[of]())
-    run = lambda method, A, R: method(head.encode(A), R)  # noqa: E731
-    plain = run(method, A, R)
+def test_jit_vmap_and_devices_agree(pair, maps):
+    """And batches stay on their devices, without a word between these."""
+    plain = maps["plain"][pair]
     assert plain.shape == (8, 3, 4)
-    assert plain.dtype == jnp.float32
-    np.testing.assert_allclose(jax.jit(run)(method, A, R), plain, rtol=1e-5, atol=1e-6)
-    one = jax.vmap(lambda a, r: run(method, a[None], r[None])[0])(A, R)
-    np.testing.assert_allclose(one, plain, rtol=1e-5, atol=1e-6)
+    assert plain.dtype == jnp.float64
+    for way in ("jit", "vmap", "devices"):
+        assert_close(maps[way][pair], plain, rtol=1e-10)
+    assert maps["devices"][pair].sharding.spec[0] == "batch"
 
 
 @alike
-def test_all_pairs_are_every_single_pair(name, of):
-    head, A, R = case(b=2)
-    R = jnp.concatenate([R, -R, 2 * R])
-    method = METHODS[name](SIMILARITIES[of]())
-    maps = fam_jax.all_pairs(method)(head.encode(A), R)
-    assert maps.shape == (2, 6, 3, 4)
-    for n in range(6):
-        one = method(head.encode(A), jnp.broadcast_to(R[n], (2, 5)))
-        np.testing.assert_allclose(maps[:, n], one, rtol=1e-5, atol=1e-6)
+def test_all_pairs_are_every_single_pair(pair, maps):
+    single = [found[pair] for found in maps["pair by pair"]]
+    assert_close(maps["all pairs"][pair], np.stack(single, axis=1), rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    _, A, R = case()
+    compiled = jax.jit(run)
+    return {
+        dtype: compiled(methods(np.float32), A.astype(dtype), R.astype(dtype))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    }
 
 
 @alike
-def test_bfloat16_accumulates_in_float32(name, of):
-    head, A, R = case(b=2, h=4, w=4, c=16)
-    method = METHODS[name](SIMILARITIES[of]())
-    exact = method(head.encode(A), R)
-    maps = method(head.encode(A.astype(jnp.bfloat16)), R.astype(jnp.bfloat16))
-    assert maps.dtype == jnp.float32
-    # bfloat16 keeps 8 bits; shares near their minimum lose some of them in the difference.
-    assert np.abs(maps - exact).max() <= 0.06 * max(1.0, np.abs(exact).max())
+def test_bfloat16_accumulates_in_float32(pair, narrow, maps):
+    """Digits of the largest value of the maps, to which a small one is a difference of terms."""
+    exact = maps["plain"][pair]
+    for dtype, digits in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.02)):
+        assert narrow[dtype][pair].dtype == jnp.float32
+        assert_close(narrow[dtype][pair], exact, rtol=digits)
 
 
-@alike
-def test_gradients_of_maps_match_finite_differences(name, of, x64):
-    head, A, R = case(b=1, h=2, w=3, c=4, dtype=np.float64)
-    method = METHODS[name](
-        fam_jax.margin(fam_jax.cosine, jnp.asarray(BANK, jnp.float64))
-        if of == "margin"
-        else SIMILARITIES[of]()
-    )
-    A = A + 0.1 * (1 + jnp.arange(A.size).reshape(A.shape) / A.size)
-    maps = method(head.encode(A), R)
-    assert np.all((maps == 0) | (np.abs(maps) > 1e-3)), "too near a kink of ReLU to differentiate"
-    loss = jax.jit(lambda A, R: jnp.sum(jnp.sin(method(head.encode(A), R))))
-    check_grads(loss, (A, R), order=1, modes=["rev"], rtol=1e-5, atol=1e-7)
+@pytest.fixture(scope="module")
+def slopes():
+    """Losses of maps of some of the pairs, at a point with two directions."""
+    with jax.enable_x64(True):
+        _, A, R = case(b=1, h=2, w=3, c=4, dtype=np.float64)
+        x = [A + 0.1 * (1 + jnp.arange(A.size).reshape(A.shape) / A.size), R]
+        draw = np.random.default_rng(0).normal
+        u, v = ([draw(size=y.shape) for y in x] for _ in range(2))
+        these = methods(np.float64)
+
+    def losses(pairs, x):
+        maps = run({pair: these[pair] for pair in pairs}, *x)
+        return jnp.stack([jnp.sum(jnp.sin(maps[pair])) for pair in pairs])
+
+    return losses, x, u, v
 
 
-@pytest.mark.parametrize(
-    "name", ["fam", "decomposition", "grad_cam free", "xgrad_cam", "grad_cam_pp", "eigen_cam"]
-)
-def test_second_derivatives(name, x64):
-    head, A, R = case(b=1, h=2, w=2, c=3, dtype=np.float64)
-    method = METHODS[name](fam_jax.cosine)
-    A = A + 0.05 * (1 + jnp.arange(A.size).reshape(A.shape) / A.size)
-    loss = jax.jit(lambda A: jnp.sum(jnp.sin(method(head.encode(A), R))))
-    check_grads(loss, (A,), order=2, modes=["rev"], rtol=1e-4, atol=1e-6)
+def test_gradients_of_maps_match_finite_differences(slopes, x64):
+    losses, x, u, _ = slopes
+    for maps in jax.jit(run)(methods(np.float64), *x).values():
+        kink = "too near a kink of ReLU to differentiate"
+        assert np.all((maps == 0) | (np.abs(maps) > 1e-3)), kink
+    assert_slopes(partial(losses, PAIRS), x, u)
 
 
-@every
-def test_float64_stays_float64(name, x64):
-    head, A, R = case(dtype=np.float64)
-    assert METHODS[name](fam_jax.cosine)(head.encode(A), R).dtype == jnp.float64
-
-
-@alike
-def test_sharded_batches_stay_where_they_are(name, of):
-    head, A, R = case(b=16)
-    method = METHODS[name](SIMILARITIES[of]())
-    run = jax.jit(lambda method, A, R: method(head.encode(A), R))
-    expected = run(method, A, R)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    maps = run(method, jax.device_put(A, shard), jax.device_put(R, shard))
-    assert maps.sharding.spec[0] == "batch"
-    np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6)
+def test_second_derivatives(slopes, x64):
+    losses, x, u, v = slopes
+    smooth = [(name, "cosine") for name in SMOOTH]
+    assert_slopes(along(partial(losses, smooth), u), x, v, rtol=1e-4, atol=1e-6)
 
 
 def test_options_are_compared_by_value():
@@ -153,7 +178,7 @@ def test_options_are_compared_by_value():
     assert count == 3
 
 
-def test_a_users_own_similarity():
+def test_a_users_own_similarity(x64):
     """Any object with score and shares, registered or not; the equal of the built-in one."""
 
     class Mine:
@@ -163,40 +188,48 @@ def test_a_users_own_similarity():
         def score(self, z, r):
             return (z * r).sum(-1)
 
-    head, A, R = case(b=2)
+    head, A, R = case(dtype=np.float64)
     enc = head.encode(A)
     mine = Mine()
     for make in (fam_jax.fam, fam_jax.decomposition, fam_jax.grad_cam):
-        np.testing.assert_allclose(
-            make(mine)(enc, R), make(fam_jax.dot)(enc, R), rtol=1e-5, atol=1e-6
-        )
-    rival = fam_jax.margin(mine, jnp.asarray(BANK))
+        assert_close(make(mine)(enc, R), make(fam_jax.dot)(enc, R), rtol=1e-12)
+    rival = fam_jax.margin(mine, jnp.asarray(BANK, jnp.float64))
     out = fam_jax.explain(head.encode, A, R, fam_jax.decomposition(rival))
-    assert out.maps.shape == (2, 3, 4)
+    assert out.maps.shape == (8, 3, 4)
+
+
+BAD = ("nan image", "infinite reference", "zero image", "zero reference")
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """What `explain` says of three images by every method: all good, or the middle one bad."""
+    head = heads.make("gap", 3, 4, 5)
+    makers = {name: METHODS[name](fam_jax.cosine) for name in METHODS}
+    one = lambda method, A, R: fam_jax.explain(head.encode, A, R, method)  # noqa: E731
+    program = jax.jit(lambda A, R: {name: one(method, A, R) for name, method in makers.items()})
+    out = {}
+    for bad in ("", *BAD):
+        A = heads.activations(3, 3, 4, 5)
+        R = np.random.default_rng(3).normal(size=(3, 5)).astype(np.float32)
+        if bad == "nan image":
+            A[1, 0, 0, 0] = np.nan
+        elif bad == "infinite reference":
+            R[1, 2] = np.inf
+        elif bad:
+            {"zero image": A, "zero reference": R}[bad][1] = 0
+        out[bad] = program(A, R)
+    return out
 
 
 @every
-@pytest.mark.parametrize("bad", ["nan image", "infinite reference", "zero image", "zero reference"])
-def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad):
-    head = heads.make("gap", 3, 4, 5)
-    A = heads.activations(3, 3, 4, 5)
-    R = np.random.default_rng(3).normal(size=(3, 5)).astype(np.float32)
-    clean = METHODS[name](fam_jax.cosine)(head.encode(jnp.asarray(A)), jnp.asarray(R))
-    if bad == "nan image":
-        A[1, 0, 0, 0] = np.nan
-    elif bad == "infinite reference":
-        R[1, 2] = np.inf
-    elif bad == "zero image":
-        A[1] = 0
-    else:
-        R[1] = 0
-    out = fam_jax.explain(
-        head.encode, jnp.asarray(A), jnp.asarray(R), METHODS[name](fam_jax.cosine)
-    )
+@pytest.mark.parametrize("bad", BAD)
+def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, explained):
+    out, clean = explained[bad][name], explained[""][name]
     assert not out.maps[1].any()
     assert not out.valid[1]
-    others = jnp.array([0, 2])
-    np.testing.assert_allclose(out.maps[others], clean[others], rtol=1e-5, atol=1e-6)
+    for other in (0, 2):
+        assert_close(out.maps[other], clean.maps[other])
 
 
 def test_negative_evidence_only_is_zeros_and_not_valid():

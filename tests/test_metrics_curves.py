@@ -9,11 +9,15 @@ from scipy.ndimage import gaussian_filter
 import fam_jax
 from fam_jax.metrics import Curve, aid, deletion, deletion_pairs, insertion, normalised
 from fam_jax.metrics._pixels import blurred, pixel_ranks
+from tests.close import assert_close
+
+# In float64: scores are differences and quotients of sums.
+pytestmark = pytest.mark.usefixtures("x64")
 
 RNG = np.random.default_rng(0)
-IMAGES = RNG.normal(size=(2, 5, 4, 3)).astype(np.float32)
-MAPS = RNG.normal(size=(2, 5, 4)).astype(np.float32)
-REFERENCES = RNG.normal(size=(2, 60)).astype(np.float32)
+IMAGES = RNG.normal(size=(2, 5, 4, 3))
+MAPS = RNG.normal(size=(2, 5, 4))
+REFERENCES = RNG.normal(size=(2, 60))
 
 
 def flat(images):
@@ -31,15 +35,15 @@ def cosine(a, b):
 @pytest.mark.parametrize("order", ["most", "least"])
 def test_a_score_of_one_pixel_falls_where_the_map_places_it(order):
     """The score is a pixel's value: the curve is a step, the area known."""
-    image = np.zeros((1, 5, 4, 1), np.float32)
+    image = np.zeros((1, 5, 4, 1))
     image[0, 2, 1] = 20.0  # the mean is 1
-    maps = np.arange(20.0, dtype=np.float32).reshape(1, 5, 4)  # the pixel is the 10th of 20
-    one = np.ones((1, 1), np.float32)
+    maps = np.arange(20.0).reshape(1, 5, 4)  # the pixel is the 10th of 20
+    one = np.ones((1, 1))
     curve = deletion(one_pixel, image, one, maps, fam_jax.dot, steps=20, order=order, chunk=8)
     gone = 11 if order == "most" else 10
     expected = np.where(np.arange(21) < gone, 20.0, 1.0)
-    np.testing.assert_allclose(curve.values[0], expected, rtol=1e-6)
-    np.testing.assert_allclose(curve.area, (expected[:-1] + expected[1:]).mean() / 2, rtol=1e-6)
+    assert_close(curve.values[0], expected, rtol=1e-12)
+    assert_close(curve.area[0], (expected[:-1] + expected[1:]).mean() / 2, rtol=1e-12)
 
 
 def test_deletion_and_insertion_by_plain_loops():
@@ -51,7 +55,7 @@ def test_deletion_and_insertion_by_plain_loops():
         less = IMAGES[n].reshape(20, 3).copy()
         blur = np.stack(
             [
-                gaussian_filter(IMAGES[n, ..., c].astype(float), 15 / 11, mode="nearest", radius=1)
+                gaussian_filter(IMAGES[n, ..., c], 15 / 11, mode="nearest", radius=1)
                 for c in range(3)
             ],
             axis=-1,
@@ -61,20 +65,20 @@ def test_deletion_and_insertion_by_plain_loops():
             blur[order[: 4 * k]] = IMAGES[n].reshape(20, 3)[order[: 4 * k]]
             for curve, image in ((removed, less), (put_back, blur)):
                 expected = cosine(image.ravel(), REFERENCES[n])
-                np.testing.assert_allclose(curve.values[n, k], expected, rtol=1e-4, atol=1e-6)
+                assert_close(curve.values[n, k], expected, relative_to=1, rtol=1e-10)  # cosines
 
 
 def test_the_blur_of_the_protocol():
     """At 224 pixels: 11 wide, sigma 5, as SciPy blurs with held edges."""
-    image = RNG.normal(size=(1, 224, 230, 1)).astype(np.float32)
-    expected = gaussian_filter(image[0, ..., 0].astype(float), 5, mode="nearest", radius=5)
-    np.testing.assert_allclose(blurred(jnp.asarray(image))[0, ..., 0], expected, atol=1e-5)
+    image = RNG.normal(size=(1, 224, 230, 1))
+    expected = gaussian_filter(image[0, ..., 0], 5, mode="nearest", radius=5)
+    assert_close(blurred(jnp.asarray(image))[0, ..., 0], expected, rtol=1e-12)
 
 
 def test_both_images_of_a_pair_lose_their_own_pixels():
     """Of other sizes too: the same share of each, step by step."""
-    other = RNG.normal(size=(2, 3, 4, 3)).astype(np.float32)
-    other_maps = RNG.normal(size=(2, 3, 4)).astype(np.float32)
+    other = RNG.normal(size=(2, 3, 4, 3))
+    other_maps = RNG.normal(size=(2, 3, 4))
     pooled = lambda images: jnp.tanh(images).sum((1, 2))  # noqa: E731
     curve = deletion_pairs(pooled, IMAGES, other, MAPS, other_maps, steps=4, chunk=2)
     for n in range(2):
@@ -84,7 +88,7 @@ def test_both_images_of_a_pair_lose_their_own_pixels():
                 x, size = x.reshape(-1, 3).copy(), m.size
                 x[np.argsort(-m.ravel())[: size * k // 4]] = x.mean(0)
                 seen.append(np.tanh(x).sum(0))
-            np.testing.assert_allclose(curve.values[n, k], cosine(*seen), rtol=1e-4, atol=1e-6)
+            assert_close(curve.values[n, k], cosine(*seen), relative_to=1, rtol=1e-10)
 
 
 def test_equal_pixels_go_in_a_scattered_order_always_the_same():
@@ -101,8 +105,8 @@ def test_equal_pixels_go_in_a_scattered_order_always_the_same():
 def test_aid_is_the_area_between_and_zero_for_a_constant_map():
     most, least = (deletion(flat, IMAGES, REFERENCES, MAPS, order=o) for o in ("most", "least"))
     between = aid(flat, IMAGES, REFERENCES, MAPS)
-    np.testing.assert_allclose(between, least.area - most.area, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(aid(flat, IMAGES, REFERENCES, -MAPS), -between, atol=1e-6)
+    assert_close(between, least.area - most.area, relative_to=1, rtol=1e-10)  # cosines
+    assert_close(aid(flat, IMAGES, REFERENCES, -MAPS), -between, relative_to=1, rtol=1e-10)
     assert not aid(flat, IMAGES, REFERENCES, np.ones_like(MAPS)).any()
 
 

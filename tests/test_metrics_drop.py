@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fam_jax
 from fam_jax.metrics import (
@@ -14,6 +15,10 @@ from fam_jax.metrics import (
     masked_scores,
     max_sensitivity,
 )
+from tests.close import assert_close
+
+# In float64: scores are differences and quotients of sums.
+pytestmark = pytest.mark.usefixtures("x64")
 
 RNG = np.random.default_rng(0)
 
@@ -38,22 +43,21 @@ def test_scores_of_what_a_map_shows():
 
 
 def test_the_part_that_is_shown_is_the_upsampled_map():
-    image = RNG.random((1, 4, 6, 2)).astype(np.float32)
-    maps = RNG.normal(size=(1, 2, 3)).astype(np.float32)
-    _, masked = masked_scores(total, image, np.ones((1, 2), np.float32), maps, fam_jax.dot)
+    image, maps = RNG.random((1, 4, 6, 2)), RNG.normal(size=(1, 2, 3))
+    _, masked = masked_scores(total, image, np.ones((1, 2)), maps, fam_jax.dot)
     shown = fam_jax.rescale(fam_jax.upsample(maps, (4, 6)))
-    np.testing.assert_allclose(masked, (image * shown[..., None]).sum((1, 2, 3)), rtol=1e-5)
+    assert_close(masked, (image * shown[..., None]).sum((1, 2, 3)), rtol=1e-10)
 
 
 def test_coherency_is_a_correlation_as_numpy_has_it():
-    images = RNG.random((3, 4, 5, 2)).astype(np.float32)
+    images = RNG.random((3, 4, 5, 2))
     explain = lambda x: jnp.square(x).sum(-1) - x[..., 0]  # noqa: E731
     maps = np.asarray(explain(images))
     again = np.asarray(explain(images * fam_jax.rescale(maps)[..., None]))
     expected = [
         (np.corrcoef(a.ravel(), b.ravel())[0, 1] + 1) / 2 for a, b in zip(maps, again, strict=True)
     ]
-    np.testing.assert_allclose(coherency(explain, images), expected, rtol=1e-5)
+    assert_close(coherency(explain, images), np.array(expected), rtol=1e-10)
     constant = lambda x: jnp.ones(x.shape[:3])  # noqa: E731
     assert coherency(constant, images).tolist() == [0.5] * 3
 
@@ -73,16 +77,15 @@ def test_sensitivity_of_a_linear_map_is_that_of_its_noise():
     # The norm of n uniform numbers in [-r, r] is near r sqrt(n / 3).
     np.testing.assert_allclose(few[0], 0.2 / 3**0.5, rtol=0.15)
     assert few[0] < many[0] <= 0.2
-    np.testing.assert_allclose(many[0], 4 * many[1], rtol=1e-5)
+    assert_close(many[0], 4 * many[1], rtol=1e-10)
     assert max_sensitivity(lambda x: 0 * first(x), images, jax.random.key(0)).tolist() == [0, 0]
 
 
 def test_completeness_holds_for_decomposition_of_a_linear_head():
     encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
     images, references = RNG.normal(size=(3, 4, 4, 6)), RNG.normal(size=(3, 6))
-    args = (encode, images.astype(np.float32), references.astype(np.float32))
-    out = fam_jax.explain(*args, method=fam_jax.decomposition())
-    np.testing.assert_allclose(completeness_error(out.maps, out.scores), 0, atol=1e-6)
-    np.testing.assert_allclose(
-        completeness_error(2 * out.maps, out.scores), abs(out.scores), rtol=1e-4
-    )
+    out = fam_jax.explain(encode, images, references, method=fam_jax.decomposition())
+    error = completeness_error(out.maps, out.scores)
+    assert_close(error, np.zeros(3), relative_to=out.maps, rtol=1e-10)
+    double = completeness_error(2 * out.maps, out.scores)
+    assert_close(double, abs(out.scores), relative_to=out.maps, rtol=1e-10)

@@ -8,7 +8,10 @@ import pytest
 import fam_jax
 from fam_jax.methods.nonnegative import factorise, update
 from tests import heads
+from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
+
+pytestmark = pytest.mark.numerics
 
 HEAD = heads.make("gap_linear", 2, 3, 7)
 ENCODE = HEAD.encode
@@ -89,37 +92,31 @@ def test_weights_and_weighted_maps_by_the_definition(x64):
             (B, z, out.reference_weights, out.reference_concepts, out.reference_maps),
         ):
             g = np.abs(HEAD.pull(x[n], v / norms)).mean((0, 1))
-            np.testing.assert_allclose(weights[n], np.asarray(out.concepts[n]) @ g, rtol=1e-10)
+            assert_close(weights[n], np.asarray(out.concepts[n]) @ g, rtol=1e-10)
             expected = np.tensordot(np.asarray(weights[n]), np.asarray(parts[n]), 1)
-            np.testing.assert_allclose(maps[n], expected, rtol=1e-10)
+            assert_close(maps[n], expected, rtol=1e-10)
     norms = np.linalg.norm(out.concepts, axis=-1)
     np.testing.assert_allclose(norms, 1, rtol=1e-10)
 
 
-def test_exchange_scale_jit_vmap_and_batches_agree():
-    *_, A, B = exact()
+def test_exchange_scale_jit_vmap_and_batches_agree(x64):
+    A, B = (x.astype(np.float64) for x in exact()[2:])
     expected = run(A, B)
-    assert {x.dtype for x in expected} == {jnp.dtype("float32")}
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)  # noqa: E731
-    close(run(B, A).reference_maps, expected.query_maps)
+    assert_close(run(B, A).reference_maps, expected.query_maps, rtol=1e-8)
     large = run(1e8 * A, 1e8 * B)
-    close(large.concepts, expected.concepts)
-    close(large.query_maps, expected.query_maps)  # a cosine's gradient shrinks as much
+    assert_close(large.concepts, expected.concepts, rtol=1e-8)
+    assert_close(large.query_maps, expected.query_maps, rtol=1e-8)  # a gradient shrinks as much
     one = jax.vmap(lambda a, b: jax.tree.map(lambda x: x[0], run(a[None], b[None])))
-    jax.tree.map(close, jax.jit(one)(A, B), expected)
+    for found, plain in zip(jax.jit(one)(A, B), expected, strict=True):
+        assert_close(found, plain, rtol=1e-8)
+    for dtype, digits in ((jnp.float32, 1e-3), (jnp.bfloat16, 0.05)):  # of the largest value
+        low = run(jnp.asarray(A, dtype), jnp.asarray(B, dtype))
+        assert {x.dtype for x in low} == {jnp.dtype("float32")}
+        assert_close(low.query_maps, expected.query_maps, rtol=digits)
 
 
-def test_bfloat16_accumulates_in_float32():
-    *_, A, B = exact()
-    out = run(jnp.asarray(A, jnp.bfloat16), jnp.asarray(B, jnp.bfloat16))
-    expected = run(A, B)
-    assert out.query_maps.dtype == jnp.float32
-    difference = np.abs(out.query_maps - expected.query_maps).max()
-    assert difference <= 0.05 * expected.query_maps.max()
-
-
-def test_sharded_pairs_need_no_communication():
-    *_, A, B = exact(8)
+def test_sharded_pairs_need_no_communication(x64):
+    A, B = (x.astype(np.float64) for x in exact(8)[2:])
     go = jax.jit(lambda A, B: run(A, B, steps=5))
     expected = go(A, B)
     shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
@@ -128,7 +125,7 @@ def test_sharded_pairs_need_no_communication():
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     out = compiled(A, B)
     assert out.query_maps.sharding.spec[0] == "batch"
-    np.testing.assert_allclose(out.query_maps, expected.query_maps, rtol=1e-4, atol=1e-5)
+    assert_close(out.query_maps, expected.query_maps, rtol=1e-9)
 
 
 def test_nothing_to_say_gives_zeros_and_spares_the_others():
@@ -139,7 +136,7 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others():
         out = run(A, B)
         for x in out:
             assert not x[1].any()
-        np.testing.assert_allclose(out.query_maps[0], clean.query_maps[0], rtol=1e-4, atol=1e-6)
+        assert_close(out.query_maps[0], clean.query_maps[0])
 
 
 def test_more_concepts_than_there_are_leave_no_nan():

@@ -11,6 +11,7 @@ import fam_jax
 import pretrained_ports
 from pretrained_ports.layers import batch_norm, conv, max_pool
 from tests import heads
+from tests.close import assert_close
 
 
 class Net(nnx.Module):
@@ -86,8 +87,8 @@ def test_two_linear_layers_by_hand(x64):
         R = alpha1_beta0(A.reshape(-1), w1, R).reshape(A.shape)
         by_position[n] = R.sum(-1)
         weighted[n] = A @ R.mean((0, 1))
-    np.testing.assert_allclose(fam_jax.decomposition()(enc, r), by_position, rtol=1e-10)
-    np.testing.assert_allclose(fam_jax.relevance_cam()(enc, r), weighted, rtol=1e-10)
+    assert_close(fam_jax.decomposition()(enc, r), by_position, rtol=1e-10)
+    assert_close(fam_jax.relevance_cam()(enc, r), weighted, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_convolution_shares_like_the_linear_layer_that_it_is(options, x64):
     expected = (parts / np.where(total == 0, 1, total)) @ R
     (g,) = back(jnp.asarray(R).reshape(y.shape) / y)
     assert jnp.isfinite(g).all()
-    np.testing.assert_allclose((x * g).reshape(-1), expected, rtol=1e-8, atol=1e-12)
+    assert_close((x * g).reshape(-1), expected, rtol=1e-8)
 
 
 def test_relevance_is_conserved_from_the_embedding_to_every_layer(x64):
@@ -125,7 +126,8 @@ def test_relevance_is_conserved_from_the_embedding_to_every_layer(x64):
     r = references(2, z.shape[1], np.float64)
     score = fam_jax.cosine.score(z, r)
     for enc in encodings:
-        np.testing.assert_allclose(fam_jax.decomposition()(enc, r).sum((1, 2)), score, rtol=1e-8)
+        maps = fam_jax.decomposition()(enc, r)
+        assert_close(maps.sum((1, 2)), score, relative_to=maps, rtol=1e-8)
     part = fam_jax.decomposition()(branch, r).sum((1, 2))
     assert np.abs(part - score).max() > 1e-3 * np.abs(score).max()
 
@@ -145,33 +147,33 @@ def test_embeddings_are_the_models_and_the_model_is_untouched(name):
     assert not any(type(layer) is nnx.Conv for _, layer in nnx.iter_modules(copy))
 
 
-def test_a_pooled_head_gives_fam_with_signed_shares():
+def test_a_pooled_head_gives_fam_with_signed_shares(x64):
     """w_k = share_k / (h w), so Relevance-CAM is FAM without min-max."""
-    A = jnp.asarray(heads.activations(2, 3, 4, 5))
+    A = heads.activations(2, 3, 4, 5).astype(np.float64)
+    r = references(2, dtype=np.float64)
     enc = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))(A)
-    fam = fam_jax.fam(normalize="none")(enc, references(2))
-    np.testing.assert_allclose(
-        12 * fam_jax.relevance_cam()(enc, references(2)), fam, rtol=1e-5, atol=1e-6
-    )
+    fam = fam_jax.fam(normalize="none")(enc, r)
+    assert_close(12 * fam_jax.relevance_cam()(enc, r), fam, rtol=1e-10)
 
 
-def test_jit_vmap_single_images_and_devices_agree():
-    method, x, r = fam_jax.relevance_cam(), images(8), references(8)
-    encode = fam_jax.capture(fam_jax.relevance(Net()), at="norm")
+def test_jit_vmap_single_images_and_devices_agree(x64):
+    method, x, r = fam_jax.relevance_cam(), *(f(8, dtype=np.float64) for f in (images, references))
+    encode = fam_jax.capture(fam_jax.relevance(Net(jnp.float64)), at="norm")
     run = jax.jit(lambda encode, x, r: method(encode(x), r))
     maps = run(encode, x, r)
     assert maps.shape == (8, 8, 8)
     assert maps.any((1, 2)).all()
     one = jax.jit(jax.vmap(lambda x, r: method(encode(x[None]), r[None])[0]))(x, r)
-    np.testing.assert_allclose(one, maps, rtol=1e-4, atol=1e-6)
+    assert_close(one, maps, rtol=1e-10)
     mesh = jax.make_mesh((8,), ("batch",))
     x, r = jax.device_put((x, r), jax.NamedSharding(mesh, jax.P("batch")))
     encode = jax.device_put(encode, jax.NamedSharding(mesh, jax.P()))
     compiled = run.lower(encode, x, r).compile()
     assert not [c for c in ("all-reduce", "all-gather", "all-to-all") if c in compiled.as_text()]
-    np.testing.assert_allclose(compiled(encode, x, r), maps, rtol=1e-4, atol=1e-6)
+    assert_close(compiled(encode, x, r), maps, rtol=1e-10)
 
 
+@pytest.mark.numerics
 def test_bfloat16_divides_in_float32():
     graph, state = nnx.split(Net(jnp.bfloat16))
     maps = {}

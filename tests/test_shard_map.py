@@ -1,5 +1,7 @@
 """Everything inside `jax.shard_map`, with its check of what varies: each device for itself."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,12 @@ from jax import P
 import fam_jax
 from fam_jax import training
 from tests import heads
+from tests.close import assert_close
 from tests.perturbation_toy import case as perturbation_case
 from tests.test_attention import LAYERS, TOKENS
 from tests.test_attention import case as attention_case
 from tests.test_attention import embed as attend
-from tests.test_methods import METHODS, PAIRS, SIMILARITIES
+from tests.test_methods import METHODS, methods, run
 from tests.test_metrics_everywhere import METRICS
 from tests.test_metrics_everywhere import case as metrics_case
 from tests.test_perturbation_everywhere import METHODS as PERTURBATIONS
@@ -34,13 +37,9 @@ def on_devices(fn, *args, specs=SPREAD, out=SPREAD):
 
 
 def assert_same(actual, expected):
-    """Relative to the largest value: a map's small values are sums in which large terms cancel."""
-    expected = jax.tree.leaves_with_path(expected)
-    for one, (path, other) in zip(jax.tree.leaves(actual), expected, strict=True):
-        one, other, name = np.asarray(one), np.asarray(other), jax.tree_util.keystr(path)
-        assert other.any(), f"{name}: nothing to compare"
-        atol = 1e-5 * np.abs(other).max()
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol, err_msg=name)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert np.asarray(other).any(), "nothing to compare"
+        assert_close(one, other)
 
 
 def each(fn, *args):
@@ -55,8 +54,7 @@ def test_the_pullback_is_not_summed_over_the_devices():
 
 
 def test_methods():
-    methods = {f"{name}, {of}": METHODS[name](SIMILARITIES[of]()) for name, of in PAIRS}
-    each(lambda A, R: {name: m(HEAD.encode(A), R) for name, m in methods.items()}, A, R)
+    each(partial(run, methods(np.float32)), A, R)
 
 
 @pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free", "eigen_cam"])
@@ -78,11 +76,11 @@ def test_images_that_every_device_has(name):
     """References are spread: a device's map is of its own reference, not of the sum of all."""
     method = METHODS[name](fam_jax.cosine)
 
-    def run(A, R):
+    def own(A, R):
         A = jax.lax.pcast(A, ("batch",), to="varying")
         return fam_jax.all_pairs(method)(HEAD.encode(A), R)
 
-    maps = on_devices(run, A[:1], R, specs=(P(), P("batch")), out=P(None, "batch"))
+    maps = on_devices(own, A[:1], R, specs=(P(), P("batch")), out=P(None, "batch"))
     assert_same(maps, fam_jax.all_pairs(method)(HEAD.encode(A[:1]), R))
 
 
@@ -148,11 +146,11 @@ def test_functions_of_encodings(name):
 
 
 def test_a_network_in_two_steps():
-    def run(A, R):
+    def two_steps(A, R):
         enc = HEAD.encode.from_features(HEAD.encode.features(A))
         return fam_jax.decomposition()(enc, R), enc.pullback(enc.embeddings)
 
-    each(run, A, R)
+    each(two_steps, A, R)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)

@@ -7,10 +7,14 @@ import pytest
 
 import fam_jax
 from fam_jax.similarity import normalize
+from tests.close import assert_close
+
+# In float64: margins are differences.
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
 
 RNG = np.random.default_rng(0)
-Z, R = (jnp.asarray(RNG.normal(size=(4, 9)).astype(np.float32)) for _ in range(2))
-BANK = jnp.asarray(RNG.normal(size=(11, 9)).astype(np.float32))
+Z, R = RNG.normal(size=(2, 8, 9))
+BANK = RNG.normal(size=(11, 9))
 ALL = {
     "cosine": fam_jax.cosine,
     "dot": fam_jax.dot,
@@ -36,14 +40,14 @@ def by_hand(of, z, r):
 
 @every
 def test_scores_are_their_formulas(of):
-    np.testing.assert_allclose(ALL[of].score(Z, R), by_hand(of, Z, R), rtol=1e-5, atol=1e-5)
+    assert_close(ALL[of].score(Z, R), by_hand(of, Z, R), rtol=1e-10)
 
 
 @every
 def test_shares_sum_to_the_score(of):
     shares = ALL[of].shares(Z, R)
     assert shares.shape == Z.shape
-    np.testing.assert_allclose(shares.sum(-1), ALL[of].score(Z, R), rtol=1e-5, atol=1e-6)
+    assert_close(shares.sum(-1), ALL[of].score(Z, R), relative_to=shares, rtol=1e-10)
 
 
 @every
@@ -51,25 +55,25 @@ def test_jit_vmap_and_bfloat16(of):
     similarity = ALL[of]
     expected = similarity.score(Z, R)
     run = jax.jit(lambda s, z, r: s.score(z, r))
-    np.testing.assert_allclose(run(similarity, Z, R), expected, rtol=1e-5, atol=1e-5)
+    assert_close(run(similarity, Z, R), expected, rtol=1e-10)
     one = jax.vmap(lambda z, r: similarity.score(z[None], r[None])[0])(Z, R)
-    np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
-    low = similarity.score(Z.astype(jnp.bfloat16), R.astype(jnp.bfloat16))
+    assert_close(one, expected, rtol=1e-10)
+    narrow = jax.tree.map(lambda x: x.astype(np.float32), similarity)  # a margin's background
+    low = narrow.score(*(jnp.asarray(x, jnp.bfloat16) for x in (Z, R)))
     assert low.dtype == jnp.float32
-    np.testing.assert_allclose(low, expected, rtol=0.05, atol=0.05)
+    assert_close(low, expected, rtol=0.05)
 
 
 @every
 def test_sharded(of):
-    z, r = jnp.tile(Z, (4, 1)), jnp.tile(R, (4, 1))
     shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
     run = jax.jit(lambda s, z, r: s.score(z, r))
-    out = run(ALL[of], jax.device_put(z, shard), jax.device_put(r, shard))
-    np.testing.assert_allclose(out, run(ALL[of], z, r), rtol=1e-5, atol=1e-5)
+    out = run(ALL[of], *jax.device_put((Z, R), shard))
+    assert_close(out, run(ALL[of], Z, R), rtol=1e-10)
 
 
 def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
-    zero = jnp.zeros((1, 9))
+    zero = jnp.zeros((1, 9), jnp.float64)
     value, slope = jax.value_and_grad(lambda z: fam_jax.cosine.score(z, R[:1]).sum())(zero)
     assert value == 0
     assert np.isfinite(slope).all()
@@ -78,11 +82,14 @@ def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1e30])
 def test_cosine_does_not_depend_on_scale(scale):
     """Squares of float32 numbers beyond 1e19 or below 1e-23 would overflow or vanish."""
-    expected = fam_jax.cosine.score(Z, R)
-    np.testing.assert_allclose(fam_jax.cosine.score(scale * Z, R), expected, rtol=1e-5)
-    np.testing.assert_allclose(jnp.linalg.norm(normalize(scale * Z), axis=1), 1, rtol=1e-6)
+    z, r = Z.astype(np.float32), R.astype(np.float32)
+    found = fam_jax.cosine.score(np.float32(scale) * z, r)
+    assert found.dtype == jnp.float32
+    assert_close(found, fam_jax.cosine.score(Z, R), relative_to=1)  # cosines
+    norms = np.linalg.norm(normalize(np.float32(scale) * z), axis=1)
+    assert_close(norms, np.ones(8))
 
 
 def test_a_margin_of_the_background_against_itself_is_zero():
     rival = fam_jax.margin(fam_jax.cosine, R[:1])
-    np.testing.assert_allclose(rival.score(Z[:1], R[:1]), 0, atol=1e-7)
+    assert_close(rival.score(Z[:1], R[:1]), np.zeros(1), relative_to=1, rtol=1e-12)  # cosines

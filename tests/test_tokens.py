@@ -9,6 +9,7 @@ import pytest
 
 import fam_jax
 from pretrained_ports.entry import Tokens
+from tests.close import assert_close
 
 
 def patches(images, size=4, prefix=2):
@@ -84,7 +85,7 @@ def test_captured_maps_lie_as_the_patches_do(images, tokens):
     """A token's place on the map is its patch's place on the picture; 4 x 6 patches of 16 x 26."""
     enc = fam_jax.capture(embed, at="tokens", tokens=tokens)(images)
     expected = images[:, :, :24].reshape(2, 4, 4, 6, 4, 3).mean((2, 4))
-    np.testing.assert_allclose(enc.activations, expected, rtol=1e-5, atol=1e-6)
+    assert_close(enc.activations, expected, relative_to=images)
     pulled = enc.pullback(jnp.ones_like(enc.embeddings))
     np.testing.assert_allclose(pulled, np.full((2, 4, 6, 3), 1 / 26), rtol=1e-6)
     assert enc.activations.shape == (2, 4, 6, 3)

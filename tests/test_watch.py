@@ -7,38 +7,39 @@ import pytest
 from flax import nnx
 
 import fam_jax
-from tests.test_encoding import Net, Tokens
+from tests.test_encoding import Tokens, network
+
+# In float64, where two programs of one formula agree to many digits.
+pytestmark = pytest.mark.usefixtures("x64")
 
 LAYERS = ("bn1", "layer4.1", "branches.left")
 
 
 @pytest.fixture
-def net():
-    model = Net(nnx.Rngs(0))
-    model.eval()
-    return model
+def net(x64):
+    return network(np.float64)
 
 
 @pytest.fixture
 def images():
-    return jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    return np.random.default_rng(0).normal(size=(2, 8, 12, 3))
 
 
 def test_every_layer_is_as_if_captured_alone(net, images):
     several = fam_jax.capture(net, at=LAYERS)(images)
-    v = jax.random.normal(jax.random.key(1), several[0].embeddings.shape)
+    v = jnp.asarray(np.random.default_rng(1).normal(size=several[0].embeddings.shape))
     for name, enc in zip(LAYERS, several, strict=True):
         alone = fam_jax.capture(net, at=name)(images)
-        np.testing.assert_allclose(enc.activations, alone.activations, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(enc.embeddings, alone.embeddings, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(enc.pullback(v), alone.pullback(v), rtol=1e-5, atol=1e-6)
+        assert_close(enc.activations, alone.activations, rtol=1e-12)
+        assert_close(enc.embeddings, alone.embeddings, rtol=1e-12)
+        assert_close(enc.pullback(v), alone.pullback(v), rtol=1e-12)
 
 
 def test_the_order_is_the_callers(net, images):
     forth = fam_jax.capture(net, at=LAYERS)(images)
     back = fam_jax.capture(net, at=LAYERS[::-1])(images)
     for a, b in zip(forth, back[::-1], strict=True):
-        np.testing.assert_array_equal(a.activations, b.activations)
+        assert_close(a.activations, b.activations, rtol=1e-12)
 
 
 def test_several_layers_cost_one_forward_pass(net, images):
@@ -52,12 +53,13 @@ def test_several_layers_cost_one_forward_pass(net, images):
 
 def test_watch_gives_what_is_no_map(images):
     model = Tokens(nnx.Rngs(0))
+    images = images.astype(np.float32)
     watch = fam_jax.watch(model, at=("blocks.0", "blocks.1"))
     seen = jax.jit(lambda watch, x: watch(x))(watch, images)
     assert [x.shape for x in seen.values] == [(2, 98, 3)] * 2
-    v = jnp.ones((2, 3))
+    v = jnp.ones((2, 3), jnp.float32)
     # z = mean of x + block1(x): the last block's output reaches z as a mean over 98 tokens
-    np.testing.assert_allclose(seen.pullback(v)[1], np.full((2, 98, 3), 1 / 98), rtol=1e-5)
+    assert_close(seen.pullback(v)[1], np.full((2, 98, 3), 1 / 98))
 
 
 def test_replay_is_the_rest_of_the_network_on_other_activations(net, images):
@@ -65,20 +67,20 @@ def test_replay_is_the_rest_of_the_network_on_other_activations(net, images):
     A = encode(images).activations
     other = encode.replay(images, 0.5 * A[::-1])
     expected = net.fc(net.branches["left"](0.5 * A[::-1]).mean((1, 2)))
-    np.testing.assert_allclose(other.embeddings, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(other.activations, 0.5 * A[::-1], rtol=1e-6)
-    np.testing.assert_allclose(
-        encode.replay(images, A).pullback(expected), encode(images).pullback(expected), rtol=1e-5
-    )
+    assert_close(other.embeddings, expected, rtol=1e-12)
+    assert_close(other.activations, 0.5 * A[::-1], rtol=1e-12)
+    pulled = encode(images).pullback(expected)
+    assert_close(encode.replay(images, A).pullback(expected), pulled, rtol=1e-12)
 
 
 def test_replay_leaves_other_tokens_as_they_are(images):
     encode = fam_jax.capture(
         Tokens(nnx.Rngs(0)), at="blocks.1", tokens=fam_jax.TokenGrid(prefix=2, shape=(8, 12))
     )
+    images = images.astype(np.float32)
     enc = encode(images)
     again = encode.replay(images, enc.activations)
-    np.testing.assert_allclose(again.embeddings, enc.embeddings, rtol=1e-6)
+    assert_close(again.embeddings, enc.embeddings)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_replay_leaves_other_tokens_as_they_are(images):
         (lambda m: fam_jax.watch("net", at=("conv1",)), TypeError, "model: expected a module"),
         (
             lambda m: fam_jax.capture(m, at="conv1").replay(
-                jnp.ones((1, 8, 8, 3)), jnp.ones((1, 4, 4, 8))
+                np.ones((1, 8, 8, 3)), np.ones((1, 4, 4, 8))
             ),
             ValueError,
             r"activations: expected \(1, 8, 8, 8\)",
