@@ -3,8 +3,11 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from pretrained_ports.random_weights import randomise
 
 
 @partial(jax.jit, static_argnums=0)
@@ -44,3 +47,17 @@ def gradients(model, x) -> dict[str, np.ndarray]:
     found = _gradients(*nnx.split(model), x, wanted)
     leaves = jax.tree_util.tree_leaves_with_path(found)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def filled(build, *args, dtype="float32", **options):
+    """A network with the random weights of `create`, in evaluation mode."""
+    options["param_dtype"] = jnp.dtype(dtype)
+    model = nnx.eval_shape(lambda: build(*args, **options, rngs=nnx.Rngs(0)))
+    randomise(model, 0, dtype)
+    model.eval()
+    return model
+
+
+def paths(model) -> set[str]:
+    """Where its modules are."""
+    return {".".join(map(str, path)) for path, _ in nnx.iter_modules(model)}

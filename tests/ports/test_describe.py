@@ -32,17 +32,31 @@ def test_the_parameters_of_every_model_are_those_that_were_counted():
     assert {row.name: row.parameters for row in describe.table()} == describe.counted()
 
 
-PUBLISHED = {  # in millions, without classifiers
+# In millions, without classifiers.
+PUBLISHED = {
     # He et al. 2016: ResNet-50's 25.557 less 2.049; Xie et al. 2017
-    **{"resnet18": 11.18, "resnet50": 23.508, "resnext50_32x4d": 22.98},
+    "resnet18": 11.18,
+    "resnet50": 23.508,
+    "resnext50_32x4d": 22.98,
     # Touvron et al. 2021; Oquab et al. 2024; Radford et al. 2021
-    **{"vit-tiny-patch16": 5.52, "vit-large-patch16": 303.30, "deit-small-patch16": 21.67},
-    **{"dinov2-small": 22.06, "dinov2-giant": 1136.48},
-    **{"clip-vit-b32": 87.85, "clip-vit-l14": 303.97, "siglip-base-patch16": 92.88},
+    "vit-tiny-patch16": 5.52,
+    "vit-large-patch16": 303.30,
+    "deit-small-patch16": 21.67,
+    "dinov2-small": 22.06,
+    "dinov2-giant": 1136.48,
+    "clip-vit-b32": 87.85,
+    "clip-vit-l14": 303.97,
+    "siglip-base-patch16": 92.88,
     # WRN-28-10 on CIFAR-10 has 36.5, 0.006 of them for the classifier
-    **{"resnet12": 12.42, "resnet12-512": 8.0, "wrn-28-10": 36.47, "relationnet": 0.113},
+    "resnet12": 12.42,
+    "resnet12-512": 8.0,
+    "wrn-28-10": 36.47,
+    "relationnet": 0.113,
     # with the embedding layer
-    **{"iresnet18": 24.03, "iresnet34": 34.14, "iresnet50": 43.59, "iresnet100": 65.16},
+    "iresnet18": 24.03,
+    "iresnet34": 34.14,
+    "iresnet50": 43.59,
+    "iresnet100": 65.16,
 }
 
 

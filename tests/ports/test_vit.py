@@ -169,9 +169,8 @@ def test_the_small_model_of_moco_v3_has_twelve_heads():
 
 def test_modules_have_the_names_of_the_original():
     model = create("dinov2-small-reg4").model
-    paths = {".".join(map(str, path)) for path, _ in nnx.iter_modules(model)}
     expected = {"patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj", "norm"}
-    assert expected | {"blocks.1.norm1", "blocks.1.ls2", "blocks.1.mlp.fc1"} <= paths
+    assert expected | {"blocks.1.norm1", "blocks.1.ls2", "blocks.1.mlp.fc1"} <= network.paths(model)
     names = set(parameters(model))
     assert {"cls_token", "reg_token", "pos_embed", "blocks.1.ls1.gamma"} <= names
 
