@@ -23,8 +23,6 @@ from pretrained_ports.tiny import Tiny
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "pretrained_ports" / "weights" / "tiny.safetensors"
 

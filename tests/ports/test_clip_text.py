@@ -25,8 +25,6 @@ from tests import toy_clip
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 NAME = toy_clip.NAME
 END = toy_clip.VOCABULARY - 1
 START = END - 1

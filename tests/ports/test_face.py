@@ -17,8 +17,6 @@ from pretrained_ports.zoo import ENTRIES
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 112, 112, 3), np.float32)
 REFERENCES = np.random.default_rng(1).standard_normal((2, 512), np.float32)
@@ -99,6 +97,7 @@ def explained(encode, images, references):
     return *maps, scores, fam_jax.cosine.frozen_gradient(z, references), z
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("family", ["iresnet", "mobilefacenet"])
 def test_maps_sum_to_the_score_less_the_part_of_the_constant(family):
     """As the docstrings say: the head is linear in the default layer, but for a constant."""

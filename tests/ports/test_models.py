@@ -17,8 +17,6 @@ from pretrained_ports.resnet import VARIANTS, ResNet
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 # Of every family one with a block a stage.
 SHALLOW = {
     "resnet": (ResNet, ["shallow"], (33, 47)),

@@ -19,8 +19,6 @@ from pretrained_ports.zoo import ENTRIES
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 MLP = {"0.kernel": (6, 5), "0.bias": (5,), "2.kernel": (5, 4)}
 NORMS = {
     "0.kernel": (6, 5),
