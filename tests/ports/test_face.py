@@ -17,7 +17,6 @@ from pretrained_ports.zoo import ENTRIES
 from tests.close import assert_close
 from tests.ports import network
 
-
 IMAGES = np.random.default_rng(0).standard_normal((2, 112, 112, 3), np.float32)
 REFERENCES = np.random.default_rng(1).standard_normal((2, 512), np.float32)
 
