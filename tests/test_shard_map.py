@@ -87,9 +87,9 @@ def test_images_that_every_device_has(name):
 @pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free"])
 def test_images_that_do_not_vary_as_the_references_do_are_refused(name):
     method = METHODS[name](fam_jax.cosine)
-    run = lambda A, R: method(HEAD.encode(A), R)  # noqa: E731
+    each_own = lambda A, R: method(HEAD.encode(A), R)  # noqa: E731
     with pytest.raises(ValueError, match=r"encode jax.lax.pcast\(images, \('batch',\), to='vary"):
-        on_devices(run, A[:1], R, specs=(P(), P("batch")))
+        on_devices(each_own, A[:1], R, specs=(P(), P("batch")))
 
 
 def test_the_gradient_of_a_score_is_of_a_devices_own_reference():
@@ -165,10 +165,10 @@ def test_attention(name):
     watch = fam_jax.watch(attend, at=layers)
     method = getattr(fam_jax, name)
     if name == "attention_rollout":
-        run = lambda x, r: method(watch, x, TOKENS)  # noqa: E731
+        attention = lambda x, r: method(watch, x, TOKENS)  # noqa: E731
     else:
-        run = lambda x, r: method(watch, x, r, TOKENS)  # noqa: E731
-    each(run, *attention_case())
+        attention = lambda x, r: method(watch, x, r, TOKENS)  # noqa: E731
+    each(attention, *attention_case())
 
 
 def test_metrics():

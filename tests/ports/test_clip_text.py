@@ -1,7 +1,5 @@
 """Text towers of CLIP: shapes, names, types, and sentences into token numbers."""
 
-from functools import partial
-
 import huggingface_hub
 import jax
 import jax.numpy as jnp
@@ -15,21 +13,28 @@ import pretrained_ports
 from pretrained_ports import clip_text
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
+from pretrained_ports.catalog.vit import ENTRIES as ROWS
 from pretrained_ports.convert import parameters, write
 from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.zoo import abstract
+from pretrained_ports.vit import VisionTransformer
 from tests import toy_clip
+from tests.close import assert_close
+from tests.ports import network
 
 NAME = toy_clip.NAME
 END = toy_clip.VOCABULARY - 1
 START = END - 1
+# As published, with one block; read before the base tower is made small.
+SHALLOW = {name: row._replace(depth=1) for name, row in clip_text.VARIANTS.items()}
 SENTENCES = ["a dog on the beach", "cats", "a dog on the beach a dog on the beach a dog"]
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def toy():
     """The base tower in small."""
-    toy_clip.shrink(monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        toy_clip.shrink(patch)
+        yield patch
 
 
 @pytest.fixture
@@ -39,8 +44,7 @@ def tokenizer(tmp_path):
     return toy_clip.write_tokenizer(tmp_path / "tokenizer.json")
 
 
-@pytest.fixture
-def ids():
+def sentences():
     """A row that ends early, one that fills the context, one in between."""
     rows = np.random.default_rng(0).integers(0, START, (3, 12), np.int32)
     for row, end in zip(rows, (2, 11, 6), strict=True):
@@ -48,14 +52,19 @@ def ids():
     return rows
 
 
-@pytest.fixture
-def model():
+IDS = sentences()
+
+
+@pytest.fixture(scope="module")
+def model(toy):
     return pretrained_ports.create_text(NAME).model
 
 
-@pytest.fixture
-def embed(model):
-    return jitted(model)
+@pytest.fixture(scope="module")
+def double(toy):
+    """The model in float64."""
+    with jax.enable_x64(True):
+        return pretrained_ports.create_text(NAME, param_dtype="float64").model
 
 
 @pytest.fixture
@@ -65,80 +74,82 @@ def openai_file(tmp_path, model):
     return toy_clip.save_openai(tmp_path / "clip.safetensors", model, image)
 
 
-def pure(model):
-    graph, state = nnx.split(model)
-    return state, lambda state, ids: nnx.merge(graph, state)(ids)
-
-
-def jitted(model):
-    state, embed = pure(model)
-    return partial(jax.jit(embed), state)
-
-
 @pytest.mark.parametrize(
-    ("size", "millions", "dim"), [("base", 63.43, 512), ("large", 123.65, 768)]
+    ("variant", "millions", "dim"),
+    [
+        (clip_text.VARIANTS["base"], 63.43, 512),
+        (clip_text.VARIANTS["large"], 123.65, 768),
+    ],
+    ids=["base", "large"],
 )
-def test_the_published_sizes(monkeypatch, size, millions, dim):
-    """Of the towers in OpenAI's files: all parameters less those of the image tower."""
-    monkeypatch.undo()
-    model = nnx.eval_shape(lambda: clip_text.TextTransformer(size, rngs=nnx.Rngs(0)))
-    count = sum(value.size for value in parameters(model).values())
+def test_the_published_sizes(monkeypatch, variant, millions, dim):
+    """Of the towers in OpenAI's files: all parameters less those of the image tower.
+
+    Twelve blocks are one block more than eleven.
+    """
+    counts = []
+    for depth in (1, 2):
+        monkeypatch.setitem(clip_text.VARIANTS, "base", variant._replace(depth=depth))
+        model = nnx.eval_shape(lambda: clip_text.TextTransformer("base", rngs=nnx.Rngs(0)))
+        counts.append(sum(value.size for value in parameters(model).values()))
+    count = counts[0] + (variant.depth - 1) * (counts[1] - counts[0])
     assert count / 1e6 == pytest.approx(millions, abs=0.01)
     out = nnx.eval_shape(lambda model: model(jnp.zeros((2, 77), "int32")), model)
     assert out.shape == (2, dim)
 
 
-def test_only_what_stands_before_the_end_counts(embed, ids):
+def test_only_what_stands_before_the_end_counts(x64, double):
     """Zeros or end tokens behind it, or nothing: OpenAI's, Hugging Face's and no padding."""
-    expected = embed(ids)
-    padded, changed = ids.copy(), ids.copy()
+    expected = network.embed(double, IDS)
+    padded, changed = IDS.copy(), IDS.copy()
     for row in range(3):
-        end = ids[row].argmax()
+        end = IDS[row].argmax()
         padded[row, end + 1 :] = END if row else 7
         changed[row, end - 1] += 1
-    np.testing.assert_allclose(embed(padded), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(embed(ids[:1, :3])[0], expected[0], rtol=1e-5, atol=1e-6)
-    assert (jnp.abs(embed(changed) - expected).max(1) > 1e-4).all(), "but the sentence does"
+    assert_close(network.embed(double, padded), expected, rtol=1e-12)
+    assert_close(network.embed(double, IDS[:1, :3])[0], expected[0], rtol=1e-12)
+    others = network.embed(double, changed)
+    assert (np.abs(others - expected).max(1) > 1e-4).all(), "but the sentence does"
 
 
-def test_the_order_of_words_counts(embed):
-    first, second = embed(np.array([[START, 5, 6, END], [START, 6, 5, END]], np.int32))
-    assert jnp.abs(first - second).max() > 1e-4
+def test_the_order_of_words_counts(model):
+    pair = np.array([[START, 5, 6, END], [START, 6, 5, END]], np.int32)
+    first, second = network.embed(model, pair)
+    assert np.abs(first - second).max() > 1e-4
 
 
-def test_jit_and_vmap_agree_with_the_plain_call(model, ids):
-    state, embed = pure(model)
-    expected = model(ids)
-    np.testing.assert_allclose(jax.jit(embed)(state, ids), expected, rtol=1e-5, atol=1e-6)
-    one_by_one = jax.jit(jax.vmap(lambda row: embed(state, row[None])[0]))(ids)
-    np.testing.assert_allclose(one_by_one, expected, rtol=1e-5, atol=1e-6)
+def test_jit_and_vmap_agree_with_the_plain_call(x64, double):
+    plain = double(IDS)
+    assert_close(network.embed(double, IDS), plain, rtol=1e-12)
+    assert_close(network.one_by_one(double, IDS), plain, rtol=1e-12)
 
 
-def test_gradients_reach_every_parameter(model, ids):
-    state, embed = pure(model)
-    gradients = jax.jit(jax.grad(lambda state: (embed(state, ids) ** 2).sum()))(state)
-    for leaf in jax.tree.leaves(gradients):
-        assert jnp.isfinite(leaf).all()
-        assert jnp.any(leaf != 0)
+def test_gradients_reach_every_parameter(model):
+    for path, leaf in network.gradients(model, IDS).items():
+        assert np.isfinite(leaf).all(), path
+        assert leaf.any(), path
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_computes_in_the_type_of_its_parameters(embed, ids, dtype):
-    expected = embed(ids)
-    with jax.enable_x64(dtype == "float64"):
-        given = jitted(pretrained_ports.create_text(NAME, param_dtype=dtype).model)(ids)
-        assert given.dtype == dtype
-        error = jnp.abs(given.astype("float32") - expected).max()
-        assert error <= (0.05 if dtype == "bfloat16" else 1e-5) * jnp.abs(expected).max()
+def test_computes_in_the_type_of_its_parameters(model, double):
+    expected = network.embed(model, IDS)
+    half = pretrained_ports.create_text(NAME, param_dtype="bfloat16").model
+    given = network.embed(half, IDS)
+    assert given.dtype == "bfloat16"
+    assert_close(given, expected, rtol=0.05)
+    with jax.enable_x64(True):
+        given = network.embed(double, IDS)
+    assert given.dtype == "float64"
+    assert_close(given, expected)
 
 
-def test_bad_token_numbers(model, embed, unchecked):
+def test_bad_token_numbers(model, unchecked):
     for shape in ([12], [1, 0], [1, 13]):
         with pytest.raises(ValueError, match=rf"n from 1 to 12, got shape \[{str(shape)[1:-1]}\]"):
             model(jnp.zeros(shape, "int32"))
     with pytest.raises(ValueError, match="whole numbers, got float32"):
         model(jnp.zeros((1, 12)))
-    assert jnp.isnan(embed(jnp.array([[START, END + 1]]))).all(), "not another word's embedding"
+    beyond = network.embed(model, np.array([[START, END + 1]], np.int32))
+    assert np.isnan(beyond).all(), "not another word's embedding"
 
 
 def test_sentences_into_token_numbers(tokenizer):
@@ -166,13 +177,13 @@ def test_sentences_into_embeddings(tokenizer):
     text = pretrained_ports.create_text(NAME, seed=1, tokenizer=tokenizer)
     z = text(SENTENCES)
     assert z.shape == (3, text.embedding_dim) == (3, 8)
-    np.testing.assert_allclose(z, text.model(text.tokenize(SENTENCES)), rtol=1e-5, atol=1e-6)
+    assert_close(z, network.embed(text.model, text.tokenize(SENTENCES)))
     with pytest.raises(TypeError, match="a list of strings, got 'a dog'"):
         text.tokenize("a dog")
 
 
 @pytest.mark.parametrize("own_module", [False, True])
-def test_openai_names_beside_an_image_tower(embed, ids, own_module, openai_file):
+def test_openai_names_beside_an_image_tower(model, own_module, openai_file):
     if own_module:  # OpenCLIP's other form
         from safetensors.numpy import load_file
 
@@ -185,7 +196,10 @@ def test_openai_names_beside_an_image_tower(embed, ids, own_module, openai_file)
     assert text.report.dialect == "openai-clip-text"
     assert text.report.unwrapped == (("text.",) if own_module else ())
     assert text.report.ignored["visual.proj"] == "the image tower"
-    np.testing.assert_array_equal(jitted(text.model)(ids), embed(ids))
+    given = parameters(model)
+    for path, value in parameters(text.model).items():
+        np.testing.assert_array_equal(value, given.pop(path), err_msg=path)
+    assert not given
 
 
 def test_a_file_of_ours_holds_the_text_tower_beside_the_image_tower(tmp_path, model):
@@ -222,10 +236,12 @@ def test_models_without_a_text_tower_say_which_have_one():
 
 
 @pytest.mark.parametrize("name", ["clip-vit-b32", "clip-vit-l14", "clip-vit-b16-datacomp"])
-def test_rows_agree_with_those_of_the_image_towers(monkeypatch, name):
-    monkeypatch.undo()
-    text = nnx.eval_shape(lambda: TOWERS[name].build(rngs=nnx.Rngs(0)))
-    image = abstract(ENTRIES[name])
+def test_rows_agree_with_those_of_the_image_towers(toy, name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_text, "VARIANTS", SHALLOW)
+        text = nnx.eval_shape(lambda: TOWERS[name].build(rngs=nnx.Rngs(0)))
+    design = ROWS[name].build.args[0]._replace(depth=1)
+    image = nnx.eval_shape(lambda: VisionTransformer(design, rngs=nnx.Rngs(0)))
     assert image.head.out_features == text.text_projection.out_features
     assert image.blocks[0].mlp.act is text.blocks[0].mlp.act
 
@@ -259,6 +275,6 @@ def test_other_files_are_no_tokenizer(tmp_path, tokenizer, monkeypatch):
     (tmp_path / "other.json").write_text('{"a": 1}')
     with pytest.raises(ValueError, match=r"other.json is not a tokenizer.json"):
         pretrained_ports.create_text(NAME, tokenizer=tmp_path / "other.json")
-    monkeypatch.undo()
+    monkeypatch.setattr(clip_text, "VARIANTS", SHALLOW)
     with pytest.raises(ValueError, match=r"527 tokens, .* expected 49408 tokens and"):
         pretrained_ports.create_text(NAME, tokenizer=tokenizer)

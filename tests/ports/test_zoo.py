@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import huggingface_hub
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 import pretrained_ports
-from pretrained_ports.convert import write
 from pretrained_ports.zoo import ENTRIES
+from tests.ports import network
 
 NAMES = [
     "tiny",
@@ -28,7 +27,7 @@ def test_names():
     assert set(NAMES) <= set(pretrained_ports.names())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "cifar-resnet32", "conv4-omniglot"])
+@pytest.mark.parametrize("name", ["resnet18", "cifar-resnet20", "conv4-omniglot"])
 def test_create(name):
     backbone = pretrained_ports.create(name, seed=1)
     assert backbone.name == name
@@ -37,9 +36,9 @@ def test_create(name):
     assert backbone.tokens is None
     preprocess = backbone.preprocess
     picture = preprocess(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
-    embedding = backbone.model(jnp.asarray(picture)[None])
+    embedding = network.embed(backbone.model, picture[None])
     assert embedding.shape == (1, backbone.embedding_dim)
-    assert jnp.isfinite(embedding).all()
+    assert np.isfinite(embedding).all()
     assert hasattr(backbone.model, backbone.layer)
 
 
@@ -49,7 +48,7 @@ def test_a_seed_fixes_the_weights():
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, same)
-    assert jnp.any(first != other)
+    assert (np.asarray(first) != other).any()
 
 
 def test_the_embedded_weights_load_without_a_file():
@@ -96,14 +95,6 @@ def test_offline_the_error_says_what_to_fetch(monkeypatch, error):
     )
     assert "weights=FILE" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_hub_weights_name_their_repository(monkeypatch, tmp_path):
-    file = tmp_path / "model.safetensors"
-    model = pretrained_ports.create("resnet18").model
-    write(file, model, {"architecture": "resnet18"})
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, name: str(file))
-    assert pretrained_ports.load("resnet18").source == "timm/resnet18.tv_in1k model.safetensors"
 
 
 def test_every_row_is_complete():
