@@ -1,0 +1,19 @@
+"""One comparison of what two programs computed: digits are counted from the largest term.
+
+A sum that cancels keeps the rounding of its terms, and how much that is depends on the processor:
+digits of a small result say nothing.
+"""
+
+import numpy as np
+
+
+def assert_close(actual, expected, relative_to=None, rtol=1e-5):
+    """|actual - expected| <= rtol max |relative_to|: the terms summed, else `expected` itself.
+
+    Both of one shape, and finite; what is expected to be zero everywhere must be zero.
+    """
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    assert np.isfinite(expected).all()
+    scale = np.abs(np.asarray(expected if relative_to is None else relative_to, np.float64)).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale)
