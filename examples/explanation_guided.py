@@ -125,7 +125,7 @@ def picture(networks, ink, labels):
     marks = (labels + 5) % 10
     images = marked(ink, marks, np.random.default_rng(0))
     first = np.unique(labels, return_index=True)[1]
-    rows, captions = [images[first]], [[f"{labels[i]}, mark of {marks[i]}" for i in first]]
+    rows, captions = [list(images[first])], [[f"{labels[i]}, mark of {marks[i]}" for i in first]]
     for name, model in networks.items():
         answers = np.argmax(look(model, images, labels)[0], axis=1)
         _, maps = look(model, images, answers)

@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--every", type=int, default=60, help="steps from one look to the next")
     parser.add_argument("--quick", action="store_true", help="three steps, to see that it runs")
     options = parser.parse_args()
-    steps, seeds, count = (3, 1, 8) if options.quick else (options.steps, 5, 100)
+    steps, each, seeds, count = (3, 2, 1, 8) if options.quick else (options.steps, 16, 5, 100)
 
     photos = photographs.load()
     pixels, sizes = crops.training_quarters(photos)
@@ -111,7 +111,7 @@ def main():
     model = train(pixels, sizes, steps, options.seed, watch)
     background, _ = crops.random_crops(jax.random.key(options.seed), pixels, sizes, each=8)
 
-    recall = crops.retrieval(model, photos, np.random.default_rng(0))
+    recall = crops.retrieval(model, photos, np.random.default_rng(0), each)
     figures = [f"Recall@1 {recall:.3f} (chance {1 / len(photos):.3f})"]
     scores = pointing_scores(
         model, photos, embed(model, crops.normalised(background)), seeds, count

@@ -152,7 +152,7 @@ def main():
             found = official(theirs.model, options.data, theirs.preprocess, runs)
             figures.append(f"the same with {options.against.name}: {interval(found)}")
     else:
-        episodes = 20 if options.quick else 500
+        episodes = 4 if options.quick else 500
         found = accuracies(backbone.model, jnp.asarray(others), jax.random.key(1), 5, episodes)
         figures = [f"5-way one-shot accuracy on digits 5 to 9: {interval(found)}"]
     print("\n".join(figures))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import huggingface_hub
 import jax.numpy as jnp
@@ -19,16 +20,23 @@ pytest.importorskip("tokenizers", reason="needs the text extra")
 pytest.importorskip("ftfy", reason="needs the text extra")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A picture, a file with both towers of a small CLIP, and its tokenizer."""
-    toy_clip.shrink(monkeypatch)
+    made = tmp_path_factory.mktemp("clip")
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "dog.png")
-    towers = pretrained_ports.create_text(toy_clip.NAME), pretrained_ports.create(toy_clip.NAME)
-    toy_clip.save_openai(tmp_path / "clip.safetensors", *(tower.model for tower in towers))
-    toy_clip.write_tokenizer(tmp_path / "tokenizer.json")
-    return tmp_path
+    Image.fromarray(pixels).save(made / "dog.png")
+    with pytest.MonkeyPatch.context() as patch:
+        toy_clip.shrink(patch)
+        towers = pretrained_ports.create_text(toy_clip.NAME), pretrained_ports.create(toy_clip.NAME)
+        toy_clip.save_openai(made / "clip.safetensors", *(tower.model for tower in towers))
+        toy_clip.write_tokenizer(made / "tokenizer.json")
+        yield made
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path, dirs_exist_ok=True)
 
 
 def explain(folder, *args):

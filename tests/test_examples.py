@@ -1,8 +1,8 @@
 """The examples run as their first lines say, in their quick form; their losses are the papers'."""
 
+import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +11,22 @@ import pytest
 from flax import nnx
 
 from pretrained_ports.checkpoint import read
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.run_example import EXAMPLES, run_example
 
 pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
 pytest.importorskip("optax", reason="needs the train extra")
 
 
-def run(*args):
-    command = [sys.executable, *map(str, args)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    return functools.partial(run_example, monkeypatch, capsys)
 
 
 def test_the_mosaic_game_prints_its_table():
-    assert "swap correlation" in run("examples/mosaic_game.py", "--quick")
+    command = [sys.executable, EXAMPLES / "mosaic_game.py", "--quick"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "swap correlation" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_the_mosaic_game_prints_its_table():
         ("train_metric.py", "--loss triplet", "tiny"),
     ],
 )
-def test_a_training_writes_what_loads_as_it_says(tmp_path, script, options, name):
+def test_a_training_writes_what_loads_as_it_says(run, tmp_path, script, options, name):
     """The script compares the loaded network's embeddings with its own before it says so."""
     file = tmp_path / "quick.safetensors"
-    said = run("-W", "error", f"examples/{script}", *options.split(), "--quick", "--out", file)
+    said = run(script, *options.split(), "--quick", "--out", file)
     assert "64 channels, signed" in said
     metadata = read(file).metadata
     assert metadata["architecture"] == name
@@ -51,12 +51,10 @@ def test_a_training_writes_what_loads_as_it_says(tmp_path, script, options, name
     assert metadata["figures"] in said
 
 
-def test_few_shot_training_writes_what_loads_as_it_says(tmp_path, assets):
+def test_few_shot_training_writes_what_loads_as_it_says(run, tmp_path, assets):
     file = tmp_path / "quick.safetensors"
     data = assets / "images" / "omniglot"
-    said = run(
-        "-W", "error", "examples/train_few_shot.py", "--data", data, "--quick", "--out", file
-    )
+    said = run("train_few_shot.py", "--data", data, "--quick", "--out", file)
     assert "20-way one-shot accuracy" in said
     assert "64 channels, never negative" in said
     assert read(file).metadata["architecture"] == "conv4-omniglot-pooled"
@@ -65,7 +63,7 @@ def test_few_shot_training_writes_what_loads_as_it_says(tmp_path, assets):
 @pytest.fixture
 def scripts(monkeypatch):
     """The folder of the examples, as Python sees it when it runs one of them."""
-    monkeypatch.syspath_prepend(REPOSITORY / "examples")
+    monkeypatch.syspath_prepend(EXAMPLES)
 
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 2])

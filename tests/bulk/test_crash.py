@@ -10,12 +10,27 @@ import pytest
 from tests.bulk import toy
 
 JOB = Path(__file__).parent / "job.py"
-PAIRS, BATCH, KILLS = 403, 4, 20
+BATCH = 4
+
+
+@pytest.fixture(scope="module", params=[5, pytest.param(20, marks=pytest.mark.slow)])
+def kills(request):
+    """How often; every time the job gets on by some steps."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    return toy.table(tmp_path_factory.mktemp("pictures"), PAIRS)
+def rows(kills):
+    """Not a multiple of anything, and too many to be done when the last kill comes.
+
+    Between two kills each of two processes does at most six steps.
+    """
+    return 2 * 6 * BATCH * kills + 3
+
+
+@pytest.fixture(scope="module")
+def pairs(rows, tmp_path_factory):
+    return toy.table(tmp_path_factory.mktemp("pictures"), rows)
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +57,21 @@ def steps(log):
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def kill_at_random_points(start, log_of, store, kills):
-    """Start and kill; a kill comes after some steps of this run, at any moment within one."""
+def kill_at_random_points(start, log_of, kills):
+    """Start and kill; a kill comes while the job starts, or at any moment of its first steps."""
     rng = random.Random(0)
     killed = 0
     while killed < kills:
         log = log_of(0)
-        before, aim = steps(log), rng.randint(0, 2)
+        before, aim = steps(log), killed % 3
         processes = start()
         deadline = time.monotonic() + 120
         while steps(log) < before + aim and all(p.poll() is None for p in processes):
-            time.sleep(0.002)
+            time.sleep(0.005)
             assert time.monotonic() < deadline
-        time.sleep(rng.random() * (0.1 if aim else 3.0))
+        moment = time.monotonic() + rng.random() * (0.1 if aim else 3.0)
+        while time.monotonic() < moment and steps(log) < before + aim + 3:
+            time.sleep(0.005)
         alive = [p for p in processes if p.poll() is None]
         for process in alive:
             process.send_signal(signal.SIGKILL)
@@ -64,40 +81,40 @@ def kill_at_random_points(start, log_of, store, kills):
         killed += 1
 
 
-def test_twenty_kills(pairs, whole, tmp_path):
+def test_kills(pairs, rows, kills, whole, tmp_path):
     """At most one finished batch is lost by a kill; the store is the same, bit for bit."""
     store, log = tmp_path / "store", tmp_path / "log"
     start = lambda: [toy.start(JOB, pairs, store, log, PAUSE="0.03")]  # noqa: E731
-    kill_at_random_points(start, lambda process: log, store, KILLS)
+    kill_at_random_points(start, lambda process: log, kills)
     finish(start())
-    batches = -(-PAIRS // BATCH)
-    assert batches <= steps(log) <= batches + KILLS
+    batches = -(-rows // BATCH)
+    assert batches <= steps(log) <= batches + kills
     assert toy.files(store) == whole
 
 
-def test_kills_of_a_job_that_keeps_features(pairs, tmp_path):
+def test_kills_of_a_job_that_keeps_features(pairs, kills, tmp_path):
     """While pictures are encoded once, and while their features are used; nothing of them stays."""
     finish([toy.start(JOB, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])
     store, log = tmp_path / "store", tmp_path / "killed"
     start = lambda: [toy.start(JOB, pairs, store, log, PAUSE="0.03", ONCE="1")]  # noqa: E731
-    kill_at_random_points(start, lambda process: log, store, 5)
+    kill_at_random_points(start, lambda process: log, kills)
     finish(start())
-    assert steps(log) <= steps(tmp_path / "log") + 5
+    assert steps(log) <= steps(tmp_path / "log") + kills
     assert toy.files(store) == toy.files(tmp_path / "whole")
     assert not (store / "features").exists()
 
 
-def test_two_processes_write_what_one_does(pairs, whole, tmp_path):
+def test_two_processes_write_what_one_does(pairs, rows, whole, tmp_path):
     """Of four devices each, with gloo between them."""
     port, store = toy.free_port(), tmp_path / "store"
     processes = [
         toy.start(JOB, pairs, store, tmp_path / f"log{i}", port, i, 2, devices=4) for i in range(2)
     ]
-    assert finish(processes).splitlines()[-1] == f"{PAIRS} 0 8"
+    assert finish(processes).splitlines()[-1] == f"{rows} 0 8"
     assert toy.files(store) == whole
 
 
-def test_twenty_kills_of_two_processes(pairs, whole, tmp_path):
+def test_kills_of_two_processes(pairs, rows, kills, whole, tmp_path):
     store = tmp_path / "store"
     log_of = lambda i: tmp_path / f"log{i}"  # noqa: E731
 
@@ -108,8 +125,8 @@ def test_twenty_kills_of_two_processes(pairs, whole, tmp_path):
             for i in range(2)
         ]
 
-    kill_at_random_points(start, log_of, store, KILLS)
+    kill_at_random_points(start, log_of, kills)
     finish(start())
     # Of the very last step, one process may have had nothing but padding.
-    assert steps(log_of(0)) + steps(log_of(1)) <= -(-PAIRS // BATCH) + 2 * KILLS + 1
+    assert steps(log_of(0)) + steps(log_of(1)) <= -(-rows // BATCH) + 2 * kills + 1
     assert toy.files(store) == whole

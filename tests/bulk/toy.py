@@ -78,7 +78,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def start(script: Path, *args: object, devices: int = 1, **env: str) -> subprocess.Popen:
     """Python on a file of this folder, with so many CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, args)],

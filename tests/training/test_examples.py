@@ -1,26 +1,36 @@
 """The examples that train with maps run as their first lines say, in their quick form."""
 
+import functools
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pretrained_ports.checkpoint import read
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.run_example import EXAMPLES, run_example
 
 for needed in ("skimage", "sklearn", "optax", "orbax.checkpoint", "tensorboardX"):
     pytest.importorskip(needed, reason="needs the extras demo and train")
 
 
-def run(script, *args):
-    command = [sys.executable, "-W", "error", f"examples/{script}", "--quick", *map(str, args)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+@pytest.fixture
+def example(monkeypatch, capsys):
+    return functools.partial(run_example, monkeypatch, capsys)
+
+
+@pytest.fixture
+def run(example):
+    return lambda script, *args: example(script, "--quick", *args)
+
+
+def run_alone(script, *args):
+    """In a process of its own."""
+    command = [sys.executable, "-W", "error", EXAMPLES / script, "--quick", *map(str, args)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
@@ -30,7 +40,7 @@ def is_picture(path):
         return min(image.size) > 100 and len(set(np.asarray(image.convert("L")).ravel())) > 20
 
 
-def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(tmp_path):
+def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(run, tmp_path):
     """Back to the checkpoint at step 2, as a killed run is: weights and maps end the same."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     said = run("train_protonet.py", "--out", whole)
@@ -40,7 +50,7 @@ def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(tmp_path):
     shutil.copytree(whole, broken)
     shutil.rmtree(broken / "checkpoints" / "4")
     (broken / "weights.safetensors").unlink()
-    assert "going on after step 2" in run("train_protonet.py", "--out", broken)
+    assert "going on after step 2" in run_alone("train_protonet.py", "--out", broken)
     for weights in ("weights.safetensors", "maps/maps/step-00000004.npz"):
         expected, found = (
             np.load(folder / weights) if weights.endswith("npz") else read(folder / weights).tensors
@@ -51,11 +61,11 @@ def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(tmp_path):
             np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_a_prototypical_resnet12(tmp_path):
+def test_a_prototypical_resnet12(run, tmp_path):
     assert "640 channels" in run("train_protonet.py", "--network", "resnet12", "--out", tmp_path)
 
 
-def test_a_prototypical_network_of_omniglot_and_a_converted_one(tmp_path, assets):
+def test_a_prototypical_network_of_omniglot_and_a_converted_one(run, tmp_path, assets):
     data = assets / "images" / "omniglot"
     theirs = assets / "checkpoints" / "protonet-conv4" / "omniglot_20way_1shot.pth"
     options = ("--data", data, "--out", tmp_path)
@@ -70,7 +80,7 @@ def test_a_prototypical_network_of_omniglot_and_a_converted_one(tmp_path, assets
     assert theirs is None or f"the same with {theirs.name}: 0.9" in said
 
 
-def test_contrastive_training_with_maps_of_mosaics(tmp_path):
+def test_contrastive_training_with_maps_of_mosaics(run, tmp_path):
     said = run("train_contrastive.py", "--maps", tmp_path / "maps", "--every", 1)
     assert "Recall@1" in said
     steps = sorted(file.stem for file in (tmp_path / "maps" / "maps").iterdir())
@@ -78,7 +88,7 @@ def test_contrastive_training_with_maps_of_mosaics(tmp_path):
     assert is_picture(tmp_path / "maps" / "strip.png")
 
 
-def test_guided_training_reports_both_networks_and_their_difference(tmp_path):
+def test_guided_training_reports_both_networks_and_their_difference(run, tmp_path):
     """Two pairs of networks of four steps: the figures are there, with intervals."""
     said = run("explanation_guided.py", "--out", tmp_path)
     for figure in ("accuracy, mark of a random class", "share of the map on the digit"):
@@ -91,22 +101,27 @@ def test_guided_training_reports_both_networks_and_their_difference(tmp_path):
     "options",
     ["--freeze --model conv4 --weights random", "--model vit-mini-patch8 --weights random"],
 )
-def test_a_backbone_is_fine_tuned_with_a_head(tmp_path, options):
+def test_a_backbone_is_fine_tuned_with_a_head(run, tmp_path, options):
     said = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
     assert "backbone as it was" in said
     assert ("the backbone is unchanged" in said) == ("--freeze" in options)
     assert is_picture(tmp_path / "maps.png")
 
 
-def last_line_refusing(script, *args):
+@pytest.fixture
+def last_line_refusing(example, capsys):
     """The last line of a run that ends before anything is trained or written."""
-    command = [sys.executable, f"examples/{script}", *map(str, args)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert result.returncode == 2
-    return result.stderr.splitlines()[-1]
+
+    def refused(script, *args):
+        with pytest.raises(SystemExit) as stop:
+            example(script, *args)
+        assert stop.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return refused
 
 
-def test_pictures_in_too_few_folders_are_refused_in_one_line(tmp_path):
+def test_pictures_in_too_few_folders_are_refused_in_one_line(last_line_refusing, tmp_path):
     for name in ("cats/1.png", "cats/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 40)).save(tmp_path / name)
@@ -123,7 +138,9 @@ def test_pictures_in_too_few_folders_are_refused_in_one_line(tmp_path):
         ("--against theirs.pth", "give its folder with --data"),
     ],
 )
-def test_files_that_are_missing_are_named_before_the_training(options, said, tmp_path):
+def test_files_that_are_missing_are_named_before_the_training(
+    options, said, last_line_refusing, tmp_path
+):
     out = tmp_path / "run"
     assert said in last_line_refusing("train_protonet.py", *options.split(), "--out", out)
     assert not out.exists()
@@ -131,7 +148,7 @@ def test_files_that_are_missing_are_named_before_the_training(options, said, tmp
 
 def test_eight_devices_train_as_one(tmp_path):
     """The script exits with 1 if they do not; its sums show that the batch is spread."""
-    said = run("data_parallel.py", "--out", tmp_path)
+    said = run_alone("data_parallel.py", "--out", tmp_path)
     assert "8 devices: cpu" in said
     assert re.search(r"sums over the devices in a step: [1-9]", said)
     assert is_picture(tmp_path / "strip.png")

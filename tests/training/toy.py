@@ -38,7 +38,12 @@ def batch(seed=0, dtype=np.float32, size=8):
 
 def leaves(model, *kinds):
     """Arrays of the model, keys of random streams as numbers."""
+    return numbers(nnx.state(model, *kinds))
+
+
+def numbers(state):
+    """Arrays of a state, keys of random streams as numbers."""
     return [
         np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-        for x in jax.tree.leaves(nnx.state(model, *kinds))
+        for x in jax.tree.leaves(state)
     ]
