@@ -13,6 +13,8 @@ from pretrained_ports.layers import batch_norm, conv, max_pool
 from tests import heads
 from tests.close import assert_close
 
+decomposition, relevance_cam = jax.jit(fam_jax.decomposition()), jax.jit(fam_jax.relevance_cam())
+
 
 class Net(nnx.Module):
     """Every kind of layer that has a rule, or needs none; with biases."""
@@ -87,8 +89,8 @@ def test_two_linear_layers_by_hand(x64):
         R = alpha1_beta0(A.reshape(-1), w1, R).reshape(A.shape)
         by_position[n] = R.sum(-1)
         weighted[n] = A @ R.mean((0, 1))
-    assert_close(fam_jax.decomposition()(enc, r), by_position, rtol=1e-10)
-    assert_close(fam_jax.relevance_cam()(enc, r), weighted, rtol=1e-10)
+    assert_close(decomposition(enc, r), by_position, rtol=1e-10)
+    assert_close(relevance_cam(enc, r), weighted, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -104,15 +106,15 @@ def test_two_linear_layers_by_hand(x64):
 def test_a_convolution_shares_like_the_linear_layer_that_it_is(options, x64):
     options = {"inputs": 4, "outputs": 6, "size": 3, **options}
     layer = conv(**options, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
-    x = jax.random.normal(jax.random.key(0), (3, 3, options["inputs"]), jnp.float64)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, options["inputs"])))
     call = lambda x: fam_jax.relevance(layer)(x[None])[0]  # noqa: E731
-    y, back = jax.vjp(call, x)
-    W = jax.jacobian(lambda x: layer(x[None])[0])(x).reshape(y.size, x.size).T
+    y = jax.jit(call)(x)
+    W = jax.jit(jax.jacobian(lambda x: layer(x[None])[0]))(x).reshape(y.size, x.size).T
     R = np.random.default_rng(0).normal(size=y.size)
     parts = np.maximum(np.asarray(x).reshape(-1, 1) * W, 0)
     total = parts.sum(0)
     expected = (parts / np.where(total == 0, 1, total)) @ R
-    (g,) = back(jnp.asarray(R).reshape(y.shape) / y)
+    (g,) = jax.jit(lambda x, v: jax.vjp(call, x)[1](v))(x, R.reshape(y.shape) / y)
     assert jnp.isfinite(g).all()
     assert_close((x * g).reshape(-1), expected, rtol=1e-8)
 
@@ -126,9 +128,9 @@ def test_relevance_is_conserved_from_the_embedding_to_every_layer(x64):
     r = references(2, z.shape[1], np.float64)
     score = fam_jax.cosine.score(z, r)
     for enc in encodings:
-        maps = fam_jax.decomposition()(enc, r)
+        maps = decomposition(enc, r)
         assert_close(maps.sum((1, 2)), score, relative_to=maps, rtol=1e-8)
-    part = fam_jax.decomposition()(branch, r).sum((1, 2))
+    part = decomposition(branch, r).sum((1, 2))
     assert np.abs(part - score).max() > 1e-3 * np.abs(score).max()
 
 
@@ -153,7 +155,7 @@ def test_a_pooled_head_gives_fam_with_signed_shares(x64):
     r = references(2, dtype=np.float64)
     enc = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))(A)
     fam = fam_jax.fam(normalize="none")(enc, r)
-    assert_close(12 * fam_jax.relevance_cam()(enc, r), fam, rtol=1e-10)
+    assert_close(12 * relevance_cam(enc, r), fam, rtol=1e-10)
 
 
 @pytest.mark.numerics
