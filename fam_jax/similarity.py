@@ -46,8 +46,9 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.similarity import normalize
-        >>> normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+        >>> print(normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(6))
+        [[0.6 0.8]
+         [0.  0. ]]
     """
     (x,) = wide(x)
     # Scaled to a largest entry of 1 first, so that squares neither overflow nor vanish; the scale

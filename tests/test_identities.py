@@ -119,7 +119,7 @@ def test_5_true_gradient_of_the_cosine_sums_to_zero(case):
 
 
 @few
-@given(cases(heads.NAMES), st.integers(1, 5))
+@given(cases(heads.NAMES), st.sampled_from((1, 4)))
 def test_6_mean_shares_over_neighbours_are_fam_against_their_mean(case, k):
     with jax.enable_x64(True):
         enc, _, _ = encoded(case)
@@ -132,7 +132,7 @@ def test_6_mean_shares_over_neighbours_are_fam_against_their_mean(case, k):
 
 
 @few
-@given(cases(("gap", "gap_linear", "flatten")), st.integers(1, 4))
+@given(cases(("gap", "gap_linear", "flatten")), st.sampled_from((1, 4)))
 def test_7_decomposition_of_a_margin_sums_to_the_margin(case, n):
     with jax.enable_x64(True):
         enc, _, R = encoded(case)

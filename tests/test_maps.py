@@ -13,12 +13,16 @@ from tests.close import assert_close
 # In float64, where two programs of one formula agree to many digits.
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
 
+rescale = jax.jit(fam_jax.rescale, static_argnames="author_compat")
+upsample = jax.jit(fam_jax.upsample, static_argnums=1)
+fuse = jax.jit(fam_jax.fuse, static_argnums=(1, 2))
+
 MAPS = np.random.default_rng(0).normal(size=(8, 3, 5))
 NARROW = MAPS.astype(np.float32)
 
 
 def test_rescale_reaches_0_and_1_for_every_map():
-    out = fam_jax.rescale(NARROW)
+    out = rescale(NARROW)
     assert out.dtype == jnp.float32
     assert (out.min((1, 2)) == 0).all()
     assert_close(out.max((1, 2)), np.ones(8), rtol=1e-6)
@@ -43,19 +47,19 @@ def test_rescale_is_told_the_axes_of_maps_that_are_not_of_pictures():
 @pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
 def test_constant_maps_become_zeros_with_a_finite_gradient(value):
     flat = jnp.full((1, 2, 2), value, jnp.float32)
-    assert not fam_jax.rescale(flat).any()
-    assert not fam_jax.rescale(fam_jax.upsample(flat, (7, 9))).any()
-    slope = jax.grad(lambda m: fam_jax.rescale(m).sum())(flat)
+    assert not rescale(flat).any()
+    assert not rescale(upsample(flat, (7, 9))).any()
+    slope = jax.jit(jax.grad(lambda m: rescale(m).sum()))(flat)
     assert np.isfinite(slope).all()
 
 
 def test_small_maps_are_not_damped():
     """An absolute epsilon would; the author's release has one."""
-    assert_close(fam_jax.rescale(np.float32(1e-12) * NARROW), fam_jax.rescale(MAPS))
+    assert_close(rescale(np.float32(1e-12) * NARROW), rescale(MAPS))
 
 
 def test_author_compat_is_the_author_release():
-    shown = 255 * np.asarray(fam_jax.rescale(NARROW, author_compat=True))
+    shown = 255 * np.asarray(rescale(NARROW, author_compat=True))
     for m, got in zip(MAPS, shown, strict=True):
         m = m - m.min()
         expected = np.uint8(255 * (m / (m.max() + 1e-7)))
@@ -76,7 +80,7 @@ def test_upsample_is_bilinear_with_half_pixel_centres(size):
             rows = m[[top, bottom]] * np.array([[1 - (y - top)], [y - top]])
             expected[i, j] = rows.sum(0)[left] * (1 - (x - left)) + rows.sum(0)[right] * (x - left)
     # The weights are those of float32 places.
-    assert_close(fam_jax.upsample(MAPS[:1], size)[0], expected, rtol=1e-6)
+    assert_close(upsample(MAPS[:1], size)[0], expected, rtol=1e-6)
 
 
 def transformed(fn, *maps):
@@ -108,33 +112,33 @@ LAYERS = (MAPS, np.abs(MAPS[:, :2, :2]), MAPS[:, :1] - 1)  # 3 x 5, 2 x 2 and 1 
 
 @pytest.mark.parametrize("how", ["mean", "max", "product"])
 def test_fuse_is_upsample_rescale_and_numpy(how):
-    shown = [np.asarray(fam_jax.rescale(fam_jax.upsample(m, (3, 5)))) for m in LAYERS]
+    shown = [np.asarray(rescale(upsample(m, (3, 5)))) for m in LAYERS]
     expected = {"mean": np.mean, "max": np.max, "product": np.prod}[how](shown, axis=0)
-    assert_close(fam_jax.fuse(LAYERS, how), expected, rtol=1e-12)
+    assert_close(fuse(LAYERS, how), expected, rtol=1e-12)
 
 
 def test_fuse_of_one_layer_is_its_rescaled_map():
     for how in ("mean", "max", "product"):
-        assert_close(fam_jax.fuse([MAPS], how), fam_jax.rescale(MAPS), rtol=1e-12)
-    large = fam_jax.rescale(fam_jax.upsample(MAPS, (9, 8)))
-    assert_close(fam_jax.fuse([MAPS], size=(9, 8)), large, rtol=1e-12)
+        assert_close(fuse([MAPS], how), rescale(MAPS), rtol=1e-12)
+    large = rescale(upsample(MAPS, (9, 8)))
+    assert_close(fuse([MAPS], "mean", (9, 8)), large, rtol=1e-12)
 
 
 def test_a_layer_that_says_nothing_adds_nothing_and_no_nan():
     flat = jnp.full((8, 2, 2), 7.0)
-    assert_close(fam_jax.fuse([MAPS, flat]), fam_jax.rescale(MAPS) / 2, rtol=1e-12)
-    assert not fam_jax.fuse([MAPS, flat], "product").any()
+    assert_close(fuse([MAPS, flat]), rescale(MAPS) / 2, rtol=1e-12)
+    assert not fuse([MAPS, flat], "product").any()
 
 
 def test_fuse_under_jit_vmap_grad_bfloat16_and_8_devices():
-    fuse = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
-    expected, *others = transformed(fuse, *LAYERS)
+    of = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
+    expected, *others = transformed(of, *LAYERS)
     for found in others:
         assert_close(found, expected, rtol=1e-12)
-    low = fuse(*(jnp.asarray(m, jnp.bfloat16) for m in LAYERS))
+    low = of(*(jnp.asarray(m, jnp.bfloat16) for m in LAYERS))
     assert low.dtype == jnp.float32
     assert_close(low, expected, rtol=0.02)
-    slope = jax.jit(jax.grad(lambda m: fuse(m, *LAYERS[1:]).sum()))(MAPS)
+    slope = jax.jit(jax.grad(lambda m: of(m, *LAYERS[1:]).sum()))(MAPS)
     assert np.isfinite(slope).all()
     assert slope.any()
 

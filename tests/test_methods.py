@@ -12,8 +12,6 @@ from tests import heads
 from tests.close import along, assert_close, assert_slopes
 from tests.test_explain import COLLECTIVES
 
-pytestmark = pytest.mark.numerics
-
 BANK = np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32)
 
 METHODS = {
@@ -90,6 +88,7 @@ def maps():
         }
 
 
+@pytest.mark.numerics
 @alike
 def test_jit_vmap_and_devices_agree(pair, maps):
     """And batches stay on their devices, without a word between these."""
@@ -117,6 +116,7 @@ def narrow():
     }
 
 
+@pytest.mark.numerics
 @alike
 def test_bfloat16_accumulates_in_float32(pair, narrow, maps):
     """Digits of the largest value of the maps, to which a small one is a difference of terms."""
@@ -222,6 +222,7 @@ def explained():
     return out
 
 
+@pytest.mark.numerics
 @every
 @pytest.mark.parametrize("bad", BAD)
 def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, explained):

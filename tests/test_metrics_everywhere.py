@@ -13,8 +13,6 @@ from fam_jax import metrics
 from fam_jax._checks import wide
 from tests.close import assert_close
 
-pytestmark = pytest.mark.numerics
-
 KEY = jax.random.key(0)
 WEIGHTS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
 
@@ -134,6 +132,7 @@ def sharded(once):
         return run(x), run(others), run(in_map), run(in_image)
 
 
+@pytest.mark.numerics
 @every
 def test_on_eight_devices_each_image_for_itself(name, once, sharded):
     """Other images of the batch change nothing; a NaN stays where it is."""
@@ -157,6 +156,7 @@ def test_at_least_float32():
         assert out.dtype == (jnp.bool_ if name in BOOLEAN else jnp.float32), name
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", ["insertion_pairs", "coherency"])
 def test_bfloat16_is_float32_inside(name):
     """Only the images' own rounding, 8 bits, is left: of the blur, the product."""

@@ -12,8 +12,6 @@ import fam_jax
 from tests.close import assert_close, assert_slopes
 from tests.perturbation_toy import KEY, SIZE, case, draw, features, flat, head
 
-pytestmark = pytest.mark.numerics
-
 METHODS = {
     "occlusion": lambda e, x, r: fam_jax.occlusion(e, x, r, window=(2, 3), stride=2, chunk=4),
     "rise": lambda e, x, r: fam_jax.rise(e, x, r, KEY, masks=6, cells=2, chunk=4),
@@ -50,6 +48,7 @@ def maps():
         }
 
 
+@pytest.mark.numerics
 @every
 def test_maps_do_not_depend_on_the_rest_of_the_batch(name, maps):
     """Nor on the number of devices, on which they stay."""
@@ -98,6 +97,7 @@ def narrow():
     }
 
 
+@pytest.mark.numerics
 @every
 def test_bfloat16_pictures_give_float32_maps(name, narrow, maps):
     """Digits of the largest value; the draws of masks do not depend on the type."""
@@ -135,6 +135,7 @@ def test_memory_does_not_grow_with_the_number_of_copies(name):
     assert 0 < memory < 10 * x.nbytes
 
 
+@pytest.mark.numerics
 @every
 @pytest.mark.parametrize("bad", BAD)
 def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, narrow):

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
+from tests.close import assert_close
 from tests.test_encoding import Tokens, network
 
 # In float64, where two programs of one formula agree to many digits.
