@@ -61,6 +61,7 @@ def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(run, tmp_path):
             np.testing.assert_array_equal(found[name], expected[name])
 
 
+@pytest.mark.slow
 def test_a_prototypical_resnet12(run, tmp_path):
     assert "640 channels" in run("train_protonet.py", "--network", "resnet12", "--out", tmp_path)
 
