@@ -203,4 +203,4 @@ def _why(paths: Sequence[Path | str], embeddings: Array) -> str:
             return f"the embedding of {path} is not finite"
         if not jnp.any(z):
             return f"the embedding of {path} is zero"
-    return f"no evidence at this layer for {paths[0]} ~ {paths[1]}"
+    return f"no evidence at this layer for {paths[0]} ~ {paths[1]}; take another with --layer"
