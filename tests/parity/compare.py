@@ -12,6 +12,9 @@ from torch import nn
 
 import pretrained_ports
 from benchmarks import torch_side
+from pretrained_ports import zoo
+from pretrained_ports.convert import parameters
+from pretrained_ports.dialects import DIALECTS
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
@@ -101,7 +104,7 @@ def check(
     dialect,
     state=None,
     embed=None,
-    batches=(1, 3),
+    batches=(3,),
     **options,
 ):
     """Convert a PyTorch model's weights and compare, in float64 and float32.
@@ -117,7 +120,7 @@ def check(
         dialect: The dialect that "auto" must find.
         state: What is saved, from the reference's state_dict; itself unless told otherwise.
         embed: The module that is run, [b c H W] -> [b d]; `reference` unless told otherwise.
-        batches: Batch sizes.
+        batches: Batch sizes; each is compiled.
         **options: For `pretrained_ports.load`.
     """
     randomise(reference)
@@ -141,6 +144,22 @@ def check(
                     where = path or "embedding"
                     record(f"{family} | {dialect} | {name} | {dtype} | {where}", float(error))
                     assert error <= TOLERANCE[dtype], (path, batch)
+
+
+def placed(reference, dialect):
+    """Our path -> shape of what a PyTorch model holds, by the dialect's table; needs no numbers."""
+    table, found = DIALECTS[dialect], {}
+    for key, value in reference.state_dict().items():
+        if table.reason_to_ignore(key) is None:
+            rule = table.place(key)
+            found[rule.target] = rule.transform(np.broadcast_to(np.float32(0), value.shape)).shape
+    return found
+
+
+def shapes(name):
+    """Our path -> shape of a model of the zoo."""
+    model = zoo.abstract(zoo.find_entry(name))
+    return {path: value.shape for path, value in parameters(model).items()}
 
 
 def import_torchvision():

@@ -11,6 +11,7 @@ import fam_jax
 import pretrained_ports
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.vit import VisionTransformer
+from tests.close import assert_close
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -87,7 +88,7 @@ def test_maps(tmp_path, monkeypatch, x64, record_property):
     model = pretrained_ports.load(NAME, tmp_path / "random.pth", param_dtype="float64").model
     with jax.default_matmul_precision("highest"):
         embeddings, maps = ours(model, images, r)
-    np.testing.assert_allclose(embeddings, z.detach(), rtol=1e-10)
+    assert_close(embeddings, z.detach(), rtol=1e-10)
     for name, found in maps.items():
         right = expected[name].detach().numpy().reshape(2, GRID, GRID)
         assert right.any((1, 2)).all(), "an empty map compares nothing"

@@ -107,12 +107,22 @@ def images(dtype):
 
 
 @pytest.fixture(scope="module")
-def encodings(weights, images, layer, dtype):
+def model(weights, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        return pretrained_ports.load("resnet18", weights.file, param_dtype=dtype).model
+
+
+@pytest.fixture(scope="module")
+def encodings(model, images, layer, dtype):
     """Queries and references through our own network."""
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        model = pretrained_ports.load("resnet18", weights.file, param_dtype=dtype).model
         encode = fam_jax.capture(model, at=layer)
         return encode(images[0]), encode(images[1])
+
+
+@jax.jit
+def every_map(methods, enc, references):
+    return {name: method(enc, references) for name, method in methods.items()}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +130,7 @@ def ours(encodings, dtype):
     """Raw maps by every method."""
     queries, references = encodings
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        maps = {name: method(queries, references.embeddings) for name, method in METHODS.items()}
+        maps = every_map(METHODS, queries, references.embeddings)
     assert {m.dtype for m in maps.values()} == {np.dtype(dtype)}
     return {name: np.asarray(m) for name, m in maps.items()}
 
@@ -204,7 +214,8 @@ def test_relatives_of_grad_cam(kind, weights, images, layer, encodings, record_p
     make, tolerance = CAMS[kind]
     queries, references = encodings
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        maps = np.asarray(make(fam_jax.dot)(queries, SCALE * references.embeddings))
+        method = {kind: make(fam_jax.dot)}
+        maps = np.asarray(every_map(method, queries, SCALE * references.embeddings)[kind])
         plain = np.asarray(queries.activations.sum(-1))
     if kind in ("LayerCAM", "GradCAMPlusPlus", "XGradCAM"):  # the tool's ReLU comes later
         raw = np.maximum(raw, 0)

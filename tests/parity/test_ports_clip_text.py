@@ -34,7 +34,9 @@ def sentences(length, fill):
     return ids.astype(np.int32)
 
 
-def check(reference, name, paths, ids, *, file, record, dialect, state=None, embed=None):
+def check(
+    reference, name, paths, ids, *, file, record, dialect, state=None, embed=None, batches=(3,)
+):
     """As `compare.check`, for token numbers in place of images.
 
     Args:
@@ -56,7 +58,7 @@ def check(reference, name, paths, ids, *, file, record, dialect, state=None, emb
         with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
             text = pretrained_ports.load_text(name, file, param_dtype=dtype)
             assert text.report.dialect == dialect
-            for batch in (1, 3):
+            for batch in batches:
                 with torch.no_grad():
                     seen[""] = (embed or reference)(torch.as_tensor(ids[:batch]).long())
                 got = compare.ours(text.model, paths, ids[:batch])
@@ -108,6 +110,7 @@ def test_the_names_of_openai(tmp_path, record_property, name, options, prefix):
 
 
 def test_open_clips_own_tower(tmp_path, record_property):
+    """And one sentence alone."""
     compare.import_torchvision()
     transformer = pytest.importorskip("open_clip.transformer")
     check(
@@ -120,6 +123,7 @@ def test_open_clips_own_tower(tmp_path, record_property):
         file=tmp_path / "random.pth",
         record=record_property,
         dialect="openai-clip-text",
+        batches=(1, 3),
     )
 
 

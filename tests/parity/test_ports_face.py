@@ -1,12 +1,8 @@
 """Face networks give PyTorch's numbers: the embedding and every stage."""
 
-import numpy as np
 import pytest
-from flax import nnx
 
-from pretrained_ports.convert import parameters
-from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.iresnet import VARIANTS, IResNet
+from pretrained_ports.iresnet import VARIANTS
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -24,7 +20,6 @@ def test_iresnet(tmp_path, record_property):
         record=record_property,
         family="iResNet",
         dialect="insightface-iresnet",
-        batches=(3,),
     )
 
 
@@ -32,15 +27,8 @@ def test_iresnet(tmp_path, record_property):
 def test_deeper_iresnets_have_the_tensors_of_the_original(name):
     """Names and shapes only: the blocks are those of iresnet18."""
     with torch.device("meta"):
-        weights = plain.IResNet(VARIANTS[name]).state_dict()
-    dialect = DIALECTS["insightface-iresnet"]
-    placed = {}
-    for key, value in weights.items():
-        if dialect.reason_to_ignore(key) is None:
-            rule = dialect.place(key)
-            placed[rule.target] = rule.transform(np.broadcast_to(0.0, value.shape)).shape
-    model = nnx.eval_shape(lambda: IResNet(name, rngs=nnx.Rngs(0)))
-    assert placed == {path: value.shape for path, value in parameters(model).items()}
+        reference = plain.IResNet(VARIANTS[name])
+    assert compare.placed(reference, "insightface-iresnet") == compare.shapes(name)
 
 
 def test_mobilefacenet(tmp_path, record_property):
@@ -54,5 +42,4 @@ def test_mobilefacenet(tmp_path, record_property):
         record=record_property,
         family="MobileFaceNet",
         dialect="insightface-mobilefacenet",
-        batches=(3,),
     )

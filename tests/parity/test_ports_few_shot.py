@@ -7,6 +7,7 @@ from PIL import Image
 
 import fam_jax
 import pretrained_ports
+from pretrained_ports import wide_resnet
 from pretrained_ports.checkpoint import read
 from pretrained_ports.relation_net import load_relation
 
@@ -95,14 +96,21 @@ def test_narrow_resnet12_of_meta_baseline(tmp_path, record_property):
         family="ResNet-12",
         dialect="meta-baseline",
         state=lambda w: {"model": "classifier", "model_sd": prefixed("encoder.", **temperature)(w)},
-        batches=(3,),
     )
 
 
-def test_wide_resnet(tmp_path, record_property):
+def test_wide_resnet_has_the_tensors_of_the_original():
+    with torch.device("meta"):
+        reference = plain.WideResNet()
+    assert compare.placed(reference, "s2m2") == compare.shapes("wrn-28-10")
+
+
+def test_wide_resnet(tmp_path, monkeypatch, record_property):
+    """A block of every kind, and a second in every group."""
+    monkeypatch.setitem(wide_resnet.VARIANTS, "wrn-28-10", wide_resnet.Variant(16, 10))
     blocks = {f"block{i}": f"block{i}" for i in (1, 2, 3)}
     compare.check(
-        plain.WideResNet(),
+        plain.WideResNet(16),
         "wrn-28-10",
         blocks | {"block2.layer.0": "block2.layer.0", "bn1": "bn1", "relu": "relu"},
         (12, 17, 3),
@@ -111,7 +119,6 @@ def test_wide_resnet(tmp_path, record_property):
         family="WRN-28-10",
         dialect="s2m2",
         state=lambda w: {"epoch": 1, "state": prefixed("module.")(w)},
-        batches=(3,),
     )
 
 

@@ -64,7 +64,7 @@ def check(monkeypatch, tmp_path, record_property):
             record=record_property,
             family=entry.family,
             dialect=dialect,
-            batches=(1, 3) if name == "vit-tiny-patch16" else (3,),  # compiling takes the time
+            batches=(1, 3) if name == "vit-tiny-patch16" else (3,),
             **options,
         )
 

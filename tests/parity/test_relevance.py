@@ -6,6 +6,7 @@ import pytest
 
 import fam_jax
 import pretrained_ports
+from tests.close import assert_close
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -59,7 +60,7 @@ def test_relevance(tmp_path, x64, record_property):
     with jax.default_matmul_precision("highest"):
         encodings = fam_jax.capture(fam_jax.relevance(model), at=LAYERS)(images)
     for name, enc, R in zip(LAYERS, encodings, expected, strict=True):
-        np.testing.assert_allclose(enc.embeddings, z, rtol=1e-10)
+        assert_close(enc.embeddings, z, rtol=1e-10)
         A = np.asarray(enc.activations)
         weighted = (R.mean((1, 2))[:, None, None] * A).sum(-1)
         for method, maps in (
