@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from pretrained_ports.checkpoint import read
+from tests.close import assert_close
 from tests.run_example import EXAMPLES, run_example
 
 pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
@@ -70,7 +71,7 @@ LABELS = np.array([0, 0, 1, 1, 2, 2, 2])
 
 
 @pytest.fixture
-def points():
+def points(x64):
     z = np.random.default_rng(0).standard_normal((len(LABELS), 3))
     return z / np.linalg.norm(z, axis=1, keepdims=True)
 
@@ -86,8 +87,8 @@ def test_the_triplet_loss_is_the_mean_over_violated_triplets(scripts, points):
     ]
     violated = [term for term in terms if term > 0]
     assert 0 < len(violated) < len(terms)
-    given = train_metric.triplet(jnp.asarray(points, "f"), jnp.asarray(LABELS), None)
-    np.testing.assert_allclose(given, np.mean(violated), rtol=1e-5)
+    given = train_metric.triplet(jnp.asarray(points), jnp.asarray(LABELS), None)
+    assert_close(given, np.mean(violated), rtol=1e-12)
 
 
 def test_the_proxy_loss_is_that_of_the_paper(scripts, points):
@@ -101,9 +102,9 @@ def test_the_proxy_loss_is_that_of_the_paper(scripts, points):
         own, others = points[label == LABELS] @ vector, points[label != LABELS] @ vector
         total += np.log1p(np.exp(-scale * (own - slack)).sum()) / 3
         total += np.log1p(np.exp(scale * (others + slack)).sum()) / 3
-    of = lambda z: train_metric.proxy(z, jnp.asarray(LABELS), jnp.asarray(proxies, "f"))  # noqa: E731
-    given, gradient = jax.value_and_grad(of)(jnp.asarray(points, "f"))
-    np.testing.assert_allclose(given, total, rtol=1e-5)
+    of = lambda z: train_metric.proxy(z, jnp.asarray(LABELS), jnp.asarray(proxies))  # noqa: E731
+    given, gradient = jax.value_and_grad(of)(jnp.asarray(points))
+    assert_close(given, total, rtol=1e-12)
     assert jnp.isfinite(gradient).all()
 
 
@@ -116,8 +117,8 @@ def test_the_supervised_contrastive_loss_is_a_softmax_over_all_others(scripts, p
         if i != j:
             others = np.delete(logits[i], i)
             terms.append(np.log(np.exp(others).sum()) - logits[i, j])
-    given = train_metric.supcon(jnp.asarray(points, "f"), jnp.asarray(LABELS), None)
-    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)
+    given = train_metric.supcon(jnp.asarray(points), jnp.asarray(LABELS), None)
+    assert_close(given, np.mean(terms), rtol=1e-12)
 
 
 def test_a_batch_of_digits_has_the_labels_that_it_says(scripts):
@@ -132,24 +133,29 @@ def test_a_batch_of_digits_has_the_labels_that_it_says(scripts):
 
 
 @pytest.fixture
-def online(scripts):
-    """A learner whose network is one linear layer."""
+def online(scripts, x64):
+    """A learner whose network is one linear layer, in float64."""
     import train_self_supervised
 
     class Online(nnx.Module):
         def __init__(self):
-            self.network = nnx.Linear(5, train_self_supervised.CHANNELS, rngs=nnx.Rngs(0))
-            self.predictor = nnx.Linear(64, 64, rngs=nnx.Rngs(1))
+            kind = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+            self.network = nnx.Linear(5, train_self_supervised.CHANNELS, **kind)
+            self.predictor = nnx.Linear(64, 64, **kind)
 
     return Online()
 
 
-VIEWS = tuple(jax.random.normal(jax.random.key(0), (2, 4, 5)))
-PHOTOS = jnp.array([0, 0, 1, 1], jnp.int32)
+VIEWS = tuple(np.random.default_rng(0).normal(size=(2, 4, 5)))
+PHOTOS = np.array([0, 0, 1, 1], np.int32)
 
 
 def unit(x):
     return x / jnp.linalg.norm(x, axis=1, keepdims=True)
+
+
+def units(x):
+    return np.asarray(unit(x))
 
 
 def test_moco_is_a_softmax_against_the_queue_of_other_photographs(online):
@@ -158,15 +164,15 @@ def test_moco_is_a_softmax_against_the_queue_of_other_photographs(online):
     momentum = ssl.Momentum(online, batch=4, method="moco")
     momentum.labels[...] = jnp.arange(len(momentum.labels[...]), dtype=jnp.int32) % 3
     queue, labels = np.asarray(momentum.queue[...]), np.asarray(momentum.labels[...])
-    keys = unit(online.network(VIEWS[1]))  # the copy is the network itself so far
+    keys = units(online.network(VIEWS[1]))  # the copy is the network itself so far
     terms = []
-    for query, photo in zip(unit(online.network(VIEWS[0])), PHOTOS, strict=True):
+    for query, photo in zip(units(online.network(VIEWS[0])), PHOTOS, strict=True):
         for key in keys[photo == PHOTOS]:
             logits = np.array([query @ key, *(queue[labels != photo] @ query)]) / ssl.TEMPERATURE
             terms.append(np.log(np.exp(logits).sum()) - logits[0])
     given = ssl.moco(online, momentum, VIEWS, PHOTOS)
-    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)
-    np.testing.assert_allclose(momentum.queue[...], [*keys, *queue[:-4]], rtol=1e-5, atol=1e-6)
+    assert_close(given, np.mean(terms), rtol=1e-12)
+    assert_close(momentum.queue[...], [*keys, *queue[:-4]], rtol=1e-12)
     np.testing.assert_array_equal(momentum.labels[...], [*PHOTOS, *labels[:-4]])
 
 
@@ -179,7 +185,7 @@ def test_the_momentum_encoder_follows_and_gives_no_gradient(online):
     momentum.slow.kernel[...] = start
     follows = ssl.MOMENTUM * start + (1 - ssl.MOMENTUM) * online.network.kernel[...]
     _, gradient = nnx.value_and_grad(ssl.byol)(online, momentum, VIEWS, PHOTOS)
-    np.testing.assert_allclose(momentum.slow.kernel[...], follows, rtol=1e-6)
+    assert_close(momentum.slow.kernel[...], follows, rtol=1e-12)
 
     targets = unit(jnp.concatenate(VIEWS[::-1]) @ follows + online.network.bias[...][None])
     pairs = [(i, j) for i in range(8) for j in range(8) if i // 2 == j // 2]  # photograph and view
@@ -191,18 +197,18 @@ def test_the_momentum_encoder_follows_and_gives_no_gradient(online):
 
     expected = nnx.grad(fixed)(online)
     for got, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+        assert_close(got, wanted, rtol=1e-12)
 
 
 def test_simclr_asks_for_the_photograph_among_others(online):
     import train_self_supervised as ssl
 
-    z, photos = unit(online.network(jnp.concatenate(VIEWS))), np.tile(PHOTOS, 2)
+    z, photos = units(online.network(jnp.concatenate(VIEWS))), np.tile(PHOTOS, 2)
     terms = []
     for i, j in np.argwhere(photos[:, None] == photos[None]):
         if i != j:
-            rivals = np.asarray(z)[photos != photos[i]] @ z[i] / ssl.TEMPERATURE
+            rivals = z[photos != photos[i]] @ z[i] / ssl.TEMPERATURE
             positive = z[i] @ z[j] / ssl.TEMPERATURE
             terms.append(np.log(np.exp(positive) + np.exp(rivals).sum()) - positive)
     given = ssl.simclr(online, None, VIEWS, PHOTOS)
-    np.testing.assert_allclose(given, np.mean(terms), rtol=1e-5)
+    assert_close(given, np.mean(terms), rtol=1e-12)

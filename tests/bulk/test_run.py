@@ -66,7 +66,6 @@ def test_any_method_of_pairs(job):
     check(store, method)
 
 
-@pytest.mark.numerics
 @pytest.mark.parametrize(("dtype", "error"), [("float16", 2.0**-12), ("uint8", 1 / 510)])
 def test_smaller_maps_are_within_their_stated_error(job, dtype, error):
     """Relative to a map's own range, however small or large the maps are."""
