@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import overload
 
-from jax.tree_util import register_dataclass
 from jaxtyping import Array
 
 from fam_jax._checks import check_choice
 from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
+from fam_jax._pytree import register_dataclass
 from fam_jax._tap import tap
 from fam_jax.encoding import Encoder, LayersEncoder
 from fam_jax.tokens import TokenGrid, as_token_grid

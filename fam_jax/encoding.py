@@ -12,13 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial, register_dataclass
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float
 from fam_jax._layers.arrays import as_pytree
 from fam_jax._leaf import Leaf
 from fam_jax._mesh import zeros_like
+from fam_jax._pytree import register_dataclass
 from fam_jax.features import Features, cut, join
 from fam_jax.map_form import Form, MapPullback
 from fam_jax.tokens import TokenGrid

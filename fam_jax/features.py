@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
-from jax.tree_util import register_dataclass
 
 from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with
+from fam_jax._pytree import register_dataclass
 from fam_jax._tap import Tapped, tap, tap_name
 from fam_jax.watch import check_embeddings, laid_out
 

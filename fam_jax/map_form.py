@@ -6,8 +6,8 @@ from functools import partial
 
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import register_dataclass
 
+from fam_jax._pytree import register_dataclass
 from fam_jax.tokens import TokenGrid
 
 

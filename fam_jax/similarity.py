@@ -16,13 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
 from fam_jax._layers.arrays import as_pytree
 from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with
+from fam_jax._pytree import OURS, register_dataclass
 
 Embeddings = Float[AnyArray, "b d"]
 
@@ -171,7 +171,7 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
 @partial(register_dataclass, data_fields=["score", "shares", "frozen_gradient"], meta_fields=[])
 @dataclass(frozen=True)
 class _Foreign:
-    """A similarity that is no pytree: its functions as pytrees of the arrays it holds."""
+    """A similarity of a user's own: its functions as pytrees of the arrays it holds."""
 
     score: Any
     shares: Any
@@ -185,12 +185,16 @@ def as_similarity(similarity: Similarity) -> Similarity:
             "similarity: expected fam_jax.cosine, dot, euclidean, a margin, or an object with "
             f"score(z, r) and shares(z, r), got {similarity!r}"
         )
-    if not jax.tree_util.all_leaves([similarity]):
+    if type(similarity) in OURS:
         return similarity
-    own = getattr(similarity, "frozen_gradient", None)
-    return _Foreign(
-        as_pytree(similarity.score), as_pytree(similarity.shares), own and as_pytree(own)
-    )
+
+    def bound(name: str) -> Any:
+        if jax.tree_util.all_leaves([similarity]):
+            return as_pytree(getattr(similarity, name))
+        return as_pytree(partial(getattr(type(similarity), name), similarity))
+
+    own = hasattr(similarity, "frozen_gradient")
+    return _Foreign(bound("score"), bound("shares"), bound("frozen_gradient") if own else None)
 
 
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_choice, check_float
@@ -20,6 +19,7 @@ from fam_jax._layers import tapped_model
 from fam_jax._layers.arrays import as_pytree
 from fam_jax._leaf import Leaf
 from fam_jax._mesh import vary_with, varying_axes, zeros_like
+from fam_jax._pytree import register_dataclass
 from fam_jax._tap import Tapped
 
 

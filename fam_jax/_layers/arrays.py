@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.tree_util import register_dataclass
 
 from fam_jax._layers.held import Path, State, held
+from fam_jax._pytree import OURS, register_dataclass
 
 
 class Static:
@@ -36,12 +36,13 @@ def split(tree: Any) -> tuple[Any, Static]:
     leaves, structure = jax.tree.flatten(tree)
     arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
     rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
-    return structure.unflatten(arrays), Static((structure, rest))
+    # Its text tells classes apart that jax does not.
+    return structure.unflatten(arrays), Static((structure, rest, str(structure)))
 
 
 def join(arrays: Any, static: Static) -> Any:
     """The inverse of `split`: a new tree."""
-    structure, rest = static.value
+    structure, rest, _ = static.value
     pairs = zip(structure.flatten_up_to(arrays), rest, strict=True)
     return structure.unflatten([other if array is None else array for array, other in pairs])
 
@@ -96,4 +97,4 @@ def as_pytree(fn: Callable) -> Callable:
     """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""
     if isinstance(fn, partial):
         return Call.of(fn.func, fn.args, fn.keywords)
-    return fn if all(map(_is_array, jax.tree.leaves(fn))) else Call.of(fn)
+    return fn if type(fn) in OURS else Call.of(fn)

@@ -7,10 +7,10 @@ from functools import lru_cache, partial
 from typing import Any
 
 from jax import Array
-from jax.tree_util import register_dataclass
 
 from fam_jax._layers.arrays import Static, join, split
 from fam_jax._layers.paths import in_order, no_layer, not_called, tapped_class
+from fam_jax._pytree import register_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
 

@@ -8,9 +8,9 @@ from threading import RLock
 from typing import Any
 
 from jax import Array
-from jax.tree_util import register_dataclass
 
 from fam_jax._layers.paths import no_layer, tap_output
+from fam_jax._pytree import register_dataclass
 
 _TRACING = RLock()  # one trace at a time may hold a layer's call
 

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 from jax import Array
-from jax.tree_util import register_dataclass
 
 from fam_jax._layers.arrays import Static
 from fam_jax._layers.paths import in_order, no_layer, tap_output
+from fam_jax._pytree import register_dataclass
 
 
 @partial(register_dataclass, data_fields=["variables"], meta_fields=["module", "method", "at"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.tree_util import register_dataclass
 
 from fam_jax._layers.paths import in_order, no_layer, not_called, tapped_class
+from fam_jax._pytree import register_dataclass
 
 
 @partial(register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method"])

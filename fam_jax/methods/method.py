@@ -6,10 +6,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._pytree import register_dataclass
 from fam_jax.encoding import Encoding
 from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity

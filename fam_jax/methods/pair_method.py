@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import wide
+from fam_jax._pytree import register_dataclass
 from fam_jax.encoding import Encoding
 from fam_jax.methods.method import check_encoding, sayable, says_something, zero_unless
 from fam_jax.methods.sums import Sum

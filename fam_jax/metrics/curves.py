@@ -11,11 +11,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_choice, check_count
 from fam_jax._leaf import Leaf
+from fam_jax._pytree import register_dataclass
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import (
     ORDERS,
