@@ -17,3 +17,9 @@ class Network(nnx.Module):
     if TYPE_CHECKING:  # which layers there are depends on the name that was asked for
 
         def __getattr__(self, name: str) -> Any: ...
+
+
+if TYPE_CHECKING:
+    AnyNetwork = Network
+else:
+    AnyNetwork = nnx.Module  # of a user's own, too: called in the same way, but of no class of ours

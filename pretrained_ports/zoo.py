@@ -16,7 +16,7 @@ from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
 from pretrained_ports.convert import Shapes, convert, parameters, survey
 from pretrained_ports.dialects import DIALECTS
 from pretrained_ports.entry import Entry, Hub, Tokens
-from pretrained_ports.network import Network
+from pretrained_ports.network import AnyNetwork, Network
 from pretrained_ports.preprocess import Preprocess
 from pretrained_ports.projection import LAYER, with_head
 from pretrained_ports.random_weights import randomise
@@ -39,7 +39,7 @@ class Backbone:
     """
 
     name: str
-    model: Network
+    model: AnyNetwork
     layer: str
     tokens: Tokens | None
     preprocess: Preprocess
