@@ -125,6 +125,7 @@ def test_the_shipped_weights_find_the_right_cell(trained):
     assert abs(float(energy_in(plain, masks).mean()) - 0.25) < 0.1
 
 
+@pytest.mark.slow
 def test_the_training_script_runs_and_writes_what_can_be_read(tmp_path):
     file = tmp_path / "quick.safetensors"
     command = [sys.executable, "-W", "error", "examples/train_contrastive.py", "--quick"]
