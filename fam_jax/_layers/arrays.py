@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fam_jax._layers.held import Path, State, held
-from fam_jax._pytree import OURS, register_dataclass
+from fam_jax._pytree import OURS, classes, register_dataclass
 
 
 class Static:
@@ -36,8 +36,7 @@ def split(tree: Any) -> tuple[Any, Static]:
     leaves, structure = jax.tree.flatten(tree)
     arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
     rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
-    # Its text tells classes apart that jax does not.
-    return structure.unflatten(arrays), Static((structure, rest, str(structure)))
+    return structure.unflatten(arrays), Static((structure, rest, classes(structure)))
 
 
 def join(arrays: Any, static: Static) -> Any:
