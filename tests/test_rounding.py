@@ -75,8 +75,14 @@ SEEING = {
 }
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("layer", (BLIND | SEEING))
+CASES = [
+    *((layer, dtype) for layer in SEEING for dtype in TYPES),
+    # In bfloat16 what is left of sixteen terms may be as large as a map.
+    *((layer, dtype) for layer in BLIND for dtype in ("float64", "float32")),
+]
+
+
+@pytest.mark.parametrize(("layer", "dtype"), CASES)
 def test_a_map_of_rounding_is_zero_and_not_valid(layer, dtype):
     network, at, prefix = (BLIND | SEEING)[layer]
     with jax.enable_x64(dtype == "float64"):
