@@ -187,6 +187,23 @@ def test_values_that_are_no_arrays(one, other):
     np.testing.assert_allclose(out, 3 * IMAGES.mean((1, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("one", "other"), [(2, 3), ("sin", "tanh")])
+def test_values_on_a_class(one, other):
+    class Net:
+        option = one
+
+        def __call__(self, x):
+            y = getattr(jnp, self.option)(x) if one == "sin" else x * jnp.float32(self.option)
+            return fam_jax.tap(y, "a").mean((1, 2))
+
+    net = Net()
+    first = fam_jax.capture(net, at="a")(IMAGES).embeddings
+    Net.option = other
+    now = fam_jax.capture(net, at="a")(IMAGES).embeddings
+    assert np.abs(now - first).min() > 1e-3
+    np.testing.assert_allclose(now, net(IMAGES), rtol=1e-5)
+
+
 def test_another_function_in_the_place_of_one():
     holder = SimpleNamespace(f=jnp.tanh)
     fn = lambda x: fam_jax.tap(holder.f(x), "a").mean((1, 2))  # noqa: E731

@@ -211,7 +211,7 @@ def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
             if hasattr(value, name):
                 yield name, getattr(value, name)
         for name, member in vars(kind).items():
-            if isinstance(member, jax.Array | np.ndarray | float) or (
+            if isinstance(member, jax.Array | np.ndarray | int | float | str) or (
                 isinstance(member, FunctionType) and _package(kind) == home
             ):
                 yield f"{kind.__qualname__}.{name}", member
