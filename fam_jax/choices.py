@@ -1,6 +1,6 @@
 """What the commands let a user choose by name: methods, similarities, backbones."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import fam_jax
-from fam_jax import output
+from fam_jax import images, output
 from fam_jax._checks import check_choice
 
 if TYPE_CHECKING:
@@ -76,10 +76,16 @@ def method_of(method: str, similarity: str, background: Array | None) -> fam_jax
     return fam_jax.fam(rival, normalize="none") if method == "fam" else METHODS[method](rival)
 
 
-def embed(encode: fam_jax.Encoder, inputs: Iterable[np.ndarray]) -> Array | None:
-    """Embeddings [n, d] of preprocessed pictures, a batch in memory at a time; None for none."""
+def embed(
+    encode: fam_jax.Encoder, preprocess: Callable[[Any], np.ndarray], paths: Iterable[Path]
+) -> Array | None:
+    """Embeddings [n, d] of pictures, a batch in memory at a time; None for none."""
     run = jax.jit(lambda encode, batch: encode(batch).embeddings)
-    inputs, batches = iter(inputs), []
-    while batch := list(islice(inputs, _BATCH)):
-        batches.append(run(encode, np.stack(batch)))
+    paths, batches = iter(paths), []
+    while batch := list(islice(paths, _BATCH)):
+        z = run(encode, np.stack([preprocess(images.read(path)) for path in batch]))
+        for path, finite in zip(batch, np.isfinite(z.astype(jnp.float32)).all(1), strict=True):
+            if not finite:
+                raise ValueError(f"{path}: its embedding, computed in {z.dtype}, is not finite")
+        batches.append(z)
     return jnp.concatenate(batches) if batches else None

@@ -63,7 +63,7 @@ def run(
         bank = (
             text(background_texts)
             if text and background_texts
-            else choices.embed(encode, (backbone.preprocess(images.read(path)) for path in others))
+            else choices.embed(encode, backbone.preprocess, others)
         )
         rule = choices.method_of(method, similarity, bank)
         what = similarity if bank is None else f"{similarity} margin"

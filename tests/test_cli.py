@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import fam_jax
 import pretrained_ports
+from fam_jax import choices
 from fam_jax.cli import app, main
 from pretrained_ports.convert import write
 from tests.close import assert_close
@@ -114,6 +116,19 @@ def test_several_references_and_a_background(folder, tmp_path):
     with np.load(out / "maps.npz") as maps:
         assert maps["query_maps"].shape[0] == 2
         assert maps["query_maps"].min() < 0, "signed: what speaks for the background is negative"
+
+
+def test_a_background_picture_without_a_finite_embedding_is_named(tmp_path):
+    """One of them would make every map of the job nothing."""
+    paths = [tmp_path / f"{name}.png" for name in ("white", "black")]
+    for path in paths:
+        Image.new("RGB", (8, 8), path.stem).save(path)
+    encode = fam_jax.encoder(lambda x: x, lambda A: 1 / A.mean((1, 2)))
+    preprocess = lambda picture: np.asarray(picture, np.float32)  # noqa: E731
+    assert choices.embed(encode, preprocess, paths[:1]).shape == (1, 3)
+    message = r"black\.png: its embedding, computed in float32, is not finite"
+    with pytest.raises(ValueError, match=message):
+        choices.embed(encode, preprocess, paths)
 
 
 def test_contrastive_is_the_decomposition_with_a_background(folder, tmp_path):

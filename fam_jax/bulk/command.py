@@ -94,7 +94,7 @@ def map_pairs(
         cluster.join(coordinator, processes, process)
     net = network(model, weights, layer, compute)
     others = images.find(background)
-    bank = choices.embed(net.encode, (net.preprocess(images.read(path)) for path in others))
+    bank = choices.embed(net.encode, net.preprocess, others)
     about = {**net.about, "similarity": similarity, "method_name": method}
     if others:
         about["background"] = len(others)
