@@ -33,10 +33,11 @@ def test_the_mosaic_game_prints_its_table():
 @pytest.mark.parametrize(
     ("script", "options", "name"),
     [
-        (
+        pytest.param(
             "train_self_supervised.py",
             "--method moco --network vit-mini-patch8",
             "vit-mini-patch8",
+            marks=pytest.mark.slow,
         ),
         ("train_metric.py", "--loss triplet", "tiny"),
     ],
@@ -52,6 +53,7 @@ def test_a_training_writes_what_loads_as_it_says(run, tmp_path, script, options,
     assert metadata["figures"] in said
 
 
+@pytest.mark.slow
 def test_few_shot_training_writes_what_loads_as_it_says(run, tmp_path, assets):
     file = tmp_path / "quick.safetensors"
     data = assets / "images" / "omniglot"

@@ -11,7 +11,6 @@ from fam_jax._checks import wide
 pytestmark = pytest.mark.numerics
 
 C, GRID = 16, (3, 4)
-TYPES = {name: jnp.dtype(name) for name in ("float64", "float32", "bfloat16")}
 RNG = np.random.default_rng(0)
 WEIGHTS = {name: RNG.normal(size=(C, C)) / 4 for name in ("q", "k", "v", "up", "down", "head")}
 MIX = RNG.normal(size=(12, 12)) / 3
@@ -64,42 +63,37 @@ def mixer(images):
     return norm(x).mean(1) @ w["head"]
 
 
-BLIND = {
-    "the input of the last block": (class_token_network, "input1", 1),
-    "a mixer's last block": (mixer, "block1", 0),
-}
-SEEING = {
-    "the input of the first block": (class_token_network, "input0", 1),
-    "the last norm": (class_token_network, "norm1", 1),
-    "a mixer's last norm": (mixer, "norm1", 0),
+# Layers, whether a map there says something (the last but one is blind); tokens of no patch.
+NETWORKS = {
+    "class token": (class_token_network, {"input0": True, "input1": False, "norm1": True}, 1),
+    "mixer": (mixer, {"block1": False, "norm1": True}, 0),
 }
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("layer", BLIND | SEEING)
-def test_a_map_of_rounding_is_zero_and_not_valid(layer, dtype):
-    network, at, prefix = (BLIND | SEEING)[layer]
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("of", NETWORKS)
+def test_a_map_of_rounding_is_zero_and_not_valid(of, dtype):
+    network, layers, prefix = NETWORKS[of]
     with jax.enable_x64(dtype == "float64"):
-        images, references = (jnp.asarray(x, TYPES[dtype]) for x in (IMAGES, REFERENCES))
-        encode = fam_jax.capture(network, at=at, tokens=fam_jax.TokenGrid(prefix, GRID))
-        methods = SUMS | {"fam": fam_jax.fam(), "layer_cam": fam_jax.layer_cam()}
+        images, references = (jnp.asarray(x, dtype) for x in (IMAGES, REFERENCES))
+        tokens = fam_jax.TokenGrid(prefix, GRID)
+        encode = fam_jax.capture(network, at=list(layers), tokens=tokens)
+        blind = fam_jax.capture(network, at=[*layers][-2], tokens=tokens)
 
         @jax.jit
-        def run(encode, images, references):
-            enc = encode(images)
-            out = {name: method(enc, references) for name, method in methods.items()}
-            return (
-                out,
-                fam_jax.explain(encode, images, references, methods["hires_cam"]),
-                fam_jax.point_to_point(enc, enc),
-            )
+        def run(encode, blind, images, references):
+            encodings = encode(images)
+            methods = SUMS | {"fam": fam_jax.fam()}
+            maps = [{n: m(enc, references) for n, m in methods.items()} for enc in encodings]
+            points = [fam_jax.point_to_point(enc, enc) for enc in encodings]
+            return maps, points, fam_jax.explain(blind, images, references, SUMS["hires_cam"])
 
-        maps, explained, p2p = run(encode, images, references)
-        says = layer in SEEING
-        for name, found in maps.items():
-            assert found.any((1, 2)).tolist() == [says or name not in SUMS] * 2, name
-        assert explained.valid.tolist() == [says] * 2
-        assert bool(p2p.any()) == says
+        maps, points, explained = run(encode, blind, images, references)
+        assert explained.valid.tolist() == [False] * 2
+        for says, found, p2p in zip(layers.values(), maps, points, strict=True):
+            for name, one in found.items():
+                assert one.any((1, 2)).tolist() == [says or name not in SUMS] * 2, name
+            assert p2p.any((1, 2, 3, 4)).tolist() == [says] * 2
 
 
 def test_an_image_whose_map_is_rounding_spares_the_others():

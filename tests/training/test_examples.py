@@ -66,6 +66,7 @@ def test_a_prototypical_resnet12(run, tmp_path):
     assert "640 channels" in run("train_protonet.py", "--network", "resnet12", "--out", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_prototypical_network_of_omniglot_and_a_converted_one(run, tmp_path, assets):
     data = assets / "images" / "omniglot"
     theirs = assets / "checkpoints" / "protonet-conv4" / "omniglot_20way_1shot.pth"
@@ -81,6 +82,7 @@ def test_a_prototypical_network_of_omniglot_and_a_converted_one(run, tmp_path, a
     assert theirs is None or f"the same with {theirs.name}: 0.9" in said
 
 
+@pytest.mark.slow
 def test_contrastive_training_with_maps_of_mosaics(run, tmp_path):
     said = run("train_contrastive.py", "--maps", tmp_path / "maps", "--every", 1)
     assert "Recall@1" in said
@@ -89,6 +91,7 @@ def test_contrastive_training_with_maps_of_mosaics(run, tmp_path):
     assert is_picture(tmp_path / "maps" / "strip.png")
 
 
+@pytest.mark.slow
 def test_guided_training_reports_both_networks_and_their_difference(run, tmp_path):
     """Two pairs of networks of four steps: the figures are there, with intervals."""
     said = run("explanation_guided.py", "--out", tmp_path)
@@ -100,7 +103,10 @@ def test_guided_training_reports_both_networks_and_their_difference(run, tmp_pat
 
 @pytest.mark.parametrize(
     "options",
-    ["--freeze --model conv4 --weights random", "--model vit-mini-patch8 --weights random"],
+    [
+        "--freeze --model conv4 --weights random",
+        pytest.param("--model vit-mini-patch8 --weights random", marks=pytest.mark.slow),
+    ],
 )
 def test_a_backbone_is_fine_tuned_with_a_head(run, tmp_path, options):
     said = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
