@@ -56,6 +56,18 @@ def test_constant_and_zero_maps_survive(dtype):
     np.testing.assert_array_equal(restore(stored, None if dtype == "float32" else ranges), maps)
 
 
+@pytest.mark.numerics
+def test_float16_is_that_of_numpy():
+    """All of float16 from 0 to 1, the midpoints between them, and what is next to these."""
+    halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)
+    middles = (halves[1:] + halves[:-1]) / 2
+    beside = [np.nextafter(middles, np.float32(to)) for to in (0, 2)]
+    unit = np.concatenate([halves, middles, *beside])
+    stored, _ = quantise(jnp.asarray(unit[None, None]), "float16")
+    expected = unit.astype(np.float16)
+    np.testing.assert_array_equal(stored[0, 0].view(np.uint16), expected.view(np.uint16))
+
+
 JOB = """
     import resource, signal, sys
     sys.path.insert(0, {root!r})
