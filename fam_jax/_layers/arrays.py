@@ -60,6 +60,12 @@ class Call:
     rest: Static
     state: State
 
+    def __hash__(self) -> int:
+        return hash(self.rest)
+
+    def __repr__(self) -> str:
+        return f"Call{self.rest.value[1]}"
+
     @classmethod
     def of(cls, fn: Callable, args: tuple = (), keywords: dict | None = None) -> "Call":
         """As `functools.partial(fn, *args, **keywords)`."""
@@ -90,6 +96,17 @@ class Call:
         """The same arguments for the function's method `with_state`, if it has one."""
         fn, first, keywords = join(self.arrays, self.rest)
         return partial(fn.with_state, *first, **keywords)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["fn"])
+@dataclass(frozen=True)
+class Own:
+    """A function of this package: it holds no arrays, and is not searched for them."""
+
+    fn: Callable
+
+    def __call__(self, *args: Any) -> Any:
+        return self.fn(*args)
 
 
 def as_pytree(fn: Callable) -> Callable:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._layers.arrays import Call, Own, as_pytree
 from fam_jax._pytree import register_dataclass
 from fam_jax.encoding import Encoding
 from fam_jax.methods.sums import Sum
@@ -17,12 +19,14 @@ from fam_jax.similarity import Similarity
 
 @partial(
     register_dataclass,
-    data_fields=["similarity"],
-    meta_fields=["weigh", "combine", "shared"],
+    data_fields=["similarity", "weigh", "combine"],
+    meta_fields=["shared"],
 )
 @dataclass(frozen=True)
 class Method:
     """A method of explanation: M = combine(G, A), G = pullback(weigh(similarity, z, r)).
+
+    Compiled on its first call for a shape; arrays that its functions hold are leaves.
 
     Attributes:
         similarity: what is being explained.
@@ -36,6 +40,9 @@ class Method:
     weigh: Callable[[Similarity, Array, Array], Array]
     combine: Callable[[Array, Array], Sum]
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        hold_functions(self)
 
     def weights(
         self, embeddings: Float[AnyArray, "b d"], references: Float[AnyArray, "b d"]
@@ -62,21 +69,44 @@ class Method:
         embeddings, a zero embedding, terms that cancel up to rounding.
         """
         check_encoding(enc)
-        maps = self.maps(enc, self.weights(enc.embeddings, references))
-        return zero_unless(sayable(enc.embeddings) & sayable(references), maps)
+        return _maps(self, enc, references)
 
     def pair(
         self, query: Encoding, reference: Encoding
     ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
         """Raw maps of both images of each pair."""
-        z, r = query.embeddings, reference.embeddings
-        weights = self.weights(z, r)
-        back = weights if self.shared else self.weights(r, z)
-        ok = sayable(z) & sayable(r)
-        return (
-            zero_unless(ok, self.maps(query, weights)),
-            zero_unless(ok, self.maps(reference, back)),
-        )
+        check_encoding(query)
+        check_encoding(reference)
+        return _pair(self, query, reference)
+
+
+@jax.jit
+def _maps(method: Method, enc: Encoding, references: Array) -> Array:
+    maps = method.maps(enc, method.weights(enc.embeddings, references))
+    return zero_unless(sayable(enc.embeddings) & sayable(references), maps)
+
+
+@jax.jit
+def _pair(method: Method, query: Encoding, reference: Encoding) -> tuple[Array, Array]:
+    z, r = query.embeddings, reference.embeddings
+    weights = method.weights(z, r)
+    back = weights if method.shared else method.weights(r, z)
+    ok = sayable(z) & sayable(r)
+    return (
+        zero_unless(ok, method.maps(query, weights)),
+        zero_unless(ok, method.maps(reference, back)),
+    )
+
+
+def hold_functions(method: Any) -> None:
+    """Make `weigh` and `combine` pytrees of what they hold."""
+    for name in ("weigh", "combine"):
+        fn = getattr(method, name)
+        if str(fn.__module__).startswith("fam_jax."):
+            held = fn if isinstance(fn, Own | Call) else Own(fn)
+        else:
+            held = as_pytree(fn)
+        object.__setattr__(method, name, held)
 
 
 def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
@@ -123,8 +153,13 @@ class AllPairs:
                 f"references have shape {references.shape}, but embeddings have {shape[1]} "
                 "dimensions"
             )
-        one = lambda r: self.method(enc, jnp.broadcast_to(r, shape))  # noqa: E731
-        return jax.vmap(one, out_axes=1)(jnp.asarray(references))
+        return _all(self.method, enc, jnp.asarray(references))
+
+
+@jax.jit
+def _all(method: Method, enc: Encoding, references: Array) -> Array:
+    one = lambda r: method(enc, jnp.broadcast_to(r, enc.embeddings.shape))  # noqa: E731
+    return jax.vmap(one, out_axes=1)(references)
 
 
 def all_pairs(method: Method) -> AllPairs:

@@ -4,17 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import jax
 from jaxtyping import Array, Float
 
 from fam_jax._checks import wide
 from fam_jax._pytree import register_dataclass
 from fam_jax.encoding import Encoding
-from fam_jax.methods.method import check_encoding, sayable, says_something, zero_unless
+from fam_jax.methods.method import (
+    check_encoding,
+    hold_functions,
+    sayable,
+    says_something,
+    zero_unless,
+)
 from fam_jax.methods.sums import Sum
 from fam_jax.similarity import Similarity
 
 
-@partial(register_dataclass, data_fields=["similarity"], meta_fields=["weigh", "combine"])
+@partial(register_dataclass, data_fields=["similarity", "weigh", "combine"], meta_fields=[])
 @dataclass(frozen=True)
 class PairMethod:
     """A method for pairs of images: M = combine(G, A, B), G = pullback(weigh(similarity, z, r)).
@@ -31,6 +38,9 @@ class PairMethod:
     weigh: Callable[[Similarity, Array, Array], Array]
     combine: Callable[[Array, Array, Array], Sum]
 
+    def __post_init__(self) -> None:
+        hold_functions(self)
+
     def pair(
         self, query: Encoding, reference: Encoding
     ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
@@ -42,11 +52,17 @@ class PairMethod:
             raise ValueError(
                 f"reference: expected embeddings {z.shape} like the query's, got {r.shape}"
             )
-        ok = sayable(z) & sayable(r)
-        return self._one(query, reference, ok), self._one(reference, query, ok)
+        return _pair(self, query, reference)
 
-    def _one(self, own: Encoding, other: Encoding, ok: Array) -> Array:
-        z, r = wide(own.embeddings, other.embeddings)
-        G = own.pullback(self.weigh(self.similarity, z, r))
-        found = self.combine(*wide(G, own.activations, other.activations))
-        return zero_unless(ok & says_something(found, own), found.value)
+
+@jax.jit
+def _pair(method: PairMethod, query: Encoding, reference: Encoding) -> tuple[Array, Array]:
+    ok = sayable(query.embeddings) & sayable(reference.embeddings)
+    return _map(method, query, reference, ok), _map(method, reference, query, ok)
+
+
+def _map(method: PairMethod, own: Encoding, other: Encoding, ok: Array) -> Array:
+    z, r = wide(own.embeddings, other.embeddings)
+    G = own.pullback(method.weigh(method.similarity, z, r))
+    found = method.combine(*wide(G, own.activations, other.activations))
+    return zero_unless(ok & says_something(found, own), found.value)
