@@ -12,8 +12,6 @@ import pretrained_ports
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 BACKBONES = {"tiny": (32, 48), "cifar-resnet20": (32, 32), "conv4": (48, 48)}
 every = pytest.mark.parametrize("name", BACKBONES)

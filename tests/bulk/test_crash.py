@@ -93,7 +93,7 @@ def test_kills(pairs, rows, kills, whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [20], indirect=True)
+@pytest.mark.parametrize("kills", [5], indirect=True)
 def test_kills_of_a_job_that_keeps_features(pairs, kills, tmp_path):
     """While pictures are encoded once, and while their features are used; nothing of them stays."""
     finish([toy.start(JOB, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])

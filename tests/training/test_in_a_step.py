@@ -14,8 +14,6 @@ from tests.close import assert_close
 from tests.training.toy import MASKS, Net, batch, leaves, numbers
 
 optax = pytest.importorskip("optax", reason="needs the train extra")
-pytestmark = pytest.mark.numerics
-
 METHODS = {
     "fam": fam_jax.fam(),
     "decomposition": fam_jax.decomposition(),
