@@ -86,10 +86,13 @@ def test_a_map_of_rounding_is_zero_and_not_valid(of, dtype):
             methods = SUMS | {"fam": fam_jax.fam()}
             maps = [{n: m(enc, references) for n, m in methods.items()} for enc in encodings]
             points = [fam_jax.point_to_point(enc, enc) for enc in encodings]
-            return maps, points, fam_jax.explain(blind, images, references, SUMS["hires_cam"])
+            integrated = fam_jax.integrated_pair(blind, images, images, steps=1)
+            explained = fam_jax.explain(blind, images, references, SUMS["hires_cam"])
+            return maps, points, integrated.maps, explained.valid
 
-        maps, points, explained = run(encode, blind, images, references)
-        assert explained.valid.tolist() == [False] * 2
+        maps, points, integrated, valid = run(encode, blind, images, references)
+        assert valid.tolist() == [False] * 2
+        assert not integrated.any()
         for says, found, p2p in zip(layers.values(), maps, points, strict=True):
             for name, one in found.items():
                 assert one.any((1, 2)).tolist() == [says or name not in SUMS] * 2, name

@@ -134,8 +134,8 @@ def _integral(encode: Encoder, images: Array, start, change: Callable, steps: in
     def step(total, t):
         at = encode.replay(images, A0 + t * (A - A0))
         z, back = jax.vjp(change, at.embeddings)
-        back_to = lambda v: at.pullback(back(vary_with(v, z))[0])  # noqa: E731
-        parts = position_parts(back_to, wide(at.embeddings)[0], A - A0, chunk)
+        back_to = lambda v: at.pullback(back(vary_with(*wide(v), z))[0])  # noqa: E731
+        parts = position_parts(back_to, at.embeddings, A - A0, chunk)
         return total + parts, None
 
     times = (jnp.arange(steps, dtype=A.dtype) + 0.5) / steps

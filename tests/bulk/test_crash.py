@@ -116,6 +116,8 @@ def test_two_processes_write_what_one_does(pairs, rows, whole, tmp_path):
     assert toy.files(store) == whole
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [20], indirect=True)
 def test_kills_of_two_processes(pairs, rows, kills, whole, tmp_path):
     store = tmp_path / "store"
     log_of = lambda i: tmp_path / f"log{i}"  # noqa: E731

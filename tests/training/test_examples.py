@@ -40,6 +40,7 @@ def is_picture(path):
         return min(image.size) > 100 and len(set(np.asarray(image.convert("L")).ravel())) > 20
 
 
+@pytest.mark.slow
 def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(run, tmp_path):
     """Back to the checkpoint at step 2, as a killed run is: weights and maps end the same."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
