@@ -1,6 +1,7 @@
 """What happens to a raw map afterwards: scaling and upsampling, as separate, visible steps."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,11 @@ def rescale(
     Source:
         `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
     """
-    own = _axes_of_a_map(maps, axes)
+    return _rescale(maps, _axes_of_a_map(maps, axes), author_compat)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _rescale(maps: Array, own: tuple[int, ...], author_compat: bool) -> Array:
     (maps,) = wide(maps)
     shifted = maps - jnp.min(maps, axis=own, keepdims=True)
     highest = jnp.max(shifted, axis=own, keepdims=True)
@@ -89,9 +94,13 @@ def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[A
     """
     _check_maps(maps)
     check_size(size)
+    return _upsample(maps, tuple(map(int, size)))
+
+
+@partial(jax.jit, static_argnums=1)
+def _upsample(maps: Array, size: tuple[int, ...]) -> Array:
     (maps,) = wide(maps)
-    shape = (*maps.shape[:-2], *map(int, size))
-    return jax.image.resize(maps, shape, method="bilinear", antialias=False)
+    return jax.image.resize(maps, (*maps.shape[:-2], *size), method="bilinear", antialias=False)
 
 
 _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
@@ -143,6 +152,11 @@ def fuse(
         raise ValueError(f"maps: expected maps of the same images, got shapes {shapes}")
     if size is None:
         size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
+    return _fuse(maps, how, tuple(map(int, size)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _fuse(maps: list[Array], how: str, size: tuple[int, ...]) -> Array:
     layers = wide(*(rescale(upsample(layer, size), axes=(-2, -1)) for layer in maps))
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 
