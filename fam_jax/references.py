@@ -44,6 +44,11 @@ def prototypes(
     _check_labels(labels, embeddings.shape[0], "embeddings")
     if num_classes < 1:
         raise ValueError(f"num_classes: expected a positive number, got {num_classes}")
+    return _prototypes(embeddings, labels, num_classes)
+
+
+@partial(jax.jit, static_argnums=2)
+def _prototypes(embeddings: Array, labels: Array, num_classes: int) -> Array:
     (z,) = wide(embeddings)
     member = jax.nn.one_hot(labels, num_classes, dtype=z.dtype)
     count = jnp.sum(member, axis=0)[:, None]
@@ -173,7 +178,11 @@ def classifier_rows(
     """
     check_float("kernel", kernel, "d k")
     _check_labels(classes)
-    classes = jnp.asarray(classes)
+    return _classifier_rows(kernel, classes, contrast)
+
+
+@partial(jax.jit, static_argnums=2)
+def _classifier_rows(kernel: Array, classes: Array, contrast: bool) -> Array:
     inside = (classes >= 0) & (classes < kernel.shape[1])
     rows = (wide(kernel)[0] if contrast else jnp.asarray(kernel)).T
     if contrast:

@@ -50,6 +50,11 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
         [[0.6 0.8]
          [0.  0. ]]
     """
+    return _normalize(x)
+
+
+@jax.jit
+def _normalize(x: Array) -> Array:
     (x,) = wide(x)
     # Scaled to a largest entry of 1 first, so that squares neither overflow nor vanish; the scale
     # cancels, hence no gradient through it.

@@ -142,9 +142,10 @@ def fill(
     with np.errstate(over="ignore"):
         arrays = {key: array.astype(param_dtype) for key, array in arrays.items()}
     _check_finite(arrays, source)  # again: a narrower type may not hold what the file holds
+    arrays = jax.device_put(arrays)  # `jnp.asarray` compiles a program for every shape
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     filled = [
-        (parts, variable.replace(jnp.asarray(arrays[_path(parts)])))
+        (parts, variable.replace(arrays[_path(parts)]))
         for parts, variable in nnx.to_flat_state(state)
     ]
     nnx.update(model, nnx.from_flat_state(filled))

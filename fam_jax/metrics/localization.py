@@ -5,6 +5,7 @@ a single position: read the two together.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,11 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
         relevance mass where the map is a relevance.
     """
     _check(maps, masks)
+    return _energy_in(maps, masks)
+
+
+@jax.jit
+def _energy_in(maps: Array, masks: Array) -> Array:
     (maps,) = wide(maps)
     # Scaled to a largest value of 1, so that the sum of a large map doesn't overflow.
     largest = jnp.max(maps, axis=(1, 2), keepdims=True)
@@ -91,13 +97,18 @@ def pointing(
     _check(maps, masks)
     if not tolerance >= 0:
         raise ValueError(f"tolerance: expected 0 or more pixels, got {tolerance}")
+    most = math.floor(min(tolerance, sum(maps.shape[1:])) ** 2)
+    return _pointing(maps, masks, most)
+
+
+@partial(jax.jit, static_argnums=2)
+def _pointing(maps: Array, masks: Array, most: int) -> Array:
     height, width = maps.shape[1:]
-    flat = jnp.reshape(jnp.asarray(maps), (maps.shape[0], -1))
+    flat = jnp.reshape(maps, (maps.shape[0], -1))
     peak = jnp.argmax(flat, axis=1)[:, None, None]
     y, x = (jax.lax.broadcasted_iota(peak.dtype, (1, height, width), axis) for axis in (1, 2))
     square = (y - peak // width) ** 2 + (x - peak % width) ** 2
-    near = square <= math.floor(min(tolerance, height + width) ** 2)
-    hit = jnp.any(near & jnp.asarray(masks), axis=(1, 2))
+    hit = jnp.any((square <= most) & masks, axis=(1, 2))
     return hit & (jnp.max(flat, axis=1) > jnp.min(flat, axis=1))
 
 
@@ -127,7 +138,13 @@ def iou(
         0.333
     """
     _check(maps, masks)
-    region = _region(maps, threshold)
+    check_between("threshold", threshold, 0, 1)
+    return _iou(maps, masks, threshold)
+
+
+@partial(jax.jit, static_argnums=2)
+def _iou(maps: Array, masks: Array, threshold: float) -> Array:
+    region = rescale(maps) >= threshold
     count = lambda x: jnp.sum(x, axis=(1, 2), dtype=wide(maps)[0].dtype)  # noqa: E731
     union = count(region | masks)
     return nan_unless_finite(count(region & masks) / jnp.where(union > 0, union, 1), maps)
@@ -160,16 +177,16 @@ def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> F
         Arras, Osman, Samek: CLEVR-XAI, Information Fusion 2022, "relevance rank accuracy".
     """
     _check(maps, masks)
+    return _rank_in(maps, masks)
+
+
+@jax.jit
+def _rank_in(maps: Array, masks: Array) -> Array:
     ranks = pixel_ranks(maps, maps.shape[1:], "most")
     size = jnp.sum(masks, axis=(1, 2), dtype=ranks.dtype)
     top = (ranks < size[:, None, None]) & masks
     found = jnp.sum(top, axis=(1, 2), dtype=wide(maps)[0].dtype)
     return nan_unless_finite(found / jnp.maximum(size, 1).astype(found.dtype), maps)
-
-
-def _region(maps: AnyArray, threshold: float) -> Array:
-    check_between("threshold", threshold, 0, 1)
-    return rescale(maps) >= threshold
 
 
 def _check(maps: AnyArray, masks: AnyArray) -> None:

@@ -8,6 +8,8 @@ A number for every map, [b]; the same for a map and its multiple, so that no wei
 the scale of the maps; finite, as is the gradient, for a map that is zero.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -99,6 +101,11 @@ def disagreement(
     check_float("others", others, MAPS)
     if maps.shape != others.shape:
         raise ValueError(f"maps of shape {maps.shape} but others of shape {others.shape}")
+    return _disagreement(maps, others)
+
+
+@jax.jit
+def _disagreement(maps: Array, others: Array) -> Array:
     m, n = (_unit(x) for x in wide(maps, others))
     return 1 - jnp.sum(m * n, axis=(1, 2))
 
@@ -128,6 +135,11 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
         sum over both directions, divided by the mass.
     """
     check_float("maps", maps, MAPS)
+    return _total_variation(maps)
+
+
+@jax.jit
+def _total_variation(maps: Array) -> Array:
     (maps,) = wide(maps)
     maps = maps / _nonzero(jnp.max(jnp.abs(maps), axis=(1, 2), keepdims=True))
     steps = [jnp.sum(jnp.abs(jnp.diff(maps, axis=axis)), axis=(1, 2)) for axis in (1, 2)]
@@ -167,6 +179,11 @@ def crop(
         raise ValueError(
             f"boxes: expected [{maps.shape[0]}, 4] for maps {maps.shape}, got shape {boxes.shape}"
         )
+    return _crop(maps, boxes, tuple(map(int, size)))
+
+
+@partial(jax.jit, static_argnums=2)
+def _crop(maps: Array, boxes: Array, size: tuple[int, ...]) -> Array:
     maps, boxes = wide(maps, boxes)
     before, after = (jnp.array(shape, maps.dtype) for shape in (maps.shape[1:], size))
 
