@@ -10,12 +10,12 @@ ROOT = Path(__file__).resolve().parent
 # Flags that are set already come last and win; workers and commands inherit these.
 _FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
 _given = os.environ.get("XLA_FLAGS", "").split()
-_minor = int(version("jaxlib").split(".")[1])
-if _minor <= 10 and not _given:
+_jaxlib = tuple(map(int, version("jaxlib").split(".")[:2]))
+if _jaxlib <= (0, 10) and not _given:
     # The older code generator compiles in half the time; a session with flags of its own keeps the
     # one that users have.
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-if _minor >= 12:
+if _jaxlib == (0, 12):
     # Its fused bfloat16 sums give NaN in some networks, each time in other places.
     _FLAGS.append("--xla_cpu_experimental_ynn_fusion_type=")
 os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in _FLAGS if flag not in _given), *_given])

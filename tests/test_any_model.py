@@ -23,6 +23,8 @@ import fam_jax
 from tests.close import assert_close
 from tests.run_example import run_example
 
+pytestmark = pytest.mark.numerics
+
 os.environ["KERAS_BACKEND"] = "jax"
 
 

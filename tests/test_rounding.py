@@ -83,7 +83,7 @@ def test_a_map_of_rounding_is_zero_and_not_valid(of, dtype):
         @jax.jit
         def run(encode, blind, images, references):
             encodings = encode(images)
-            methods = SUMS | {"fam": fam_jax.fam()}
+            methods = SUMS | {"fam": fam_jax.fam(), "layer_cam": fam_jax.layer_cam()}
             maps = [{n: m(enc, references) for n, m in methods.items()} for enc in encodings]
             points = [fam_jax.point_to_point(enc, enc) for enc in encodings]
             integrated = fam_jax.integrated_pair(blind, images, images, steps=1)

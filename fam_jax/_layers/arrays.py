@@ -101,7 +101,7 @@ class Call:
 @partial(register_dataclass, data_fields=[], meta_fields=["fn"])
 @dataclass(frozen=True)
 class Own:
-    """A function of this package: it holds no arrays, and is not searched for them."""
+    """A plain function of this package: it holds no arrays, and is not searched for them."""
 
     fn: Callable
 

@@ -6,12 +6,14 @@ M     = sum_k alpha_k A_k          the raw map, no ReLU
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._checks import check_choice
+from fam_jax._pytree import register_dataclass
 from fam_jax.maps import minmax
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum, weighted
@@ -30,6 +32,7 @@ _SOURCES = {
 _NORMALIZERS = {"minmax": minmax, "none": lambda w: w, "relu": jax.nn.relu}
 
 
+@partial(register_dataclass, data_fields=[], meta_fields=["weights", "normalize"])
 @dataclass(frozen=True)
 class _Weigh:
     """Options as values, so that `fam()` made twice is the same function to `jax.jit`."""

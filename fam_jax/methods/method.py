@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax._layers.arrays import Call, Own, as_pytree
+from fam_jax._layers.arrays import Own, as_pytree
 from fam_jax._pytree import register_dataclass
 from fam_jax.encoding import Encoding
 from fam_jax.methods.sums import Sum
@@ -102,11 +103,9 @@ def hold_functions(method: Any) -> None:
     """Make `weigh` and `combine` pytrees of what they hold."""
     for name in ("weigh", "combine"):
         fn = getattr(method, name)
-        if str(fn.__module__).startswith("fam_jax."):
-            held = fn if isinstance(fn, Own | Call) else Own(fn)
-        else:
-            held = as_pytree(fn)
-        object.__setattr__(method, name, held)
+        ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
+        plain = ours and fn.__closure__ is None
+        object.__setattr__(method, name, Own(fn) if plain else as_pytree(fn))
 
 
 def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:

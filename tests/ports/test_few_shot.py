@@ -19,6 +19,8 @@ from pretrained_ports.zoo import ENTRIES
 from tests.close import assert_close
 from tests.ports import network
 
+pytestmark = pytest.mark.numerics
+
 # A model of every family, narrow or shallow, the layer before its head, and a size of images.
 SLIM = {
     "resnet12": (resnet12.ResNet12, ["slim"], "layer4", (19, 33)),

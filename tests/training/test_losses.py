@@ -13,6 +13,8 @@ from fam_jax import metrics
 from fam_jax.training import crop, disagreement, energy_outside, total_variation
 from tests.close import assert_close
 
+pytestmark = pytest.mark.numerics
+
 RNG = np.random.default_rng(0)
 X = {
     "maps": RNG.normal(size=(8, 4, 6)),
