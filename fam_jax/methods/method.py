@@ -1,5 +1,6 @@
 """The one type of all methods: weights in embedding space, pulled back and combined with A."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +105,7 @@ def hold_functions(method: Any) -> None:
     for name in ("weigh", "combine"):
         fn = getattr(method, name)
         ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
-        plain = ours and fn.__closure__ is None
+        plain = ours and inspect.unwrap(fn).__closure__ is None
         object.__setattr__(method, name, Own(fn) if plain else as_pytree(fn))
 
 
