@@ -8,7 +8,7 @@ from flax import nnx
 
 import fam_jax
 from tests.close import assert_close
-from tests.test_encoding import Tokens, network
+from tests.toy_network import Tokens, network
 
 # In float64, where two programs of one formula agree to many digits.
 pytestmark = pytest.mark.usefixtures("x64")
