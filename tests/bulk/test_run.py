@@ -1,7 +1,5 @@
 """A store of maps holds what `explain_pairs` says of the same pictures."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,23 +9,8 @@ from PIL import Image
 
 import fam_jax
 from fam_jax import bulk, images
-from fam_jax.bulk import pictures, programs
 from tests.bulk import toy
 from tests.close import assert_close
-
-
-@pytest.fixture
-def job(tmp_path):
-    """A table of 11 pairs, not a multiple of anything, and a way to run it."""
-    table = toy.table(tmp_path / "in", 11, images=5)
-
-    def run(name="store", pairs=table, preprocess=None, **options):
-        options = {"batch": 2, "dtype": "float32", **options}
-        preprocess = preprocess or toy.Preprocess()
-        done = bulk.run(toy.encoder(), pairs, tmp_path / name, preprocess=preprocess, **options)
-        return done, bulk.open_store(tmp_path / name)
-
-    return run
 
 
 def expected(store, method=None):
@@ -99,89 +82,6 @@ def test_all_pairs_of_two_folders(job, tmp_path):
     check(store)
 
 
-class Counting(pictures.Load):
-    """Counts the pictures that are decoded, by name."""
-
-    seen: ClassVar[dict[str, int]] = {}
-
-    def __call__(self, path):
-        if path:
-            Counting.seen[path] = Counting.seen.get(path, 0) + 1
-        return super().__call__(path)
-
-
-def counted(monkeypatch):
-    Counting.seen = {}
-    monkeypatch.setattr(pictures, "Load", Counting)
-    return Counting.seen
-
-
-def test_each_picture_is_decoded_and_encoded_once_in_a_batch(job, monkeypatch):
-    """One query with many references: a chunk has one picture more than pairs."""
-    seen = counted(monkeypatch)
-    _, first = job("names")
-    names = sorted({row.query for row in first.rows(range(11))})
-    seen.clear()
-    images_encoded = []
-    features = fam_jax.Encoder.features
-    monkeypatch.setattr(
-        fam_jax.Encoder, "features",
-        lambda self, x: images_encoded.append(x.shape[0]) or features(self, x),
-    )  # fmt: skip
-    job(pairs=[(names[0], name) for name in names[1:] * 4], batch=4)
-    assert seen[names[0]] == 4  # of four chunks
-    assert set(images_encoded) == {2, 5}  # the shapes of the check beforehand, and of a chunk
-
-
-def test_each_picture_is_decoded_once_in_a_job_of_all_pairs(job, tmp_path, monkeypatch):
-    seen = counted(monkeypatch)
-    paths = toy.pictures(tmp_path / "p", 6)
-    job(pairs=bulk.grid(paths, paths, 4), batch=4)
-    assert seen == dict.fromkeys(paths, 1)
-
-
-@pytest.mark.parametrize("once", [False, True])
-def test_one_compilation_for_the_whole_job(job, monkeypatch, once):
-    """Of each program: full, incomplete and padded steps are of one shape."""
-    rows, made = toy_rows(job, 37), []
-
-    class Kept(programs.Spread):
-        def __init__(self, *args):
-            super().__init__(*args)
-            made.append(self)
-
-    for module in ("job", "encode_once"):
-        monkeypatch.setattr(f"fam_jax.bulk.{module}.Spread", Kept)
-    job(pairs=rows, once=once)
-    assert [spread.compiled._cache_size() for spread in made] == [1] * len(made)
-    assert len(made) == 1 + once
-
-
-def toy_rows(job, n):
-    _, store = job("names")
-    names = sorted({row.query for row in store.rows(range(11))})
-    return [(names[i % len(names)], names[(i * i) % len(names)]) for i in range(n)]
-
-
-def test_no_communication_between_devices(job, monkeypatch):
-    """The program of a step has no collective in it."""
-    texts = []
-
-    class Compiled(programs.Spread):
-        def __call__(self, inputs):
-            arrays = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
-            )
-            texts.append(self.compiled.lower(self._parameters, arrays).compile().as_text())
-            return super().__call__(inputs)
-
-    monkeypatch.setattr("fam_jax.bulk.job.Spread", Compiled)
-    job()
-    assert texts
-    for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
-        assert word not in texts[0]
-
-
 def test_bfloat16_networks(tmp_path):
     """A backbone that computes in bfloat16; maps and scores are float32 all the same."""
     import pretrained_ports
@@ -203,50 +103,6 @@ def test_readers_in_processes_of_their_own(job):
     _, threads = job("threads")
     _, workers = job("workers", workers=2)
     np.testing.assert_array_equal(threads.array("query_maps"), workers.array("query_maps"))
-
-
-def test_a_store_of_another_job_is_refused_with_the_difference(job, tmp_path):
-    job()
-    before = toy.files(tmp_path / "store")
-    with pytest.raises(ValueError, match=r"\(batch: 2 there, 4 now\); take another --out"):
-        job(batch=4)
-    with pytest.raises(ValueError, match=r"method: Method\(.* there, Method\(.* now\)"):
-        job(method=fam_jax.decomposition())
-    with pytest.raises(ValueError, match="parameters_sha256"):
-        job(method=fam_jax.contrastive(jnp.ones((2, 5))))
-    assert toy.files(tmp_path / "store") == before
-
-
-def test_a_finished_job_does_nothing_again(job, tmp_path, monkeypatch):
-    job()
-    before = toy.files(tmp_path / "store")
-    seen = counted(monkeypatch)
-    done, _ = job()
-    assert (done.pairs, done.phases, seen) == (11, (), {})
-    assert toy.files(tmp_path / "store") == before
-
-
-def test_a_folder_of_something_else_is_left_alone(job, tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "thesis.tex").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"is no store and not empty: it holds thesis\.tex"):
-        job()
-    assert toy.files(tmp_path / "store") == {"thesis.tex": b"mine"}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dtype": "int4"}, "dtype: expected one of float16, uint8, float32"),
-        ({"batch": 0}, "batch"),
-        ({"size": 0}, "size"),
-        ({"preprocess": lambda picture: np.zeros(3)}, r"pictures \[H, W, c\], got shape \(3,\)"),
-    ],
-)
-def test_wrong_options(job, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        job(**options)
-    assert not (tmp_path / "store").exists()
 
 
 def test_zarr_readers_find_ordinary_arrays(job, tmp_path):
@@ -273,27 +129,6 @@ def test_folders_and_pictures_of_any_name(tmp_path):
     assert names == {"000.png", "%41*?.png", "a store"}
 
 
-def test_progress_counts_every_row(job):
-    seen = []
-    job(on_step=seen.append)
-    assert [p.done for p in seen] == [11]  # eight devices take six chunks at once
-    assert (seen[-1].total, seen[-1].computed, seen[-1].invalid) == (11, 11, 0)
-
-
-def test_pictures_of_another_size_make_their_rows_invalid(job, tmp_path):
-    """A preprocess that does not give one shape for all."""
-
-    def preprocess(picture):
-        return np.asarray(picture.resize((16, 16 if picture.width != 40 else 32)), np.float32)
-
-    paths = toy.pictures(tmp_path / "p", 2)
-    Image.new("RGB", (40, 40)).save(tmp_path / "p" / "wide.png")
-    pairs = [(paths[0], paths[1]), (paths[0], str(tmp_path / "p" / "wide.png"))]
-    done, store = job(pairs=pairs, preprocess=preprocess)
-    assert done.invalid == 1
-    assert "preprocess gave (32, 16, 3) where others have (16, 16, 3)" in store.rows([1])[0].reason
-
-
 class Dropping(nnx.Module):
     """With a scalar parameter and a random stream, as networks have them."""
 
@@ -309,18 +144,10 @@ class Dropping(nnx.Module):
 @pytest.mark.parametrize("once", [False, True])
 def test_networks_with_scalars_and_random_streams(job, tmp_path, once):
     """Their leaves are no plain arrays of numbers."""
-    rows = toy_rows(job, 3)
+    rows = toy.rows(job, 3)
     encode = fam_jax.capture(Dropping(nnx.Rngs(0)), at="conv")
     bulk.run(encode, rows, tmp_path / "s", preprocess=toy.Preprocess(), batch=1, once=once)
     found = bulk.open_store(tmp_path / "s").rows(range(3))
     both = [jnp.stack([toy.Preprocess()(images.read(r[i])) for r in rows]) for i in (0, 1)]
     out = fam_jax.explain_pairs(encode, *both)
     assert_close([row.score for row in found], out.scores, relative_to=1)  # cosines
-
-
-def test_what_is_no_encoder_or_no_method_is_refused(job, tmp_path, unchecked):
-    options = {"preprocess": toy.Preprocess()}
-    with pytest.raises(TypeError, match=r"encode: expected fam_jax.capture\(model, at=.*\)"):
-        bulk.run(lambda x: x, [("a", "b")], tmp_path / "s", **options)
-    with pytest.raises(TypeError, match="method: expected a Method such as fam"):
-        bulk.run(toy.encoder(), [("a", "b")], tmp_path / "s", method="fam", **options)

@@ -68,6 +68,13 @@ def table(folder: Path, n: int, images: int = 12) -> Path:
     return file
 
 
+def rows(job, n: int) -> list[tuple[str, str]]:
+    """Pairs of the pictures in the table of the fixture `job`."""
+    _, store = job("names")
+    names = sorted({row.query for row in store.rows(range(11))})
+    return [(names[i % len(names)], names[(i * i) % len(names)]) for i in range(n)]
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """Everything in a store, by name."""
     return {

@@ -1,0 +1,104 @@
+"""No picture, program or finished job is computed twice, and devices exchange nothing."""
+
+from typing import ClassVar
+
+import jax
+import pytest
+
+import fam_jax
+from fam_jax import bulk
+from fam_jax.bulk import pictures, programs
+from tests.bulk import toy
+
+
+class Counting(pictures.Load):
+    """Counts the pictures that are decoded, by name."""
+
+    seen: ClassVar[dict[str, int]] = {}
+
+    def __call__(self, path):
+        if path:
+            Counting.seen[path] = Counting.seen.get(path, 0) + 1
+        return super().__call__(path)
+
+
+def counted(monkeypatch):
+    Counting.seen = {}
+    monkeypatch.setattr(pictures, "Load", Counting)
+    return Counting.seen
+
+
+def test_each_picture_is_decoded_and_encoded_once_in_a_batch(job, monkeypatch):
+    """One query with many references: a chunk has one picture more than pairs."""
+    seen = counted(monkeypatch)
+    _, first = job("names")
+    names = sorted({row.query for row in first.rows(range(11))})
+    seen.clear()
+    images_encoded = []
+    features = fam_jax.Encoder.features
+    monkeypatch.setattr(
+        fam_jax.Encoder, "features",
+        lambda self, x: images_encoded.append(x.shape[0]) or features(self, x),
+    )  # fmt: skip
+    job(pairs=[(names[0], name) for name in names[1:] * 4], batch=4)
+    assert seen[names[0]] == 4  # of four chunks
+    assert set(images_encoded) == {2, 5}  # the shapes of the check beforehand, and of a chunk
+
+
+def test_each_picture_is_decoded_once_in_a_job_of_all_pairs(job, tmp_path, monkeypatch):
+    seen = counted(monkeypatch)
+    paths = toy.pictures(tmp_path / "p", 6)
+    job(pairs=bulk.grid(paths, paths, 4), batch=4)
+    assert seen == dict.fromkeys(paths, 1)
+
+
+def test_a_finished_job_does_nothing_again(job, tmp_path, monkeypatch):
+    job()
+    before = toy.files(tmp_path / "store")
+    seen = counted(monkeypatch)
+    done, _ = job()
+    assert (done.pairs, done.phases, seen) == (11, (), {})
+    assert toy.files(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_one_compilation_for_the_whole_job(job, monkeypatch, once):
+    """Of each program: full, incomplete and padded steps are of one shape."""
+    rows, made = toy.rows(job, 37), []
+
+    class Kept(programs.Spread):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    for module in ("job", "encode_once"):
+        monkeypatch.setattr(f"fam_jax.bulk.{module}.Spread", Kept)
+    job(pairs=rows, once=once)
+    assert [spread.compiled._cache_size() for spread in made] == [1] * len(made)
+    assert len(made) == 1 + once
+
+
+def test_no_communication_between_devices(job, monkeypatch):
+    """The program of a step has no collective in it."""
+    texts = []
+
+    class Compiled(programs.Spread):
+        def __call__(self, inputs):
+            arrays = jax.tree.map(
+                lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
+            )
+            texts.append(self.compiled.lower(self._parameters, arrays).compile().as_text())
+            return super().__call__(inputs)
+
+    monkeypatch.setattr("fam_jax.bulk.job.Spread", Compiled)
+    job()
+    assert texts
+    for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert word not in texts[0]
+
+
+def test_progress_counts_every_row(job):
+    seen = []
+    job(on_step=seen.append)
+    assert [p.done for p in seen] == [11]  # eight devices take six chunks at once
+    assert (seen[-1].total, seen[-1].computed, seen[-1].invalid) == (11, 11, 0)
