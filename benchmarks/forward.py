@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from flax import nnx
-from map_cost import duration, in_turns, machine, ratio, ready, table
 from rich.console import Console
 from rich.table import Table
+from timing import duration, in_turns, machine, ratio, ready, table
 from torch_side import absent, import_torchvision
 
 import pretrained_ports

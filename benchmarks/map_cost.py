@@ -9,29 +9,21 @@ time is the median over the rounds, a ratio the median of the ratios within the 
 
 import argparse
 import ctypes
-import os
-import platform
 import re
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-# JAX would take most of a GPU's memory at once, and PyTorch may need some.
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from rich import box
 from rich.console import Console
 from rich.table import Table
+from timing import duration, in_turns, machine, ratio, ready, table
 from torch_side import TOOLS, TorchSide, absent
 
 import fam_jax
@@ -62,47 +54,8 @@ class Sizes:
 QUICK = Sizes("resnet18", 2, 64, 2, 12, (3, 3, 32), (5,), 5, 2, 2)
 
 
-def in_turns(jobs: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every job in every round, after one call to warm up; the order rotates."""
-    names = list(jobs)
-    for name in names:
-        jobs[name]()
-    seconds = {name: [] for name in names}
-    for i in range(rounds):
-        turn = i % len(names)
-        for name in names[turn:] + names[:turn]:
-            start = time.perf_counter()
-            jobs[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def ratio(seconds: list[float], others: list[float]) -> str:
-    """The median of the ratios within the rounds."""
-    return f"{statistics.median(a / b for a, b in zip(seconds, others, strict=True)):.2f} x"
-
-
-def duration(seconds: list[float]) -> str:
-    """The median, in a fitting unit."""
-    median = statistics.median(seconds)
-    unit, size = next(u for u in (("s", 1), ("ms", 1e-3), ("us", 0)) if median >= u[1])
-    return f"{median / (size or 1e-6):.3g} {unit}"
-
-
 def mebibytes(size: int | None) -> str:
     return "not measured" if size is None else f"{size / 2**20:.1f} MiB"
-
-
-def table(title: str, *columns: str) -> Table:
-    out = Table(title=title, title_justify="left", box=box.MARKDOWN)
-    for i, column in enumerate(columns):
-        out.add_column(column, justify="right" if i else "left", no_wrap=True)
-    return out
-
-
-def ready(fn: Callable, *args) -> Callable:
-    """A job that waits for its result."""
-    return lambda: jax.block_until_ready(fn(*args))
 
 
 def random(seed: int, *shape: int) -> jax.Array:
@@ -279,16 +232,6 @@ def all_pairs(sizes: Sizes) -> Table:
             mebibytes(in_fresh_process(growth, sizes, name) if on_cpu else None),
         )
     return out
-
-
-def machine() -> str:
-    """Device, processor count and versions, in one line."""
-    device = jax.devices()[0]
-    kind = f"{platform.machine()} CPU" if device.platform == "cpu" else device.device_kind
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch = "no torch" if absent("torch") else f"torch {version('torch')}"
-    python = f"Python {platform.python_version()}"
-    return f"{kind}, {cores} CPU cores, {python}, jax {jax.__version__}, {torch}"
 
 
 def tables(sizes: Sizes) -> Iterator[Table]:

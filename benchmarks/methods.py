@@ -15,9 +15,8 @@ from collections.abc import Iterable
 
 import jax
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from timing import table
 
 import fam_jax
 import pretrained_ports
@@ -84,14 +83,11 @@ def main():
     batch, rounds = (2, 1) if options.quick else (options.batch, options.rounds)
 
     title = f"Forward passes of {batch} images that one map of each costs"
-    table = Table(title=title, title_justify="left", box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
     columns = [costs(*network, methods, batch, rounds) for network in networks.items()]
-    for name, pixels in networks.items():
-        table.add_column(f"{name}, {pixels} px", justify="right", no_wrap=True)
+    out = table(title, "method", *(f"{name}, {pixels} px" for name, pixels in networks.items()))
     for method in methods:
-        table.add_row(method, *(column[method] for column in columns))
-    Console(width=200).print(table)
+        out.add_row(method, *(column[method] for column in columns))
+    Console(width=200).print(out)
 
 
 if __name__ == "__main__":

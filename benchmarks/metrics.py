@@ -15,15 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from map_cost import duration, in_turns, machine, ratio, ready, table  # before jax: it sets a flag
-
-# isort: split
 import jax
 import jax.numpy as jnp
 import numpy as np
 from methods import multiple, seconds
 from rich.console import Console
 from rich.table import Table
+from timing import duration, in_turns, machine, ratio, ready, table
 from torch_side import TOOLS, TorchSide, absent, import_torchvision
 
 import fam_jax

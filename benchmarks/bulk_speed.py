@@ -1,0 +1,160 @@
+"""The speed of a large job: beside the bare loop, beside the usual loop."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from bulk_inputs import CONSOLE, SCRIPT, Steps, captured, crops, demo_photos, pairs_of
+from PIL import Image
+from rich.table import Table
+from torch_side import TorchSide, absent
+
+from fam_jax import bulk
+from fam_jax.bulk import job
+from fam_jax.bulk.inputs import from_pictures
+from fam_jax.bulk.programs import Spread
+from fam_jax.bulk.share import Share
+
+
+def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
+    """Seconds of a step of the job, of the bare loop over the same batches, of reading alone.
+
+    The bare loop runs the job's own compiled program over batches that are in memory. Job and
+    loop take turns.
+    """
+    asked = job.Job.of(
+        encode, pairs, folder / "job", preprocess, None, batch, None, "float16", False, None
+    )
+    spread = Spread(
+        lambda p, x: job.explain_chunk(*p, x, size=None, dtype="float16"),
+        (asked.encode, asked.method),
+        jax.devices(),
+    )
+    asked.pairs.save(job.epath.Path(folder))
+    source = asked.pairs.opened(job.epath.Path(folder))
+    share = Share(np.arange(-(-len(pairs) // batch)), spread)
+    began = time.perf_counter()
+    inputs = [x.device for x in from_pictures(share, source, asked.load, 0)]
+    reading = (time.perf_counter() - began) / len(inputs)
+    jax.block_until_ready(spread(inputs[0]))
+    jobs, bares = [], []
+    for i in range(rounds):
+        seen = Steps()
+        bulk.run(
+            encode, pairs, folder / f"job{i}", preprocess=preprocess, batch=batch, on_step=seen
+        )
+        # The first step compiles, and the second may have waited for it.
+        jobs.append((seen.times[-1] - seen.times[1]) / (len(seen.times) - 2))
+        began, pending = time.perf_counter(), None
+        for x in inputs:
+            outputs = spread(x)
+            if pending is not None:
+                jax.block_until_ready(pending)
+            pending = outputs
+        jax.block_until_ready(pending)
+        bares.append((time.perf_counter() - began) / len(inputs))
+    return jobs, bares, reading
+
+
+def throughput(quick: bool) -> None:
+    """The job beside the bare loop, where the network is the bottleneck and where reading is.
+
+    A CPU that is the device and reads as well has no cores to spare: XLA leaves one to the
+    readers, as an accelerator leaves all of them.
+    """
+    if jax.default_backend() == "cpu" and "NPROC" not in os.environ:
+        env = {**os.environ, "NPROC": str(max(1, len(os.sched_getaffinity(0)) - 1))}
+        command = [sys.executable, SCRIPT, "--only", "throughput"]
+        subprocess.run([*command, "--quick"] if quick else command, env=env, check=True)
+        return
+    cores = f", XLA on {os.environ['NPROC']} core(s)" if "NPROC" in os.environ else ""
+    table = Table(
+        title=f"Throughput, {jax.device_count()} {jax.default_backend()} device(s){cores}"
+    )
+    names = "network, pictures", "pairs", "reading alone", "bare loop", "job", "job / bare"
+    for name in (*names, "device waited"):
+        table.add_column(name, justify="right")
+    large = demo_photos()
+    cases = [
+        ("resnet50", 224, 8, 8 if quick else 64),
+        ("tiny", 224, 8, 32 if quick else 256),
+        ("tiny", 2000, 8, 32 if quick else 64),
+    ]
+    if quick:
+        cases[0] = ("cifar-resnet20", 224, 4, 16)
+    for network, side, batch, n in cases:
+        backbone, encode = captured(network)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = crops(Path(folder) / "pictures", 64, side, large)
+            jobs, bares, reading = loops(
+                encode, backbone.preprocess, pairs_of(paths, n), Path(folder), batch,
+                1 if quick else 2,
+            )  # fmt: skip
+        rows = batch * jax.device_count()
+        ratio = statistics.median(b / j for b, j in zip(bares, jobs, strict=True))
+        bare, found = (statistics.median(x) for x in (bares, jobs))
+        bottleneck = ", the bottleneck" if reading > bare else ""
+        table.add_row(
+            f"{network}, {side} px", f"{n}", f"{rows / reading:.1f}{bottleneck}",
+            f"{rows / bare:.2f}", f"{rows / found:.2f}", f"{ratio:.3f}", f"{max(0, 1 - ratio):.1%}",
+        )  # fmt: skip
+    CONSOLE.print(table)
+    CONSOLE.print("In pairs per second.")
+
+
+def usual_loop(quick: bool) -> None:
+    """pytorch-grad-cam, a pair at a time, from files; and the job on the same files and network."""
+    if missing := absent("torch", "torchvision", "pytorch_grad_cam"):
+        CONSOLE.print(f"usual loop: skipped, not installed: {', '.join(missing)}")
+        return
+    network, n, batch = ("resnet18", 4, 2) if quick else ("resnet50", 96, 8)
+    backbone, encode = captured(network)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = crops(Path(folder) / "pictures", 64, 224, demo_photos())
+        pairs = pairs_of(paths, n)
+        seen = Steps()
+        began = time.perf_counter()
+        bulk.run(
+            encode, pairs, Path(folder) / "store", preprocess=backbone.preprocess, batch=batch,
+            on_step=seen,
+        )  # fmt: skip
+        whole = time.perf_counter() - began
+        steady = (seen.times[-1] - seen.times[1]) / (len(seen.times) - 2) / batch if n > 8 else 0.0
+        side = TorchSide(network, gpu=True)
+        few = pairs[: 2 if quick else 16]
+        _usual(side, backbone.preprocess, few[:1])
+        began = time.perf_counter()
+        _usual(side, backbone.preprocess, few)
+        usual = (time.perf_counter() - began) / len(few)
+    table = Table(title=f"Both maps of a pair, from files: {network}, 224 px, {n} pairs")
+    for name in ("", "seconds a pair", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_row("pytorch-grad-cam, pair by pair", f"{usual:.3f}", "1.0")
+    if steady:
+        table.add_row("job, steady", f"{steady:.3f}", f"{usual / steady:.1f}")
+    table.add_row("job, with compilation", f"{whole / n:.3f}", f"{usual * n / whole:.1f}")
+    CONSOLE.print(table)
+
+
+def _usual(side, preprocess, pairs) -> None:
+    """What one writes first: a tool, its target, a pair at a time, both ways."""
+    from pytorch_grad_cam import GradCAM
+
+    torch = side.torch
+    with GradCAM(side.network, [side.network.layer4]) as cam:
+        for pair in pairs:
+            images = [
+                torch.from_numpy(np.moveaxis(preprocess(Image.open(path).convert("RGB")), -1, 0))
+                .unsqueeze(0).to(side.device)
+                for path in pair
+            ]  # fmt: skip
+            with torch.inference_mode():
+                embeddings = [side.network(image)[0].clone() for image in images]
+            for image, other in zip(images, reversed(embeddings), strict=True):
+                cam(image, [side.cosine(other.detach())])
