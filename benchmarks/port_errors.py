@@ -1,4 +1,4 @@
-"""Writes the tables of docs/ports.md and RESULTS.md: the models, and their errors.
+"""Writes the tables of docs/ports.md and results/ports.md: the models, and their errors.
 
 python -m pytest -m parity tests/parity -o junit_family=xunit1 --junitxml=parity.xml
 python benchmarks/port_errors.py parity.xml
@@ -14,7 +14,7 @@ from pretrained_ports import describe
 from pretrained_ports.catalog import ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "RESULTS.md"
+DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "results" / "ports.md"
 
 # What other ports to JAX ask of themselves, in their own tests.
 PEERS = {
