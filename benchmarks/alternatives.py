@@ -2,7 +2,7 @@
 
     python benchmarks/alternatives.py --assets ASSETS --models MODELS [--write]
 
-All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/EVALUATION.md; with unit vectors r
+All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/evaluation; with unit vectors r
 (reference), z (picture) and b_n (gallery), mu = mean_n b_n and C their covariance, v |z| is
 
     contrastive                r - mu
@@ -149,7 +149,7 @@ def main():
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=200)
-    parser.add_argument("--write", action="store_true", help="fill in the document's tables")
+    parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
     options = parser.parse_args()
     rows = {}
     for run in evaluation.RUNS:

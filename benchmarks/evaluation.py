@@ -1,10 +1,10 @@
-"""The runs behind docs/EVALUATION.md, and its tables.
+"""The runs behind docs/evaluation, and its tables.
 
     python benchmarks/evaluation.py --assets ASSETS --models MODELS --out OUT   # runs the missing
     python benchmarks/evaluation.py --out OUT --write                           # fills tables in
 
 ASSETS holds the checkpoints and pictures of other projects, MODELS the weights that the examples
-trained; docs/EVALUATION.md says which and how. Every run is one `fam-jax evaluate`, and is left as
+trained; docs/evaluation says which and how. Every run is one `fam-jax evaluate`, and is left as
 it is when it is there.
 """
 
@@ -22,7 +22,7 @@ from fam_jax import metrics
 from fam_jax.evaluate.tables import with_error
 
 KEY = jax.random.key(0)
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "EVALUATION.md"
+DOCUMENTS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
 OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
 RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
@@ -185,10 +185,10 @@ SUMMARIES = {
 
 
 def fill(name: str, block: str) -> None:
-    """Replace what stands between the document's markers of that name, if it has them."""
+    """Replace what stands between the documents' markers of that name, if they have them."""
     markers = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    text = DOCUMENT.read_text()
-    DOCUMENT.write_text(markers.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text))
+    for page in DOCUMENTS.glob("*.md"):
+        page.write_text(markers.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", page.read_text()))
 
 
 def write(out: Path) -> None:
@@ -208,7 +208,7 @@ def main():
     parser.add_argument(
         "--only", nargs="*", default=[""], help="runs whose names hold one of these"
     )
-    parser.add_argument("--write", action="store_true", help="fill in the document's tables")
+    parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
     options = parser.parse_args()
     if options.write:
         write(options.out)

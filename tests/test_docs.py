@@ -7,10 +7,13 @@ import pytest
 
 import fam_jax.methods
 import fam_jax.metrics
+from benchmarks import evaluation
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*DOCS.rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
 METHODS = (DOCS / "methods.md").read_text()
 PORTS = (DOCS / "ports.md").read_text()
 ROWS = [
@@ -45,3 +48,21 @@ def test_every_method_and_metric_is_on_the_page(module):
     names = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
     assert len(names) > 25
     assert [name for name in names if f"`{name}" not in METHODS] == []
+
+
+def test_links_between_the_pages_lead_somewhere():
+    links = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
+    ]
+    assert len(links) > 20
+    assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
+
+
+def test_every_table_of_the_evaluation_has_one_place():
+    text = "".join(page.read_text() for page in evaluation.DOCUMENTS.glob("*.md"))
+    for name in (*evaluation.RUNS, *evaluation.SUMMARIES):
+        assert (
+            len(re.findall(rf"<!-- {re.escape(name)} -->\n\n.*?\n\n<!-- end -->", text, re.S)) == 1
+        )

@@ -18,7 +18,7 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     other cancels, so the map depends on the reference; shares keep their signs, so it works where
     embeddings are signed (projection heads), where `fam` points at random. So measured on
     convolutional networks; in a small vision transformer it did no better than chance, and
-    `chefer` and `le_grad` did (docs/EVALUATION.md).
+    `chefer` and `le_grad` did (docs/evaluation).
 
     Args:
         background: embeddings [n, d] of other images: the rest of the gallery, or the other
