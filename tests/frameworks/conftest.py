@@ -1,5 +1,9 @@
+import os
+
 import jax
 import pytest
+
+os.environ["KERAS_BACKEND"] = "jax"  # Keras asks at its import
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """Models of Keras, as their users write them."""
 
 import functools
-import os
 
 import numpy as np
 import pytest
 
 from tests.frameworks.case import Case
-
-os.environ["KERAS_BACKEND"] = "jax"
 
 
 def keras_layers(dtype=None):
