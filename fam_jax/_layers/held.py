@@ -8,7 +8,7 @@ import dis
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from functools import partial
+from functools import lru_cache, partial
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -165,7 +165,7 @@ def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
-    own = _rebound(fn)
+    own = _rebound(fn.__code__)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         if name not in own:
             try:
@@ -178,8 +178,8 @@ def _of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _globals(fn: FunctionType, home: str) -> Iterator[tuple[str, Any]]:
-    names = {name for code in _codes(fn.__code__) for name in code.co_names}
-    for name in sorted((names & fn.__globals__.keys()) - _rebound(fn)):
+    names, own = _named(fn.__code__), _rebound(fn.__code__)
+    for name in sorted((names & fn.__globals__.keys()) - own):
         value = fn.__globals__[name]
         yield name, value
         if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == home:
@@ -187,10 +187,17 @@ def _globals(fn: FunctionType, home: str) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{n}", vars(value)[n]) for n in inside)
 
 
-def _rebound(fn: FunctionType) -> set[str]:
+@lru_cache(maxsize=4096)  # code never changes, and disassembling it is what takes the time
+def _rebound(code: CodeType) -> frozenset[str]:
     """Names outside it that a function, or one written inside it, sets itself."""
-    steps = (step for code in _codes(fn.__code__) for step in dis.get_instructions(code))
-    return {step.argval for step in steps if step.opname in _REBINDS}
+    steps = (step for part in _codes(code) for step in dis.get_instructions(part))
+    return frozenset(step.argval for step in steps if step.opname in _REBINDS)
+
+
+@lru_cache(maxsize=4096)
+def _named(code: CodeType) -> frozenset[str]:
+    """Names of globals and attributes in a function, and in those written inside it."""
+    return frozenset(name for part in _codes(code) for name in part.co_names)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
