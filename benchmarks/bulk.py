@@ -33,7 +33,7 @@ from fam_jax.bulk import drive, job
 from fam_jax.bulk.inputs import from_pictures
 from fam_jax.bulk.programs import Spread
 from fam_jax.bulk.share import Share
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 
 CONSOLE = Console(width=110)
 COLLECTIVES = re.compile(

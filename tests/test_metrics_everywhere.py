@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 from fam_jax import metrics
-from fam_jax._checks import wide
+from fam_jax._core.checks import wide
 from tests.close import assert_close
 
 KEY = jax.random.key(0)
