@@ -50,6 +50,11 @@ collect_ignore_glob = [
 ]
 
 
+def pytest_itemcollected(item):
+    if "x64" in getattr(item, "fixturenames", ()):
+        item.add_marker("double")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget():
     """Compiled programs go with the file that needed them; a whole run would hold gigabytes."""

@@ -23,7 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import fam_jax
 import pretrained_ports
-from fam_jax.cli import app
+from fam_jax.apps.main import app
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PICTURES = 8
@@ -73,7 +73,7 @@ def write_inputs() -> None:
     from PIL import Image
     from pyarrow import csv, parquet
 
-    from fam_jax.demo import photographs
+    from fam_jax.io import photographs
 
     Path("pictures").mkdir()
     names = [f"pictures/{i}.png" for i in range(PICTURES)]

@@ -28,11 +28,11 @@ import numpy as np
 import fam_jax
 import pretrained_ports
 from fam_jax import metrics
+from fam_jax._core.similarity import normalize
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.tables import with_error
-from fam_jax.similarity import normalize
 
 KEY = jax.random.key(0)
 FEW = 8

@@ -10,7 +10,7 @@ from rich.console import Console
 import fam_jax
 import pretrained_ports
 from fam_jax.bulk import drive
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 
 CONSOLE = Console(width=110)
 SCRIPT = Path(__file__).with_name("bulk.py")

@@ -121,7 +121,7 @@ def execute(run: str, out: Path, places: dict[str, Path]) -> None:
         return
     words = [word.format(**places) for word in command(run).split()]
     print(" ".join(words), flush=True)
-    code = "from fam_jax.cli import main; main()"
+    code = "from fam_jax.apps.main import main; main()"
     subprocess.run([sys.executable, "-c", code, *words[1:], "-o", folder(out, run)], check=False)
 
 

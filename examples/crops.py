@@ -1,6 +1,6 @@
 """Random crops of photographs to train on, and retrieval among crops that were held out.
 
-Half of every photograph is for training, half is held out (`fam_jax.demo.photographs`).
+Half of every photograph is for training, half is held out (`fam_jax.io.photographs`).
 """
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fam_jax
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from training import embed
 

@@ -27,7 +27,7 @@ from flax import nnx
 from sklearn.datasets import load_digits
 
 import fam_jax
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
 from fam_jax.training import MapLogger, disagreement
 from pretrained_ports.layers import batch_norm, conv
 

@@ -30,7 +30,7 @@ from flax import nnx
 import fam_jax
 import pretrained_ports
 from fam_jax import plot
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
 from labelled import Pictures, digits, embeddings, folders, recall
 from training import descend
 

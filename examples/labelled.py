@@ -7,8 +7,8 @@ from flax import nnx
 from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
-from fam_jax import images
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
+from fam_jax.io import pictures
 from training import embed
 
 CLASSES, EACH = 8, 8  # in a step: at most so many classes, and so many pictures of each
@@ -48,7 +48,7 @@ def digits():
 def folders(folder):
     """The pictures in the folders within `folder`, their labels, and the names of the classes."""
     classes = sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
-    files = [images.find([path]) for path in classes]
+    files = [pictures.find([path]) for path in classes]
     if len(files) < 4 or min(map(len, files)) < 2:
         held = ", ".join(f"{path.name} {len(f)}" for path, f in zip(classes, files, strict=True))
         raise ValueError(
@@ -56,7 +56,7 @@ def folders(folder):
             f"there are: {held or 'none'}"
         )
     labels = np.repeat(np.arange(len(files)), [len(f) for f in files])
-    return [images.read(file) for f in files for file in f], labels, [c.name for c in classes]
+    return [pictures.read(file) for f in files for file in f], labels, [c.name for c in classes]
 
 
 def embeddings(model, pictures):

@@ -19,7 +19,8 @@ from rich.table import Table
 
 import fam_jax
 import pretrained_ports
-from fam_jax.demo import mosaic_game, photographs
+from fam_jax.evaluate import mosaic_game
+from fam_jax.io import photographs
 
 
 def rank_correlation(a, b):

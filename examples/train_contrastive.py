@@ -10,7 +10,7 @@ projection after it. The temperature is high: as the cosines of such embeddings 
 low loss then takes cosines near 0 between photographs, so channels silent for most of them. A
 second term draws the embeddings' lengths towards 1, so that no crop is silent in all channels.
 
-Half of every photograph is held out (`fam_jax.demo.photographs`) to measure
+Half of every photograph is held out (`fam_jax.io.photographs`) to measure
     retrieval     a crop of one held-out quarter looks for its photograph among crops of the other;
     mosaic game   four held-out crops in one image, and a reference crop for one of them from the
                   photograph's other held-out quarter: does the map lie in the right cell?
@@ -28,7 +28,8 @@ from flax import nnx
 
 import crops
 import fam_jax
-from fam_jax.demo import mosaic_game, photographs
+from fam_jax.evaluate import mosaic_game
+from fam_jax.io import photographs
 from fam_jax.training import MapLogger
 from pretrained_ports.tiny import Tiny
 from training import descend, embed, save

@@ -22,7 +22,7 @@ from flax import nnx
 
 import pretrained_ports
 from episodes import RUNS, draw, official_runs, omniglot
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
 from training import descend, embed, save
 
 NETWORK = "conv4-omniglot-pooled"

@@ -28,8 +28,8 @@ from flax import nnx
 
 import crops
 import pretrained_ports
-from fam_jax.demo import photographs
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
+from fam_jax.io import photographs
 from pretrained_ports.layers import Stage
 from pretrained_ports.projection import ProjectionHead
 from training import descend, save

@@ -3,20 +3,26 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from fam_jax._tap import tap as tap
-from fam_jax.capture import capture as capture
-from fam_jax.capture import encoder as encoder
-from fam_jax.encoding import Encoder as Encoder
-from fam_jax.encoding import Encoding as Encoding
-from fam_jax.explain import Explanation as Explanation
-from fam_jax.explain import PairExplanation as PairExplanation
-from fam_jax.explain import explain as explain
-from fam_jax.explain import explain_all as explain_all
-from fam_jax.explain import explain_pairs as explain_pairs
-from fam_jax.maps import fuse as fuse
-from fam_jax.maps import minmax as minmax
-from fam_jax.maps import rescale as rescale
-from fam_jax.maps import upsample as upsample
+from fam_jax._core.capture import capture as capture
+from fam_jax._core.capture import encoder as encoder
+from fam_jax._core.encoding import Encoder as Encoder
+from fam_jax._core.encoding import Encoding as Encoding
+from fam_jax._core.maps import fuse as fuse
+from fam_jax._core.maps import minmax as minmax
+from fam_jax._core.maps import rescale as rescale
+from fam_jax._core.maps import upsample as upsample
+from fam_jax._core.references import Neighbours as Neighbours
+from fam_jax._core.references import classifier_rows as classifier_rows
+from fam_jax._core.references import neighbours as neighbours
+from fam_jax._core.references import prototypes as prototypes
+from fam_jax._core.similarity import Similarity as Similarity
+from fam_jax._core.similarity import cosine as cosine
+from fam_jax._core.similarity import dot as dot
+from fam_jax._core.similarity import euclidean as euclidean
+from fam_jax._core.similarity import margin as margin
+from fam_jax._core.tap import tap as tap
+from fam_jax._core.tokens import TokenGrid as TokenGrid
+from fam_jax._core.watch import watch as watch
 from fam_jax.methods import Method as Method
 from fam_jax.methods import PairMethod as PairMethod
 from fam_jax.methods import activation_sum as activation_sum
@@ -49,23 +55,17 @@ from fam_jax.methods import relevance_cam as relevance_cam
 from fam_jax.methods import rise as rise
 from fam_jax.methods import score_cam as score_cam
 from fam_jax.methods import xgrad_cam as xgrad_cam
-from fam_jax.references import Neighbours as Neighbours
-from fam_jax.references import classifier_rows as classifier_rows
-from fam_jax.references import neighbours as neighbours
-from fam_jax.references import prototypes as prototypes
-from fam_jax.relevance import relevance as relevance
-from fam_jax.similarity import Similarity as Similarity
-from fam_jax.similarity import cosine as cosine
-from fam_jax.similarity import dot as dot
-from fam_jax.similarity import euclidean as euclidean
-from fam_jax.similarity import margin as margin
-from fam_jax.tokens import TokenGrid as TokenGrid
-from fam_jax.watch import watch as watch
+from fam_jax.methods.explain import Explanation as Explanation
+from fam_jax.methods.explain import PairExplanation as PairExplanation
+from fam_jax.methods.explain import explain as explain
+from fam_jax.methods.explain import explain_all as explain_all
+from fam_jax.methods.explain import explain_pairs as explain_pairs
+from fam_jax.methods.relevance import relevance as relevance
 
 # These need pillow or matplotlib, or are not always wanted.
-_LATER = ("images", "metrics", "plot", "training")
+_LATER = ("io", "metrics", "plot", "training")
 if TYPE_CHECKING:
-    from fam_jax import images as images
+    from fam_jax import io as io
     from fam_jax import metrics as metrics
     from fam_jax import plot as plot
     from fam_jax import training as training

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fam_jax.maps import rescale, upsample
+from fam_jax._core.maps import rescale, upsample
 
 # An array [H, W, 3] or [H, W] of uint8 or of floats in [0, 1].
 Picture = Image.Image | jax.Array | np.ndarray

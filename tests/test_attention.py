@@ -169,8 +169,15 @@ def by_all(images, r):
 
 
 @pytest.fixture(scope="module")
+def plain():
+    """Of every method in float64."""
+    with jax.enable_x64(True):
+        return by_all(*case(dtype=np.float64))
+
+
+@pytest.fixture(scope="module")
 def maps():
-    """Of every method in float64: plain, mapped over single images, and on eight devices."""
+    """Mapped over single images, and on eight devices."""
     with jax.enable_x64(True):
         both = case(dtype=np.float64)
         one = lambda x, r: jax.tree.map(lambda m: m[0], by_all(x[None], r[None]))  # noqa: E731
@@ -179,15 +186,15 @@ def maps():
         program = by_all.lower(*sharded).compile()
         assert not [name for name in COLLECTIVES if name in program.as_text()]
         return {
-            "plain": by_all(*both),
             "vmap": jax.jit(jax.vmap(one))(*both),
             "devices": program(*sharded),
         }
 
 
+@pytest.mark.double
 @every
-def test_single_images_and_devices_agree(name, maps):
-    plain = maps["plain"][name]
+def test_single_images_and_devices_agree(name, plain, maps):
+    plain = plain[name]
     assert plain.shape == (B, 2, 3)
     assert plain.dtype == jnp.float64
     assert plain.any((1, 2)).sum() >= B - 1
@@ -206,11 +213,11 @@ def narrow():
 
 
 @every
-def test_bfloat16_gives_float32_maps_and_nothing_to_say_gives_zeros(name, narrow, maps):
+def test_bfloat16_gives_float32_maps_and_nothing_to_say_gives_zeros(name, narrow, plain):
     """Digits of the largest value of the maps."""
     for dtype, digits in (("float32", 1e-4), ("bfloat16", 0.1)):
         assert narrow[dtype][name].dtype == jnp.float32
-        assert_close(narrow[dtype][name], maps["plain"][name], rtol=digits)
+        assert_close(narrow[dtype][name], plain[name], rtol=digits)
     silent = [1] if name == "rollout" else [1, 2]
     bad, exact = (np.asarray(narrow[kind][name]) for kind in ("bad", "float32"))
     assert not bad[silent].any()

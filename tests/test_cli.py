@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import fam_jax
 import pretrained_ports
-from fam_jax import choices
-from fam_jax.cli import app, main
+from fam_jax.apps import choices
+from fam_jax.apps.main import app, main
 from pretrained_ports.convert import write
 from tests.close import assert_close
 
@@ -26,7 +26,7 @@ def run(*args):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder of photographs, good and bad."""
-    from fam_jax.demo import photographs
+    from fam_jax.io import photographs
 
     folder = tmp_path_factory.mktemp("pictures")
     for photo in photographs.load()[:6]:

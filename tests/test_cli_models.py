@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fam_jax import cli
-
 
 def run(capsys, *args):
     with pytest.raises(SystemExit) as stopped:

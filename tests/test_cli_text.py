@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pretrained_ports
-from fam_jax.cli import app
+from fam_jax.apps.main import app
 from tests import toy_clip
 
 pytest.importorskip("tokenizers", reason="needs the text extra")

@@ -211,7 +211,7 @@ def test_memory_is_bounded_by_the_chunk():
 
 
 def test_one_compilation_for_remade_encoders_and_methods():
-    from fam_jax.explain import _explain_pairs
+    from fam_jax.methods.explain import _explain_pairs
 
     size = (5, 9)  # of no other test
     model, x, y = network(), pictures(2, 0, size), pictures(2, 1, size)

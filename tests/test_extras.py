@@ -50,7 +50,7 @@ PROGRAM = """
 import contextlib, io, json, pathlib, sys
 import flax.nnx, matplotlib.pyplot, pretrained_ports.text  # which may need etils themselves
 from PIL import Image
-from fam_jax.cli import main
+from fam_jax.apps.main import main
 
 Image.new("RGB", (64, 64)).save("some.png")
 pathlib.Path("some.pth").write_bytes(b"anything")

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fam_jax
-from fam_jax.similarity import gradient
+from fam_jax._core.similarity import gradient
 from tests import heads
 from tests.close import assert_close
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fam_jax import images
+from fam_jax.io import pictures
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -15,7 +15,7 @@ def saved(tmp_path, picture, name="a.png", **options):
 
 
 def test_rgb_is_read_unchanged(tmp_path):
-    np.testing.assert_array_equal(images.read(saved(tmp_path, Image.fromarray(RGB))), RGB)
+    np.testing.assert_array_equal(pictures.read(saved(tmp_path, Image.fromarray(RGB))), RGB)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "RGBA", "I;16", "I", "F", "YCbCr"])
@@ -26,7 +26,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     else:
         picture = picture.convert(mode)
     name = "a.tif" if mode in ("CMYK", "F", "I", "YCbCr") else "a.png"
-    read = images.read(saved(tmp_path, picture, name))
+    read = pictures.read(saved(tmp_path, picture, name))
     assert read.mode == "RGB"
     assert read.size == (30, 20)
     if mode in ("L", "LA", "I;16", "I", "F"):
@@ -38,20 +38,20 @@ def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     file = saved(tmp_path, Image.fromarray(RGB), "a.png", exif=exif)
-    np.testing.assert_array_equal(images.read(file), np.rot90(RGB, -1))
+    np.testing.assert_array_equal(pictures.read(file), np.rot90(RGB, -1))
 
 
 def test_transparency_is_laid_on_white(tmp_path):
     rgba = np.dstack([RGB, np.zeros((20, 30), np.uint8)])
-    assert np.asarray(images.read(saved(tmp_path, Image.fromarray(rgba)))).min() == 255
+    assert np.asarray(pictures.read(saved(tmp_path, Image.fromarray(rgba)))).min() == 255
     palette = Image.fromarray(RGB).convert("P")
     file = saved(tmp_path, palette, "p.png", transparency=palette.getpixel((0, 0)))
-    assert images.read(file).getpixel((0, 0)) == (255, 255, 255)
+    assert pictures.read(file).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bits_keep_their_range(tmp_path):
     ramp = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
-    read = np.asarray(images.read(saved(tmp_path, Image.fromarray(ramp))))[..., 0]
+    read = np.asarray(pictures.read(saved(tmp_path, Image.fromarray(ramp))))[..., 0]
     np.testing.assert_allclose(read, ramp / 257, atol=1)
 
 
@@ -83,7 +83,7 @@ def bad_files(tmp_path):
 def test_what_is_no_picture_is_refused_in_one_line(tmp_path, name, message):
     bad_files(tmp_path)
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        images.read(tmp_path / name)
+        pictures.read(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -92,9 +92,9 @@ def test_folders_stand_for_their_pictures(tmp_path):
     for name in ("b.png", "a.jpg"):
         Image.fromarray(RGB).save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
-    assert [f.name for f in images.find([tmp_path])] == ["a.jpg", "b.png"]
+    assert [f.name for f in pictures.find([tmp_path])] == ["a.jpg", "b.png"]
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
-        images.find([tmp_path / "none"])
+        pictures.find([tmp_path / "none"])
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        images.find([tmp_path / "nowhere"])
+        pictures.find([tmp_path / "nowhere"])

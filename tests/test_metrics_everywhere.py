@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 from fam_jax import metrics
-from fam_jax._checks import wide
+from fam_jax._core.checks import wide
 from tests.close import assert_close
 
 KEY = jax.random.key(0)
@@ -132,7 +132,6 @@ def sharded(once):
         return run(x), run(others), run(in_map), run(in_image)
 
 
-@pytest.mark.numerics
 @every
 def test_on_eight_devices_each_image_for_itself(name, once, sharded):
     """Other images of the batch change nothing; a NaN stays where it is."""

@@ -30,7 +30,13 @@ def by_all(encode, x, r):
 
 
 @pytest.fixture(scope="module")
-def maps():
+def plain():
+    with jax.enable_x64(True):
+        return by_all(*case(b=8, dtype=np.float64))
+
+
+@pytest.fixture(scope="module")
+def maps(plain):
     """Of every method in float64: two images, alone, beside another, exchanged, on devices."""
     with jax.enable_x64(True):
         encode, x, r = case(b=8, dtype=np.float64)
@@ -40,7 +46,7 @@ def maps():
         program = by_all.lower(*sharded).compile()
         assert not re.findall("all-gather|all-reduce|all-to-all|collective", program.as_text())
         return {
-            "plain": by_all(encode, x, r),
+            "plain": plain,
             "alone": jax.jit(one)(x, r),
             "beside another": by_all(encode, x.at[1].multiply(-3), r.at[1].add(1)),
             "exchanged": by_all(encode, x[::-1], r[::-1]),
@@ -48,7 +54,6 @@ def maps():
         }
 
 
-@pytest.mark.numerics
 @every
 def test_maps_do_not_depend_on_the_rest_of_the_batch(name, maps):
     """Nor on the number of devices, on which they stay."""
@@ -99,12 +104,12 @@ def narrow():
 
 @pytest.mark.numerics
 @every
-def test_bfloat16_pictures_give_float32_maps(name, narrow, maps):
+def test_bfloat16_pictures_give_float32_maps(name, narrow, plain):
     """Digits of the largest value; the draws of masks do not depend on the type."""
     # In bfloat16 a score is off by 2^-8 or so; a correlation, a drop is a difference of scores.
     for dtype, digits in (("float32", 1e-4), ("bfloat16", 0.1)):
         assert narrow[dtype][name].dtype == jnp.float32
-        assert_close(narrow[dtype][name], maps["plain"][name], rtol=digits)
+        assert_close(narrow[dtype][name], plain[name], rtol=digits)
 
 
 def test_gradients_match_finite_differences(x64):
@@ -143,10 +148,10 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, narrow):
     np.testing.assert_array_equal(narrow[bad][name][0], narrow["float32"][name][0])
 
 
-def test_an_encoder_is_its_embeddings(maps, x64):
+def test_an_encoder_is_its_embeddings(plain, x64):
     encode, x, r = case(b=8, dtype=np.float64)
-    plain = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
-    assert_close(plain, maps["plain"]["occlusion"], rtol=1e-9)
+    found = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
+    assert_close(found, plain["occlusion"], rtol=1e-9)
 
 
 E_, X_, R_ = flat, jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))

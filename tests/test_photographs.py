@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 
 
 @pytest.fixture(scope="module")

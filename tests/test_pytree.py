@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fam_jax
-from fam_jax._pytree import OURS, register_dataclass
+from fam_jax._core.pytree import OURS, register_dataclass
 
 PLAIN = (fam_jax.cosine, fam_jax.dot, fam_jax.euclidean)
 Z, R = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 import pretrained_ports
-from fam_jax.cli import app
+from fam_jax.apps.main import app
 from tests.documents import ROOT, blocks
 
 README = (ROOT / "README.md").read_text()

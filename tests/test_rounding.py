@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fam_jax
-from fam_jax._checks import wide
+from fam_jax._core.checks import wide
 
 pytestmark = pytest.mark.numerics
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fam_jax
-from fam_jax.similarity import normalize
+from fam_jax._core.similarity import normalize
 from tests.close import assert_close
 
 # In float64: margins are differences.

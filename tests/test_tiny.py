@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 from fam_jax.metrics import energy_in, pointing
 from pretrained_ports.checkpoint import read
 from pretrained_ports.convert import convert, parameters

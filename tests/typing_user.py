@@ -11,8 +11,8 @@ from PIL import Image
 
 import fam_jax
 import pretrained_ports
-from fam_jax.encoding import LayersEncoder
-from fam_jax.features import Features
+from fam_jax._core.encoding import LayersEncoder
+from fam_jax._core.features import Features
 from fam_jax.metrics import Curve, Estimate
 
 
@@ -68,7 +68,7 @@ def later(encode: fam_jax.Encoder, images: Array, maps: Array, picture: Image.Im
     assert_type(fam_jax.metrics.mean_and_error(curve.area, references), Estimate)
     assert_type(fam_jax.plot.overlay(picture, maps[0]), np.ndarray)
     assert_type(fam_jax.plot.pair_figure(picture, picture, maps[0], maps[1]), Figure)
-    assert_type(fam_jax.images.read("picture.png"), Image.Image)
+    assert_type(fam_jax.io.pictures.read("picture.png"), Image.Image)
     assert_type(fam_jax.training.total_variation(maps), Array)
 
 

@@ -1,6 +1,6 @@
 """Large jobs: maps of any number of pairs, on many devices and hosts, into a zarr store."""
 
-from fam_jax._extras import needed
+from fam_jax._core.extras import needed
 
 with needed("large jobs need", "bulk"):
     from fam_jax.bulk.drive import Progress as Progress

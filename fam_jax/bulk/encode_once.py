@@ -7,16 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from fam_jax.bulk import cluster, pictures
+from fam_jax._core.encoding import Encoder
+from fam_jax._core.features import Features
+from fam_jax.bulk import cluster, loading
 from fam_jax.bulk.drive import Inputs, Progress, drive
 from fam_jax.bulk.programs import Spread, encode_chunk
 from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import INVALID, STATUS, VALID, Column, Group, encode_text
-from fam_jax.encoding import Encoder
-from fam_jax.features import Features
 
 
-def columns(encode: Encoder, load: pictures.Load, batch: int, keep: str) -> dict[str, Column]:
+def columns(encode: Encoder, load: loading.Load, batch: int, keep: str) -> dict[str, Column]:
     """The arrays of the group."""
     images = jax.ShapeDtypeStruct((batch, *load.shape), load.dtype)
     made = jax.eval_shape(partial(encode_chunk, keep=keep), encode, {"images": images})
@@ -28,7 +28,7 @@ def columns(encode: Encoder, load: pictures.Load, batch: int, keep: str) -> dict
     return arrays | STATUS | {"boxes": Column("float32", (4,))}
 
 
-def as_features(encode: Encoder, load: pictures.Load, arrays: Mapping[str, Any]) -> Features:
+def as_features(encode: Encoder, load: loading.Load, arrays: Mapping[str, Any]) -> Features:
     """The features whose arrays were kept."""
     images = jax.ShapeDtypeStruct((1, *load.shape), load.dtype)
     structure = jax.tree.structure(jax.eval_shape(encode.features, images))
@@ -44,7 +44,7 @@ def encode_pictures(
     group: Group,
     paths: Sequence[str],
     encode: Encoder,
-    load: pictures.Load,
+    load: loading.Load,
     *,
     keep: str,
     workers: int = 0,
@@ -58,7 +58,7 @@ def encode_pictures(
         encode: from `fam_jax.capture`.
         load: a path -> an input of the network.
         keep: "features" or "embeddings".
-        workers: see `pictures.batches`.
+        workers: see `loading.batches`.
         on_step: see `drive`.
     """
     (batch,) = group.chunk_shape
@@ -68,7 +68,7 @@ def encode_pictures(
 
     def inputs() -> Iterator[Inputs]:
         wanted = SharePaths(share, batch, partial(_rows, paths, batch))
-        for loaded in pictures.batches(load, wanted, len(spread.local) * batch, workers):
+        for loaded in loading.batches(load, wanted, len(spread.local) * batch, workers):
             boxes = loaded["box"].reshape(-1, batch, 4)
             reasons = loaded["reason"].reshape(-1, batch)
             yield Inputs({"images": loaded["image"]}, list(zip(boxes, reasons, strict=True)))

@@ -9,16 +9,16 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from fam_jax._checks import check_count
+from fam_jax._core.checks import check_count
+from fam_jax._core.encoding import Encoder
 from fam_jax.bulk import cluster, tables
 from fam_jax.bulk.claim import claim, digest
 from fam_jax.bulk.drive import Progress
 from fam_jax.bulk.encode_once import columns, encode_pictures
+from fam_jax.bulk.loading import Load, quiet
 from fam_jax.bulk.paths import absolute
-from fam_jax.bulk.pictures import Load, quiet
 from fam_jax.bulk.search import PICTURES
 from fam_jax.bulk.store import INVALID, Group
-from fam_jax.encoding import Encoder
 
 
 class IndexSummary(NamedTuple):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from fam_jax.bulk import pairs, pictures
+from fam_jax._core.features import Features
+from fam_jax.bulk import loading, pairs
 from fam_jax.bulk.drive import Inputs
 from fam_jax.bulk.encode_once import feature_names
 from fam_jax.bulk.share import Share, SharePaths
 from fam_jax.bulk.store import Group, decode_text, wait
-from fam_jax.features import Features
 
 
 class Seen(NamedTuple):
@@ -67,13 +67,13 @@ def _pictures_of(source: pairs.Pairs, chunk: int) -> list[str]:
 
 
 def from_pictures(
-    share: Share, source: pairs.Pairs, load: pictures.Load, workers: int
+    share: Share, source: pairs.Pairs, load: loading.Load, workers: int
 ) -> Iterator[Inputs]:
     """Every chunk's pictures, each decoded once, and its pairs as rows of them."""
     slots = _Slots.of(share, source)
     paths = SharePaths(share, slots.distinct, partial(_pictures_of, source))
     size = len(share[0]) * slots.distinct
-    for step, loaded in enumerate(pictures.batches(load, paths, size, workers)):
+    for step, loaded in enumerate(loading.batches(load, paths, size, workers)):
         chunks = slots.at(step)
         boxes = loaded["box"].reshape(len(chunks), -1, 4)
         reasons = loaded["reason"].reshape(len(chunks), -1)

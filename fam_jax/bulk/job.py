@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from fam_jax._checks import check_choice, check_count
-from fam_jax.bulk import cluster, pictures
+from fam_jax._core.checks import check_choice, check_count
+from fam_jax._core.encoding import Encoder
+from fam_jax.bulk import cluster, loading
 from fam_jax.bulk.claim import claim, described, digest
 from fam_jax.bulk.drive import Progress, drive
 from fam_jax.bulk.encode_once import as_features, columns, encode_pictures, todo
@@ -22,7 +23,6 @@ from fam_jax.bulk.quantise import DTYPES
 from fam_jax.bulk.results import MAPS, collect_chunk, map_columns
 from fam_jax.bulk.share import Share
 from fam_jax.bulk.store import INVALID, Column, Group
-from fam_jax.encoding import Encoder
 from fam_jax.methods import Method, PairMethod, fam
 
 FEATURES = "features"  # what is kept of each picture until the job is done
@@ -50,7 +50,7 @@ class Job:
     method: Method | PairMethod
     pairs: Listed | Grid
     path: str
-    load: pictures.Load
+    load: loading.Load
     size: int | None
     dtype: str
     once: bool
@@ -75,7 +75,7 @@ class Job:
         path = absolute(store)
         asked = pairs if isinstance(pairs, Grid) else listed(pairs, batch)
         once = once or isinstance(pairs, Grid)
-        load = pictures.Load(preprocess)
+        load = loading.Load(preprocess)
         shape = jax.eval_shape(
             partial(explain_chunk, size=size, dtype=dtype), encode, method,
             {

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from fam_jax._checks import check_count
+from fam_jax._core.checks import check_count
 from fam_jax.bulk import tables
-from fam_jax.images import SUFFIXES
+from fam_jax.io.pictures import SUFFIXES
 
 
 class Chunk(NamedTuple):

@@ -14,11 +14,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fam_jax._core.encoding import Encoder
+from fam_jax._core.maps import upsample
 from fam_jax.bulk.quantise import quantise
-from fam_jax.encoding import Encoder
-from fam_jax.explain import explain_encodings
-from fam_jax.maps import upsample
 from fam_jax.methods import Method, PairMethod
+from fam_jax.methods.explain import explain_encodings
 
 AXIS = "chunks"
 

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 from PIL import Image
 
-from fam_jax._checks import check_count
+from fam_jax._core.checks import check_count
+from fam_jax._core.encoding import Encoder
 from fam_jax.bulk.claim import digest
 from fam_jax.bulk.drive import Progress
 from fam_jax.bulk.encode_once import as_features, columns, encode_pictures, feature_names
 from fam_jax.bulk.job import FEATURES, Job, Summary
-from fam_jax.bulk.pictures import Load, quiet
+from fam_jax.bulk.loading import Load, quiet
 from fam_jax.bulk.search import Index
 from fam_jax.bulk.store import INVALID, Group, decode_text, wait
-from fam_jax.encoding import Encoder
 from fam_jax.methods import Method, PairMethod, fam
 
 

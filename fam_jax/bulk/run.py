@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.encoding import Encoder
 from fam_jax.bulk.drive import Progress
 from fam_jax.bulk.job import Job, Summary
-from fam_jax.bulk.pictures import quiet
-from fam_jax.encoding import Encoder
+from fam_jax.bulk.loading import quiet
 from fam_jax.methods import Method, PairMethod
 
 

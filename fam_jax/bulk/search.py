@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import tables
 from fam_jax.bulk.paths import absolute
 from fam_jax.bulk.store import (
@@ -21,7 +22,6 @@ from fam_jax.bulk.store import (
     read_settings,
     wait,
 )
-from fam_jax.similarity import Similarity, cosine
 
 PICTURES = "pictures.parquet"
 _SLAB = 8192  # rows of a device at a time

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from fam_jax import images
+from fam_jax.io import pictures
 
 _MASKS = ("_mask", "_segmentation_mask")
 
@@ -55,7 +55,7 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"--data: no such folder: {folder}")
     found, left_out = [], []
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in images.SUFFIXES]
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in pictures.SUFFIXES]
     masks = {f.stem: f for f in files if f.stem.endswith(_MASKS)}
     for path in files:
         if path.stem in masks:
@@ -80,7 +80,7 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
 
 
 def _with_boxes(path: Path, boxes: Path) -> Annotated:
-    image = images.read(path)
+    image = pictures.read(path)
     try:
         objects = ET.parse(boxes).getroot().findall("object")
         places = [_place(thing) for thing in objects]
@@ -113,7 +113,7 @@ def _place(thing: ET.Element) -> Place:
 
 
 def _with_mask(path: Path, mask: Path) -> Annotated:
-    image = images.read(path)
+    image = pictures.read(path)
     with Image.open(mask) as file:
         indices = np.asarray(file if file.mode in ("1", "L", "P") else file.convert("L"))
     if indices.shape != (image.height, image.width):
@@ -145,9 +145,6 @@ def beside(mask: Bool[np.ndarray, "H W"], share: float = 0.2) -> Place | None:
         Place(0, 0, width, box.top),
         Place(0, box.bottom, width, height),
     )
-    wide = [
-        s
-        for s in strips
-        if min(s.right - s.left, s.bottom - s.top) >= max(images.MIN_SIDE, share * min(mask.shape))
-    ]
+    least = max(pictures.MIN_SIDE, share * min(mask.shape))
+    wide = [s for s in strips if min(s.right - s.left, s.bottom - s.top) >= least]
     return max(wide, key=lambda s: (s.right - s.left) * (s.bottom - s.top), default=None)

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fam_jax import images
-from fam_jax.demo import photographs
+from fam_jax.io import photographs, pictures
 
 PHOTOGRAPHS = "photographs"  # in place of a path: those in scikit-image and scikit-learn
 _CROPS = 16  # of each held-out quarter of a photograph
@@ -131,7 +130,7 @@ def _files_by_class(root: Path, shown: str) -> tuple[dict[str, list[Path]], list
         raise ValueError(f"--data: {shown} is a file; a folder with a folder per class is expected")
     files = defaultdict(list)
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in images.SUFFIXES and path.parent != root:
+        if path.suffix.lower() in pictures.SUFFIXES and path.parent != root:
             files[path.parent.relative_to(root).as_posix()].append(path)
     empty = [folder.name for folder in root.iterdir() if folder.is_dir() and not any(
         path.is_file() for path in folder.rglob("*"))]  # fmt: skip
@@ -146,7 +145,7 @@ def _read_all(paths: list[Path], label: str, left_out: list[str]) -> list[Pictur
     found = []
     for path in paths:
         try:
-            found.append(Picture(f"{label}/{path.name}", label, images.read(path)))
+            found.append(Picture(f"{label}/{path.name}", label, pictures.read(path)))
         except (ValueError, OSError) as error:
             left_out.append(str(error))
     return found
@@ -177,7 +176,7 @@ def _run(folder: Path) -> Episode:
         raise ValueError(
             f"{folder.name}/class_labels.txt: expected two columns, a test and a training picture"
         )
-    read = lambda name, label: Picture(name, label, images.read(folder.parent / name))  # noqa: E731
+    read = lambda name, label: Picture(name, label, pictures.read(folder.parent / name))  # noqa: E731
     queries = [read(test, train) for test, train in rows]
     return Episode([read(name, name) for name in sorted({train for _, train in rows})], queries)
 
@@ -234,7 +233,7 @@ def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
 
     def picture(name: str) -> Picture:
         if name not in known:
-            known[name] = Picture(name, name, images.read(path.parent / name))
+            known[name] = Picture(name, name, pictures.read(path.parent / name))
         return known[name]
 
     for line, row in enumerate(rows, start=2):

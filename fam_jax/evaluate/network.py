@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 import fam_jax
-from fam_jax import _layers
+from fam_jax._core import frameworks
 
 _BATCH = 32
 
@@ -88,7 +88,7 @@ class Network:
 
     def stages(self) -> list[str]:
         """Its parts with parameters, from input to output; blocks of a transformer one by one."""
-        names = _layers.layers(self.backbone.model)
+        names = frameworks.layers(self.backbone.model)
         tops = [name for name in names if "." not in name]
         inside = {top: [n for n in names if n.startswith(f"{top}.") and n.count(".") == 1]
                   for top in tops}  # fmt: skip

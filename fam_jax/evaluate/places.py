@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.similarity import normalize
 from fam_jax.evaluate import data
 from fam_jax.evaluate.annotated import annotated, beside, box_of
 from fam_jax.evaluate.cases import Batch, Cases, in_batches
 from fam_jax.evaluate.drawing import BATCH, Options, gallery_of, queries_of, scores_of, some_of
 from fam_jax.evaluate.network import Network, views
-from fam_jax.similarity import normalize
 
 
 def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Cases:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fam_jax.output import whole
+from fam_jax.io.files import whole
 
 _METHODS = "methods"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import fam_jax
 from fam_jax import metrics
-from fam_jax._checks import check_choice
+from fam_jax._core.checks import check_choice
 from fam_jax.evaluate.network import Network
 
 _MASKS = 500  # random masks of a picture

@@ -9,15 +9,16 @@ import jax
 import numpy as np
 from rich.progress import Progress
 
-from fam_jax import choices, output
-from fam_jax._checks import check_choice
-from fam_jax.choices import SIMILARITIES
+from fam_jax._core.checks import check_choice
+from fam_jax.apps import choices
+from fam_jax.apps.choices import SIMILARITIES
 from fam_jax.evaluate import figures, rules, stereo, tables, tasks
 from fam_jax.evaluate.cases import Batch, Cases
 from fam_jax.evaluate.measures import measure
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.randomise import randomisation
 from fam_jax.evaluate.results import Results, write
+from fam_jax.io import files
 
 _SHOWN = 4  # cases in the figure
 _NAMED = 3  # cases named in a line
@@ -202,7 +203,7 @@ def _write(
     figures.examples(first, {name: a["maps"] for name, a in arrays.items()}).savefig(
         results.folder / "examples.png"
     )
-    output.write_manifest(
+    files.write_manifest(
         results.folder, command="evaluate", **settings, methods=done, figures=cases.figures,
         left_out=left_out, silent=silent,
     )  # fmt: skip

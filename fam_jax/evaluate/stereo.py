@@ -17,11 +17,12 @@ from jaxtyping import Array, Bool, Float
 from PIL import Image
 
 import fam_jax
-from fam_jax import output, plot
-from fam_jax._extras import needed
+from fam_jax import plot
+from fam_jax._core.extras import needed
+from fam_jax._core.similarity import normalize
 from fam_jax.evaluate import tables
 from fam_jax.evaluate.network import Network
-from fam_jax.similarity import normalize
+from fam_jax.io import files
 
 
 class Stereo(NamedTuple):
@@ -134,7 +135,7 @@ def _distances(shares: Array, y: np.ndarray, x: np.ndarray, pair: Stereo) -> np.
 
 def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: bool) -> str:
     """Write the table, the figure and the manifest of the stereo pair; returns the table."""
-    with output.folder(folder, overwrite=overwrite) as stage:
+    with files.folder(folder, overwrite=overwrite) as stage:
         pair = load(network)
         left, right = encodings(network, pair)
         rows, columns = network.grid()
@@ -153,5 +154,5 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
         shares = fam_jax.centred(fam_jax.point_to_point(left, right))[0]
         seen, other = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
         plot.points_figure(seen, other, shares).savefig(stage / "points.png")
-        output.write_manifest(stage, command="evaluate", **settings)
+        files.write_manifest(stage, command="evaluate", **settings)
     return text

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:

@@ -6,12 +6,12 @@ dA    = gradient of the similarity by A, norms held constant
 
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray
+from fam_jax._core.checks import AnyArray
+from fam_jax._core.similarity import Similarity, cosine
+from fam_jax._core.tokens import TokenGrid
+from fam_jax._core.watch import Watch
 from fam_jax.methods import attention_rules as rules
 from fam_jax.methods.attention_maps import attention_maps
-from fam_jax.similarity import Similarity, cosine
-from fam_jax.tokens import TokenGrid
-from fam_jax.watch import Watch
 
 
 def attention_rollout(

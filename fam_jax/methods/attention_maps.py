@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._checks import check_float, wide
-from fam_jax._layers import layers
+from fam_jax._core.checks import check_float, wide
+from fam_jax._core.frameworks import layers
+from fam_jax._core.similarity import as_similarity, cosine, frozen_gradient
+from fam_jax._core.tokens import as_token_grid
+from fam_jax._core.watch import Watch
 from fam_jax.methods.method import sayable
-from fam_jax.similarity import as_similarity, cosine, frozen_gradient
-from fam_jax.tokens import as_token_grid
-from fam_jax.watch import Watch
 
 
 def attention_layers(model: Any) -> tuple[str, ...]:

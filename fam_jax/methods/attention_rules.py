@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax.maps import minmax
-from fam_jax.similarity import normalize
+from fam_jax._core.maps import minmax
+from fam_jax._core.similarity import normalize
 
 
 def rollout(attentions: tuple[Array, ...], gradients: None, prefix: int) -> Array:

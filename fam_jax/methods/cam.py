@@ -2,9 +2,9 @@
 
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, dot
 from fam_jax.methods.fam import channel_sum
 from fam_jax.methods.method import Method
-from fam_jax.similarity import Similarity, dot
 
 
 def _row(similarity: Similarity, z: Array, r: Array) -> Array:

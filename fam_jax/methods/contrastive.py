@@ -2,10 +2,10 @@
 
 from jaxtyping import Float
 
-from fam_jax._checks import AnyArray
+from fam_jax._core.checks import AnyArray
+from fam_jax._core.similarity import Similarity, cosine, margin
 from fam_jax.methods.decomposition import decomposition
 from fam_jax.methods.method import Method
-from fam_jax.similarity import Similarity, cosine, margin
 
 
 def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cosine) -> Method:

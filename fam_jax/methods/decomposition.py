@@ -8,9 +8,9 @@ M = sum_k G_k A_k          sums to the score for linear heads
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import products
-from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
 def share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, normalize
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum
-from fam_jax.similarity import Similarity, as_similarity, cosine, normalize
 
 
 def eigen_cam(similarity: Similarity = cosine) -> Method:

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._checks import check_choice
-from fam_jax._pytree import register_dataclass
-from fam_jax.maps import minmax
+from fam_jax._core.checks import check_choice
+from fam_jax._core.maps import minmax
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum, weighted
-from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
 def channel_sum(G: Array, A: Array) -> Sum:

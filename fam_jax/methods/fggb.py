@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_count, check_float, wide
-from fam_jax._mesh import vary_with
-from fam_jax.encoding import Encoding
+from fam_jax._core.checks import AnyArray, check_count, check_float, wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.mesh import vary_with
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.jacobian import rows_at_a_time, unit
 from fam_jax.methods.method import check_encoding, sayable
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 class SignedMaps(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._checks import check_choice
+from fam_jax._core.checks import check_choice
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient, gradient
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum, relu, weighted
-from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient, gradient
 
 _GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
 

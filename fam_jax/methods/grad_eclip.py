@@ -2,12 +2,12 @@
 
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray
+from fam_jax._core.checks import AnyArray
+from fam_jax._core.similarity import Similarity, cosine
+from fam_jax._core.tokens import TokenGrid
+from fam_jax._core.watch import Watch
 from fam_jax.methods.attention_maps import attention_maps, check_attentions
 from fam_jax.methods.attention_rules import value_gradient
-from fam_jax.similarity import Similarity, cosine
-from fam_jax.tokens import TokenGrid
-from fam_jax.watch import Watch
 
 
 def grad_eclip(

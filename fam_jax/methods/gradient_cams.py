@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.grad_cam import gradient_weights
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum, products, relu, weighted
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:

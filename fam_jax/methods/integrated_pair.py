@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice, check_count, check_float, wide
-from fam_jax._mesh import vary_with
-from fam_jax.encoding import Encoder
+from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
+from fam_jax._core.encoding import Encoder
+from fam_jax._core.mesh import vary_with
+from fam_jax._core.similarity import Dot, Similarity, cosine, dot, normalize
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.point_to_point import all_products, check_pair, check_product
-from fam_jax.similarity import Dot, Similarity, cosine, dot, normalize
 
 
 class IntegratedPair(NamedTuple):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.grad_cam import gradient_weights
 from fam_jax.methods.pair_method import PairMethod
 from fam_jax.methods.sums import Sum, products
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def _interaction(G: Array, A: Array, B: Array) -> Sum:

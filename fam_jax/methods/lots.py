@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_count
-from fam_jax._mesh import vary_with
-from fam_jax.encoding import as_embedding
+from fam_jax._core.checks import AnyArray, check_count
+from fam_jax._core.encoding import as_embedding
+from fam_jax._core.mesh import vary_with
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.perturbation import (
     check_pairs,
     sayable_maps,
     score_copies,
     wide_dtype,
 )
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 _LUMA = (0.2989, 0.587, 0.114)  # of red, green, blue, as torchvision weighs them
 

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax._layers.arrays import Own, as_pytree
-from fam_jax._pytree import register_dataclass
-from fam_jax.encoding import Encoding
+from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.frameworks.arrays import Own, as_pytree
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity
 from fam_jax.methods.sums import Sum
-from fam_jax.similarity import Similarity
 
 
 @partial(

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import check_count, wide
-from fam_jax.encoding import Encoding
+from fam_jax._core.checks import check_count, wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
 from fam_jax.methods.method import sayable
 from fam_jax.methods.nonnegative import factorise
 from fam_jax.methods.point_to_point import check_pair
-from fam_jax.similarity import Similarity, as_similarity, cosine, frozen_gradient
 
 
 class Concepts(NamedTuple):

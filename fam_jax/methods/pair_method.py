@@ -7,9 +7,10 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float
 
-from fam_jax._checks import wide
-from fam_jax._pytree import register_dataclass
-from fam_jax.encoding import Encoding
+from fam_jax._core.checks import wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity
 from fam_jax.methods.method import (
     check_encoding,
     hold_functions,
@@ -18,7 +19,6 @@ from fam_jax.methods.method import (
     zero_unless,
 )
 from fam_jax.methods.sums import Sum
-from fam_jax.similarity import Similarity
 
 
 @partial(register_dataclass, data_fields=["similarity", "weigh", "combine"], meta_fields=[])

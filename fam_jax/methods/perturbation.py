@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fam_jax._checks import AnyArray, check_float
+from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.similarity import Similarity
 from fam_jax.methods.method import sayable
-from fam_jax.similarity import Similarity
 
 
 def check_pairs(images: AnyArray, references: AnyArray) -> None:

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fam_jax._checks import AnyArray, check_count, check_float, wide
-from fam_jax.encoding import Encoding
+from fam_jax._core.checks import AnyArray, check_count, check_float, wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.similarity import Cosine, Dot, Similarity, cosine
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.method import check_encoding, sayable
-from fam_jax.similarity import Cosine, Dot, Similarity, cosine
 
 _PAIRS = "batch height width reference_height reference_width"
 

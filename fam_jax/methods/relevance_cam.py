@@ -9,10 +9,10 @@ M = sum_k w_k A_k
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.decomposition import share_per_unit
 from fam_jax.methods.method import Method
 from fam_jax.methods.sums import Sum, weighted
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def _relevance_mean(G: Array, A: Array) -> Sum:

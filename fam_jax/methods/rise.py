@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_count, check_key
-from fam_jax._mesh import vary_with
-from fam_jax.encoding import as_embedding
+from fam_jax._core.checks import AnyArray, check_count, check_key
+from fam_jax._core.encoding import as_embedding
+from fam_jax._core.mesh import vary_with
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.perturbation import (
     check_pairs,
     fold,
@@ -22,7 +23,6 @@ from fam_jax.methods.perturbation import (
     weighted_masks,
     wide_dtype,
 )
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def rise(

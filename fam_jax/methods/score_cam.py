@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_count, wide
-from fam_jax.encoding import Encoder, as_embedding
-from fam_jax.maps import rescale, upsample
+from fam_jax._core.checks import AnyArray, check_count, wide
+from fam_jax._core.encoding import Encoder, as_embedding
+from fam_jax._core.maps import rescale, upsample
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.methods.perturbation import (
     check_pairs,
     fold,
@@ -22,7 +23,6 @@ from fam_jax.methods.perturbation import (
     wide_dtype,
 )
 from fam_jax.methods.sums import relu, weighted
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def score_cam(

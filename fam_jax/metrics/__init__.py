@@ -25,14 +25,14 @@ from fam_jax.metrics.drop import coherency as coherency
 from fam_jax.metrics.drop import complexity as complexity
 from fam_jax.metrics.drop import increase as increase
 from fam_jax.metrics.drop import masked_scores as masked_scores
+from fam_jax.metrics.imputed import road as road
+from fam_jax.metrics.imputed import road_combined as road_combined
 from fam_jax.metrics.localization import energy_in as energy_in
 from fam_jax.metrics.localization import iou as iou
 from fam_jax.metrics.localization import pointing as pointing
 from fam_jax.metrics.localization import rank_in as rank_in
 from fam_jax.metrics.pair_curves import deletion_pairs as deletion_pairs
 from fam_jax.metrics.pair_curves import insertion_pairs as insertion_pairs
-from fam_jax.metrics.road import road as road
-from fam_jax.metrics.road import road_combined as road_combined
 from fam_jax.metrics.sanity import randomised as randomised
 from fam_jax.metrics.sanity import spearman as spearman
 from fam_jax.metrics.stability import max_sensitivity as max_sensitivity

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fam_jax._checks import AnyArray, check_float
-from fam_jax.encoding import as_embedding
-from fam_jax.similarity import Similarity, as_similarity
+from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.encoding import as_embedding
+from fam_jax._core.similarity import Similarity, as_similarity
 
 IMAGES = "batch height width channels"
 MAPS = "batch height width"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._checks import wide
+from fam_jax._core.checks import wide
 
 
 def imputed(images: Array, removed: Array) -> Array:

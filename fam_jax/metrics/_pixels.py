@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fam_jax._checks import AnyArray, wide
-from fam_jax.maps import upsample
-from fam_jax.similarity import Similarity
+from fam_jax._core.checks import AnyArray, wide
+from fam_jax._core.maps import upsample
+from fam_jax._core.similarity import Similarity
 
 ORDERS = ("most", "least")
 

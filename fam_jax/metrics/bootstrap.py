@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fam_jax._checks import AnyArray, check_count, wide
+from fam_jax._core.checks import AnyArray, check_count, wide
 
 
 class Estimate(NamedTuple):

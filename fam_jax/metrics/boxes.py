@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax.maps import rescale
+from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.maps import rescale
 from fam_jax.metrics._arguments import MAPS, check_batch, check_between, nan_unless_finite
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax.metrics._arguments import MAPS, check_batch
 
 

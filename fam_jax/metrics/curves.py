@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_choice, check_count
-from fam_jax._leaf import Leaf
-from fam_jax._pytree import register_dataclass
+from fam_jax._core.checks import AnyArray, check_choice, check_count
+from fam_jax._core.leaf import Leaf
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import (
     ORDERS,
@@ -27,7 +28,6 @@ from fam_jax.metrics._pixels import (
     repeated,
     score_each,
 )
-from fam_jax.similarity import Similarity, cosine
 
 
 @partial(register_dataclass, data_fields=["values", "area"], meta_fields=["full_first"])

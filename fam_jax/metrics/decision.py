@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax.encoding import as_embedding
+from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.encoding import as_embedding
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import (
     IMAGES,
     MAPS,
@@ -17,7 +18,6 @@ from fam_jax.metrics._arguments import (
     nan_unless_finite,
 )
 from fam_jax.metrics._pixels import blurred, pixel_ranks
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def fewshot_fidelity(

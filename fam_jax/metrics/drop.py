@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax._layers.arrays import as_pytree
-from fam_jax.maps import rescale, upsample
+from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.maps import rescale, upsample
+from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, nan_unless_finite
-from fam_jax.similarity import Similarity, cosine
 
 
 def masked_scores(

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from fam_jax._checks import AnyArray, check_float
-from fam_jax.encoding import as_embedding
+from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.encoding import as_embedding
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
 from fam_jax.metrics._pixels import embed_each, in_chunks, score_each
 from fam_jax.metrics.curves import Curve, area_under, check_way, versions
-from fam_jax.similarity import Similarity, as_similarity, cosine
 
 
 def deletion_pairs(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
+from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax.metrics._arguments import MAPS, nan_unless_finite
 from fam_jax.metrics.drop import pearson
 
@@ -97,7 +97,7 @@ def randomised(model: Any, layers: str | tuple[str, ...], key: Array) -> Any:
     """
     from flax import nnx
 
-    from fam_jax._layers.nnx import find
+    from fam_jax._core.frameworks.nnx import find
 
     if not isinstance(model, nnx.Module):
         raise TypeError(f"model: expected a flax.nnx module, got {type(model).__name__}")

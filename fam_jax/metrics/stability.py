@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._checks import AnyArray, check_count, check_float, wide
+from fam_jax._core.checks import AnyArray, check_count, check_float, wide
 from fam_jax.metrics._arguments import IMAGES, check_between, nan_unless_finite
 from fam_jax.metrics.drop import as_explanation, maps_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from fam_jax import images, output
+from fam_jax.io import files, pictures
 from fam_jax.report import cards, page
 from fam_jax.report.pictures import Thumbnails
 from fam_jax.report.store import Store, choose
@@ -24,7 +24,7 @@ def write(
     title: str | None = None,
     signed: bool | None = None,
     overwrite: bool = False,
-    read: Callable[[str], Image.Image] = images.read,
+    read: Callable[[str], Image.Image] = pictures.read,
 ) -> list[Path]:
     """Write explained pairs as a static page with thumbnails: no server, no network.
 
@@ -71,7 +71,7 @@ def write(
     """
     choice = choose(store, limit, order)
     signed = _is_signed(store.settings) if signed is None else signed
-    with output.folder(folder, overwrite=overwrite) as stage:
+    with files.folder(folder, overwrite=overwrite) as stage:
         thumbnails = Thumbnails(stage, read)
         made = cards.make(store, choice.indices, stage, thumbnails, signed=signed)
         shown, shared = cards.shorten(made)
@@ -86,7 +86,7 @@ def write(
             not_shown=thumbnails.not_shown,
             signed=signed,
         )
-        names = output.write_manifest(
+        names = files.write_manifest(
             stage,
             command="report",
             store=store.path,

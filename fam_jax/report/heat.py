@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from fam_jax.maps import rescale
+from fam_jax._core.maps import rescale
 
 SIDE = 96  # pixels of the longer side; the browser smooths what a 14 x 14 map leaves
 OPACITY = 0.65  # of a map's highest value, as in `plot.overlay`

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fam_jax._extras import needed
+from fam_jax._core.extras import needed
 from fam_jax.report import heat
 from fam_jax.report.cards import Card, printable
 from fam_jax.report.store import ORDERS, Choice

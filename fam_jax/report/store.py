@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from fam_jax._checks import check_choice, check_count
+from fam_jax._core.checks import check_choice, check_count
 
 NOT_DONE, VALID = 0, 1  # any other status: done, but nothing could be said
 ORDERS = {

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fam_jax._checks import AnyArray, check_float, wide
-from fam_jax.maps import check_size, upsample
+from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.maps import check_size, upsample
 from fam_jax.metrics import energy_in
 
 MAPS = "batch height width"

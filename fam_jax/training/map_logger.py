@@ -17,12 +17,12 @@ import numpy as np
 from jaxtyping import Float
 
 from fam_jax import plot
-from fam_jax._checks import AnyArray, check_count, check_float
-from fam_jax._extras import needed
-from fam_jax.capture import capture
-from fam_jax.explain import PairExplanation, explain_pairs
+from fam_jax._core.capture import capture
+from fam_jax._core.checks import AnyArray, check_count, check_float
+from fam_jax._core.extras import needed
+from fam_jax.io.files import whole
 from fam_jax.methods import Method, PairMethod
-from fam_jax.output import whole
+from fam_jax.methods.explain import PairExplanation, explain_pairs
 from fam_jax.training.strips import MAPS, PROBE, load, maps_file, steps_in, strip
 
 

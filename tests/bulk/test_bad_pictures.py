@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fam_jax import bulk, images
+from fam_jax import bulk
+from fam_jax.io import pictures
 from tests.bulk import toy
 
 
@@ -75,7 +76,7 @@ def test_every_kind_of_bad_picture(tmp_path, once):
                 assert (row.status, row.reason) == (1, "")
     upright = found[names.index("rotated.jpg")]
     assert upright.query_box == (0.0, 8.0, 24.0, 32.0)  # of 24 x 40 pixels, not of 40 x 24
-    assert images.read(tmp_path / "p" / "rotated.jpg").size == (24, 40)
+    assert pictures.read(tmp_path / "p" / "rotated.jpg").size == (24, 40)
     raw = bulk.open_store(store)
     assert not raw.array("query_maps")[raw.status() == 2].any()
 

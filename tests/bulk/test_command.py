@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 import fam_jax
 import pretrained_ports
-from fam_jax import bulk, images
+from fam_jax import bulk
+from fam_jax.apps.main import app
 from fam_jax.bulk.drive import Progress
 from fam_jax.bulk.progress import Line
-from fam_jax.cli import app
+from fam_jax.io import pictures
 from tests.bulk import toy
 
 
@@ -52,7 +53,7 @@ def test_map_writes_a_store_and_says_what_has_no_maps(table, store):
     backbone = pretrained_ports.load("tiny")
     encode = fam_jax.capture(backbone.model, at=backbone.layer)
     (row,) = found.rows([0])
-    pair = [backbone.preprocess(images.read(path))[None] for path in (row.query, row.reference)]
+    pair = [backbone.preprocess(pictures.read(path))[None] for path in (row.query, row.reference)]
     expected = fam_jax.explain_pairs(encode, *pair)
     np.testing.assert_allclose(row.score, expected.scores[0], atol=1e-5)
     span = float(np.ptp(expected.query_maps[0]))
@@ -208,7 +209,7 @@ def test_two_hosts_by_the_command_line(table, store, tmp_path):
     """`--distributed` on each gives the store of one host, bit for bit, and one report."""
     port, out = toy.free_port(), tmp_path / "maps"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    command = [sys.executable, "-c", "from fam_jax.cli import main; main()"]
+    command = [sys.executable, "-c", "from fam_jax.apps.main import main; main()"]
     command += ["map", str(table), "--batch", "2", "--out", str(out), "--distributed"]
     command += ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process"]
     started = [

@@ -7,11 +7,11 @@ import pytest
 
 import fam_jax
 from fam_jax import bulk
-from fam_jax.bulk import pictures, programs
+from fam_jax.bulk import loading, programs
 from tests.bulk import toy
 
 
-class Counting(pictures.Load):
+class Counting(loading.Load):
     """Counts the pictures that are decoded, by name."""
 
     seen: ClassVar[dict[str, int]] = {}
@@ -24,7 +24,7 @@ class Counting(pictures.Load):
 
 def counted(monkeypatch):
     Counting.seen = {}
-    monkeypatch.setattr(pictures, "Load", Counting)
+    monkeypatch.setattr(loading, "Load", Counting)
     return Counting.seen
 
 

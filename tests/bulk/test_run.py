@@ -8,7 +8,8 @@ from flax import nnx
 from PIL import Image
 
 import fam_jax
-from fam_jax import bulk, images
+from fam_jax import bulk
+from fam_jax.io import pictures
 from tests.bulk import toy
 from tests.close import assert_close
 
@@ -16,7 +17,7 @@ from tests.close import assert_close
 def expected(store, method=None):
     """Pair by pair, without any of this package's machinery."""
     rows = store.rows(range(len(store)))
-    load = lambda path: toy.Preprocess()(images.read(path))  # noqa: E731
+    load = lambda path: toy.Preprocess()(pictures.read(path))  # noqa: E731
     both = [np.stack([load(getattr(row, side)) for row in rows]) for side in ("query", "reference")]
     return rows, jax.tree.map(np.asarray, fam_jax.explain_pairs(toy.encoder(), *both, method))
 
@@ -148,6 +149,6 @@ def test_networks_with_scalars_and_random_streams(job, tmp_path, once):
     encode = fam_jax.capture(Dropping(nnx.Rngs(0)), at="conv")
     bulk.run(encode, rows, tmp_path / "s", preprocess=toy.Preprocess(), batch=1, once=once)
     found = bulk.open_store(tmp_path / "s").rows(range(3))
-    both = [jnp.stack([toy.Preprocess()(images.read(r[i])) for r in rows]) for i in (0, 1)]
+    both = [jnp.stack([toy.Preprocess()(pictures.read(r[i])) for r in rows]) for i in (0, 1)]
     out = fam_jax.explain_pairs(encode, *both)
     assert_close([row.score for row in found], out.scores, relative_to=1)  # cosines

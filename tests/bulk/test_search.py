@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import fam_jax
-from fam_jax import bulk, images
-from fam_jax.bulk import pictures
+from fam_jax import bulk
+from fam_jax.bulk import loading
 from fam_jax.bulk import search as search_module
 from fam_jax.bulk.retrieve import retrieve
+from fam_jax.io import pictures
 from tests.bulk import toy
 from tests.close import assert_close
 
@@ -30,7 +31,7 @@ def gallery(tmp_path):
 
 
 def test_embeddings_are_the_encoder_s(gallery):
-    inputs = np.stack([toy.Preprocess()(images.read(path)) for path in gallery.pictures[1:]])
+    inputs = np.stack([toy.Preprocess()(pictures.read(path)) for path in gallery.pictures[1:]])
     expected = toy.encoder()(inputs).embeddings
     assert_close(gallery.embeddings()[1:], expected)
     assert not gallery.embeddings()[0].any()
@@ -87,9 +88,9 @@ def test_an_index_is_not_a_store_of_maps(gallery, tmp_path):
 def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path, monkeypatch):
     """Also those that are hits of several queries, and a query that is in the gallery."""
     decoded = []
-    load = pictures.Load.__call__
+    load = loading.Load.__call__
     monkeypatch.setattr(
-        pictures.Load, "__call__", lambda self, path: decoded.append(path) or load(self, path)
+        loading.Load, "__call__", lambda self, path: decoded.append(path) or load(self, path)
     )
     queries = [gallery.pictures[4], gallery.pictures[9], *toy.pictures(tmp_path / "q", 1)]
     found = retrieve(
@@ -102,7 +103,7 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
     store = bulk.open_store(tmp_path / "maps")
     rows = store.rows(range(18))
     assert [row.label for row in rows] == [f"rank {r}" for _ in range(3) for r in range(1, 7)]
-    load = lambda path: toy.Preprocess()(images.read(path))  # noqa: E731
+    load = lambda path: toy.Preprocess()(pictures.read(path))  # noqa: E731
     both = [np.stack([load(getattr(row, side)) for row in rows]) for side in ("query", "reference")]
     out = fam_jax.explain_pairs(toy.encoder(), *both)
     assert_close([row.score for row in rows], found.scores.ravel(), relative_to=1)  # cosines

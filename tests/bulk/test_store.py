@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fam_jax.apps.main import app
 from fam_jax.bulk import store
 from fam_jax.bulk.quantise import quantise, restore
 from fam_jax.bulk.store import STATUS, Column, Group
-from fam_jax.cli import app
 from tests.bulk import toy
 
 COLUMNS = {"x": Column("float32", (2,)), **STATUS}
@@ -71,7 +71,7 @@ def test_float16_is_that_of_numpy():
 JOB = """
     import resource, signal, sys
     sys.path.insert(0, {root!r})
-    from fam_jax.cli import main
+    from fam_jax.apps.main import main
     from fam_jax.bulk import store
     made = store.Group.write
     def write(self, chunks):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fam_jax import cli
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.results import Results
 from fam_jax.evaluate.rules import RULES

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fam_jax.demo import photographs
+from fam_jax.io import photographs
 
 NASTY = "<b>\"'&.jpg"  # a file may be called so
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fam_jax import images, plot, report
+from fam_jax import plot, report
+from fam_jax.io import pictures
 from fam_jax.report import heat
 from tests.report import stand_in
 
@@ -42,7 +43,7 @@ def test_a_picture_is_read_and_written_once_for_every_part(store, tmp_path):
 
     def counted(path):
         read.append(path)
-        return images.read(path)
+        return pictures.read(path)
 
     report.write(store, tmp_path, read=counted)
     parts = {(r.query, r.query_box) for r in store.made}
@@ -142,7 +143,7 @@ def test_a_failure_leaves_no_report(store, tmp_path):
         calls.append(path)
         if len(calls) == 5:
             raise RuntimeError("out of luck")
-        return images.read(path)
+        return pictures.read(path)
 
     with pytest.raises(RuntimeError, match="out of luck"):
         report.write(store, tmp_path / "out", read=breaks)
@@ -187,6 +188,6 @@ def test_an_empty_store_is_refused(store, tmp_path):
 
 
 def test_the_library_is_imported_without_jinja2():
-    code = "import sys, fam_jax, fam_jax.cli; print('jinja2' in sys.modules)"
+    code = "import sys, fam_jax, fam_jax.apps.main; print('jinja2' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -1,0 +1,1 @@
+"""The machinery: a network as a pure function with named places, encodings, similarities, maps."""

@@ -1,0 +1,124 @@
+"""Encoders: of a model and the name of a layer (`capture`), of two functions (`encoder`)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import overload
+
+from jaxtyping import Array
+
+from fam_jax._core.checks import check_choice
+from fam_jax._core.encoding import Encoder, LayersEncoder
+from fam_jax._core.frameworks import tapped_model
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.tap import tap
+from fam_jax._core.tokens import TokenGrid, as_token_grid
+from fam_jax._core.watch import check_layers, check_model
+
+
+@overload
+def capture(
+    model: Callable, at: str, tokens: TokenGrid | tuple | None = None, layout: str = "NHWC"
+) -> Encoder: ...
+@overload
+def capture(
+    model: Callable,
+    at: Sequence[str],
+    tokens: TokenGrid | tuple | None = None,
+    layout: str = "NHWC",
+) -> LayersEncoder: ...
+def capture(
+    model: Callable,
+    at: str | Sequence[str],
+    tokens: TokenGrid | tuple | None = None,
+    layout: str = "NHWC",
+) -> Encoder | LayersEncoder:
+    """An encoder from a model and the name of one of its layers; the model stays as it is.
+
+    Args:
+        model: images -> embeddings, used as it is now (no array is copied; make a new encoder
+            after an update). Its arrays become the encoder's leaves. One of:
+
+            - a `flax.nnx` module;
+            - a `flax.linen` module with its variables: `module.bind(variables)`, or
+              `functools.partial(module.apply, variables)`;
+            - an `equinox` module that takes a batch; `equinox.filter_vmap(module)` for one that
+              takes an image. A module with a state (batch statistics) needs one around it that
+              holds the state and calls it;
+            - a built Keras 3 model, with KERAS_BACKEND=jax;
+            - a method bound to one of these, or a `functools.partial` with its keywords
+              (`train=False`);
+            - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
+              a partial or the globals it names hold are its parameters.
+        at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
+            "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
+            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`).
+        tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
+            or a tuple (prefix, shape).
+        layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
+            itself takes and gives [b, h, w, c] all the same.
+
+    Returns:
+        An `Encoder`, images -> `Encoding`.
+
+    Raises:
+        ValueError: if there is no such layer (the message lists the layers there are; for linen,
+            which makes them as it runs, on the first call).
+        TypeError: if `model` cannot be called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import fam_jax
+        >>> class Net(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+        ...     def __call__(self, images):
+        ...         return nnx.relu(self.conv(images)).mean((1, 2))
+        >>> encode = fam_jax.capture(Net(nnx.Rngs(0)), at="conv")
+        >>> encode(jnp.ones((2, 16, 16, 3))).activations.shape
+        (2, 16, 16, 8)
+    """
+    check_choice("layout", layout, ("NHWC", "NCHW"))
+    names = check_layers(at)
+    network = tapped_model(check_model(model), names) or as_pytree(model)
+    if isinstance(at, str):
+        return Encoder(network, at, as_token_grid(tokens), layout)
+    return LayersEncoder(network, names, as_token_grid(tokens), layout)
+
+
+def encoder(
+    features: Callable[[Array], Array],
+    head: Callable[[Array], Array],
+    tokens: TokenGrid | tuple | None = None,
+) -> Encoder:
+    """An encoder from two pure functions: A = features(images), z = head(A).
+
+    Args:
+        features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`).
+        head: activations -> embeddings [b, d].
+        tokens: where the patches are, if `features` gives [b, n, c]; see `capture`.
+
+    Returns:
+        An `Encoder`; the arrays that the functions hold become its leaves, as for `capture`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(jnp.tanh, lambda activations: activations.mean((1, 2)))
+        >>> encode(jnp.ones((2, 4, 4, 3))).activations.shape
+        (2, 4, 4, 3)
+    """
+    network = _Composition(as_pytree(features), as_pytree(head))
+    return Encoder(network, at="activations", tokens=as_token_grid(tokens))
+
+
+@partial(register_dataclass, data_fields=["features", "head"], meta_fields=[])
+@dataclass(frozen=True)
+class _Composition:
+    features: Callable
+    head: Callable
+
+    def __call__(self, images: Array) -> Array:
+        return self.head(tap(self.features(images), "activations"))

@@ -1,0 +1,235 @@
+"""Encoding: the activations A, the embedding z and the pullback v -> (dz/dA)^T v, in one pass.
+
+    z, pullback = jax.vjp(d -> network(images, A + d), 0)
+
+Only the head between A and z is differentiated; the network below costs its forward pass.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.features import Features, cut, join
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.leaf import Leaf
+from fam_jax._core.map_form import Form, MapPullback
+from fam_jax._core.mesh import zeros_like
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.tokens import TokenGrid
+from fam_jax._core.watch import Pull, embed, run_watched
+
+
+@partial(register_dataclass, data_fields=["activations", "embeddings", "pullback"], meta_fields=[])
+@dataclass(frozen=True)
+class Encoding:
+    """What a method needs to know about a batch of images.
+
+    Attributes:
+        activations: A, [b, h, w, c].
+        embeddings: z, [b, d].
+        pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
+    """
+
+    activations: Leaf[Float[Array, "b h w c"]]
+    embeddings: Leaf[Float[Array, "b d"]]
+    pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]]
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@dataclass(frozen=True)
+class Encoder:
+    """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
+
+    Compiled on its first call for a shape. The network is a pure function: what it would write
+    into its own state (batch statistics, random streams) is dropped.
+    """
+
+    network: Callable[[Array], Array]
+    at: str
+    tokens: TokenGrid | None = None
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"]) -> Encoding:
+        """Encode a batch of images; see `Encoding`."""
+        check_float("images", images, "batch height width channels")
+        (encoding,), _ = _encode(self, images)
+        return encoding
+
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
+        """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
+
+        One forward pass for everything in a training step: running statistics of batch norm and
+        counters of random streams come out instead of being dropped, and `nnx.update(model,
+        state)` leaves the model as `model(images)` would.
+
+        Args:
+            images: a training batch.
+
+        Returns:
+            The `Encoding`, and an `nnx.State` of all variables but the parameters.
+
+        Raises:
+            TypeError: if the encoder is of anything but a `flax.nnx` module.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from flax import nnx
+            >>> import fam_jax
+            >>> class Net(nnx.Module):
+            ...     def __init__(self, rngs):
+            ...         self.norm = nnx.BatchNorm(3, momentum=0.5, rngs=rngs)
+            ...     def __call__(self, images):
+            ...         return self.norm(images).mean((1, 2))
+            >>> model = Net(nnx.Rngs(0))
+            >>> enc, state = fam_jax.capture(model, at="norm").with_state(jnp.ones((2, 4, 4, 3)))
+            >>> nnx.update(model, state)
+            >>> model.norm.mean[...].tolist()
+            [0.5, 0.5, 0.5]
+        """
+        (encoding,), state = _with_state(self, images)
+        return encoding, state
+
+    def replay(
+        self, images: Float[AnyArray, "b H W c"], activations: Float[AnyArray, "b h w k"]
+    ) -> Encoding:
+        """The encoding that images would have, were `activations` the layer's output for them.
+
+        What does not go through the layer's map (skip connections around it, a class token) is
+        the images' own.
+
+        Raises:
+            ValueError: if the activations have another shape than the layer's.
+        """
+        check_float("images", images, "batch height width channels")
+        check_float("activations", activations, "batch height width channels")
+        (encoding,), _ = _encode(self, images, activations)
+        return encoding
+
+    def features(self, images: Float[AnyArray, "b H W c"]) -> Features:
+        """All that crosses the layer: what `from_features` makes the encoding of.
+
+        `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
+        first costs the network below the layer, and its rows may be stored, picked and repeated.
+
+        Raises:
+            ValueError: if a value that crosses the layer is of no single image.
+
+        Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
+            >>> import fam_jax
+            >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
+            >>> features = encode.features(jnp.ones((2, 4, 4, 3)))
+            >>> again = jax.tree.map(lambda x: x[jnp.array([1, 0, 1])], features)
+            >>> encode.from_features(again).embeddings.shape
+            (3, 3)
+        """
+        check_float("images", images, "batch height width channels")
+        return _features(self, jnp.asarray(images))
+
+    def from_features(self, features: Features) -> Encoding:
+        """The encoding of the images that `features` are of; only the head is run."""
+        if not isinstance(features, Features):
+            got = type(features).__name__
+            raise TypeError(f"features: expected encode.features(...), got {got}")
+        return _from_features(self, features)
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@dataclass(frozen=True)
+class LayersEncoder:
+    """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
+
+    network: Callable[[Array], Array]
+    at: tuple[str, ...]
+    tokens: TokenGrid | None = None
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, ...]:
+        """Encode a batch of images at every layer, in the order of `at`."""
+        check_float("images", images, "batch height width channels")
+        return _encode(self, images)[0]
+
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
+        """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
+        return _with_state(self, images)
+
+
+def _with_state(
+    encode: Encoder | LayersEncoder, images: AnyArray
+) -> tuple[tuple[Encoding, ...], Any]:
+    check_float("images", images, "batch height width channels")
+    if not hasattr(encode.network, "with_state"):
+        raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
+    return _encode(encode, images, with_state=True)
+
+
+@partial(jax.jit, static_argnames="with_state")
+def _encode(
+    encode: Encoder | LayersEncoder,
+    images: Array,
+    activations: Array | None = None,
+    with_state: bool = False,
+) -> tuple[tuple[Encoding, ...], Any]:
+    names = (encode.at,) if isinstance(encode.at, str) else encode.at
+    forms = {}
+
+    def change(name: str, x: Array) -> Array:
+        forms[name] = form = Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
+        shape = jax.eval_shape(form.to_map, x).shape  # refuses what is no map before it is used
+        if activations is None:
+            return x
+        if activations.shape != shape:
+            raise ValueError(
+                f"activations: expected {shape}, as the layer {name!r} gives them, got "
+                f"{activations.shape}"
+            )
+        return form.put(activations.astype(x.dtype), x)
+
+    seen = run_watched(encode.network, names, images, encode.layout, change, with_state)
+    encodings = tuple(
+        Encoding(forms[name].to_map(x), seen.embeddings, MapPullback(seen.pullback, i, forms[name]))
+        for i, (name, x) in enumerate(zip(names, seen.values, strict=True))
+    )
+    return encodings, seen.state
+
+
+@jax.jit
+def _features(encode: Encoder, images: Array) -> Features:
+    return cut(encode.network, encode.at, encode.layout, images)
+
+
+@jax.jit
+def _from_features(encode: Encoder, features: Features) -> Encoding:
+    x, head = join(encode.network, encode.at, encode.layout, features)
+    form = Form(
+        encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
+        encode.tokens, encode.layout,
+    )  # fmt: skip
+    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: x))}
+    z, pullback = jax.vjp(lambda deltas: head(x + deltas[encode.at]), zeros)
+    pull = Pull(pullback, z, (encode.at,))
+    return Encoding(form.to_map(x), z, MapPullback(pull, 0, form))
+
+
+def as_embedding(model: Callable) -> Callable:
+    """Images -> embeddings as a pytree of arrays: of an `Encoder`, or of any function."""
+    if isinstance(model, Encoder | LayersEncoder):
+        return Partial(_embed, model)
+    if not callable(model):
+        raise TypeError(
+            "embed: expected a function images -> embeddings or an encoder, got "
+            f"{type(model).__name__}"
+        )
+    return as_pytree(model)
+
+
+def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
+    return embed(encode.network, images, encode.layout)

@@ -1,0 +1,116 @@
+"""Any callable as a pytree: its arrays are leaves, all else is static and compared by value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from fam_jax._core.frameworks.held import Path, State, held
+from fam_jax._core.pytree import OURS, classes, register_dataclass
+
+
+class Static:
+    """A value for a pytree's static part, which must be hashable whatever the value is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        try:
+            return self.value is other.value or bool(self.value == other.value)
+        except ValueError:  # an array inside has no single truth
+            return False
+
+    def __hash__(self) -> int:
+        return hash(Static)
+
+
+def split(tree: Any) -> tuple[Any, Static]:
+    """The tree with None for whatever is no array, and what `join` needs to put it back."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
+    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    return structure.unflatten(arrays), Static((structure, rest, classes(structure)))
+
+
+def join(arrays: Any, static: Static) -> Any:
+    """The inverse of `split`: a new tree."""
+    structure, rest, _ = static.value
+    pairs = zip(structure.flatten_up_to(arrays), rest, strict=True)
+    return structure.unflatten([other if array is None else array for array, other in pairs])
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray)
+
+
+@partial(register_dataclass, data_fields=["arrays", "held"], meta_fields=["rest", "state"])
+@dataclass(frozen=True)
+class Call:
+    """A function with some of its arguments, as a pytree of the arrays among them and in it."""
+
+    arrays: Any
+    held: dict[Path, Any]
+    rest: Static
+    state: State
+
+    def __hash__(self) -> int:
+        return hash(self.rest)
+
+    def __repr__(self) -> str:
+        return f"Call{self.rest.value[1]}"
+
+    @classmethod
+    def of(cls, fn: Callable, args: tuple = (), keywords: dict | None = None) -> "Call":
+        """As `functools.partial(fn, *args, **keywords)`."""
+        arrays, rest = split((fn, args, keywords or {}))
+        inside, values = held(rest.value[1])
+        return cls(arrays, inside, rest, State(inside, values))
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value for the arrays that it held when this was made."""
+        fn, first, keywords = join(self.arrays, self.rest)
+        call = partial(fn, *first, **keywords)
+        now, values = held(self.rest.value[1])
+        if all(now.get(path) is array for path, array in self.held.items()):
+            self.state.traced(values, ())
+            return call(*args)
+        # Traced with the arrays that are there now; those of `held` take their places.
+        paths = {id(array): path for path, array in now.items() if path in self.held}
+        closed, shape = jax.make_jaxpr(call, return_shape=True)(*args)
+        met = [paths.get(id(const)) for const in closed.consts]
+        self.state.traced(values, filter(None, met))
+        pairs = zip(closed.consts, met, strict=True)
+        consts = [const if path is None else self.held[path] for const, path in pairs]
+        outs = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outs)
+
+    @property
+    def with_state(self) -> Callable:
+        """The same arguments for the function's method `with_state`, if it has one."""
+        fn, first, keywords = join(self.arrays, self.rest)
+        return partial(fn.with_state, *first, **keywords)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["fn"])
+@dataclass(frozen=True)
+class Own:
+    """A plain function of this package: it holds no arrays, and is not searched for them."""
+
+    fn: Callable
+
+    def __call__(self, *args: Any) -> Any:
+        return self.fn(*args)
+
+
+def as_pytree(fn: Callable) -> Callable:
+    """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""
+    if isinstance(fn, partial):
+        return Call.of(fn.func, fn.args, fn.keywords)
+    return fn if type(fn) in OURS else Call.of(fn)

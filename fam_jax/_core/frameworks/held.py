@@ -1,0 +1,224 @@
+"""What functions hold beside their arguments: arrays and values in closures, objects, globals.
+
+A function object stays the same while what it holds changes, so it is no key for a compiled
+program. `held` finds the rest of the key, by the path that leads there.
+"""
+
+import dis
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache, partial
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    SimpleNamespace,
+)
+from typing import Any
+from weakref import ref
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+Path = tuple[str, ...]
+
+# Compared as they are. What modules and classes lead to is reached by the names a function uses.
+_PLAIN = (
+    *(bool, int, float, complex, str, bytes, bytearray, range, NoneType, np.generic, np.dtype),
+    *(type, ModuleType, BuiltinFunctionType),
+)
+_CONTAINERS = (Mapping, Sequence, Set)
+_LIBRARIES = {"builtins", "jax", "jaxlib", "numpy", *sys.stdlib_module_names} - {"__main__"}
+_REBINDS = {"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL"}
+
+
+def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
+    """The jax arrays that callables and other objects hold, and all else they hold, by path.
+
+    Followed are closures, defaults, the globals a function names, attributes and containers, and
+    functions and classes of the same package. Names that a function rebinds itself are its notes
+    (a counter), not its parameters.
+    """
+    arrays: dict[Path, jax.Array] = {}
+    values: dict[Path, Any] = {}
+    seen: dict[int, Any] = {}  # holds what it has seen, so that no address is used twice
+    waiting: list[tuple[Path, Any, str]]
+    waiting = [((str(i),), root, _package(root)) for i, root in enumerate(roots)]
+    while waiting:
+        path, value, home = waiting.pop()
+        if isinstance(value, jax.Array):
+            arrays[path] = value
+        elif isinstance(value, np.ndarray):
+            values[path] = _digest(value)
+        elif isinstance(value, _PLAIN):
+            values[path] = value
+        elif id(value) not in seen:
+            seen[id(value)] = value
+            values[path] = _Same(value)
+            waiting.extend(((*path, name), child, home) for name, child in _children(value, home))
+    return arrays, values
+
+
+class State:
+    """What functions held when they were made into a pytree; equal if one program serves both.
+
+    Which of their arrays a program takes as arguments is known once it was traced: these may
+    differ. Others may have become constants, and are compared by identity.
+    """
+
+    def __init__(self, arrays: dict[Path, jax.Array], values: dict[Path, Any]) -> None:
+        self.arrays = {path: ref(array) for path, array in arrays.items()}
+        self.values = values
+        self.arguments: set[Path] = set()
+        self.outdated = False
+
+    def traced(self, values: dict[Path, Any], arguments: Iterable[Path]) -> None:
+        """Note what a trace found: other values than here make a program that serves no other."""
+        self.outdated |= not _all_equal(self.values, values)
+        self.arguments.update(arguments)
+
+    def __eq__(self, other: Any) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, State):
+            return NotImplemented
+        if self.outdated or other.outdated or not _all_equal(self.values, other.values):
+            return False
+        free = self.arguments | other.arguments
+        same = self.arrays.keys() == other.arrays.keys() and all(
+            path in free or (array() is not None and array() is other.arrays[path]())
+            for path, array in self.arrays.items()
+        )
+        if same:  # what a trace of one has shown holds for the other, which is not traced then
+            self.arguments = other.arguments = free
+        return same
+
+    def __hash__(self) -> int:
+        return hash(State)
+
+
+def _all_equal(a: dict[Path, Any], b: dict[Path, Any]) -> bool:
+    return a.keys() == b.keys() and all(_equal(value, b[path]) for path, value in a.items())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and bool(a == b))
+
+
+class _Same:
+    """An object that is followed: itself, or one that calls itself equal (a bound method)."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, _Same):
+            return NotImplemented
+        if self.value is other.value:
+            return True
+        # Containers are what they hold, which has paths of its own.
+        if type(self.value) is type(other.value) and isinstance(self.value, _CONTAINERS):
+            return True
+        try:
+            return bool(self.value == other.value)
+        except (ValueError, TypeError):  # an array inside has no single truth
+            return False
+
+    def __hash__(self) -> int:
+        return hash(_Same)
+
+
+def _digest(array: np.ndarray) -> tuple:
+    """A NumPy array by its content: it may be changed in place."""
+    content = array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
+    content = repr(content).encode() if isinstance(content, list) else content
+    return array.shape, array.dtype, hashlib.blake2b(content).digest()
+
+
+def _package(value: Any) -> str:
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return str(module).partition(".")[0]
+
+
+def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, MethodType):
+        yield "__func__", value.__func__
+        yield "__self__", value.__self__
+    elif isinstance(value, partial | Partial):
+        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
+    elif isinstance(value, FunctionType):
+        if _package(value) not in _LIBRARIES:
+            yield from _of_function(value)
+            if _package(value) == home:
+                yield from _globals(value, home)
+    elif isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, _CONTAINERS):
+        yield from ((f"[{i}]", child) for i, child in enumerate(value))
+    elif isinstance(value, SimpleNamespace) or _package(type(value)) not in _LIBRARIES:
+        yield from _of_object(value, home)
+
+
+def _of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
+    own = _rebound(fn.__code__)
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        if name not in own:
+            try:
+                yield name, cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+    yield "__defaults__", fn.__defaults__
+    yield "__kwdefaults__", fn.__kwdefaults__
+    yield from vars(fn).items()
+
+
+def _globals(fn: FunctionType, home: str) -> Iterator[tuple[str, Any]]:
+    names, own = _named(fn.__code__), _rebound(fn.__code__)
+    for name in sorted((names & fn.__globals__.keys()) - own):
+        value = fn.__globals__[name]
+        yield name, value
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == home:
+            inside = sorted(names & vars(value).keys())
+            yield from ((f"{name}.{n}", vars(value)[n]) for n in inside)
+
+
+@lru_cache(maxsize=4096)  # code never changes, and disassembling it is what takes the time
+def _rebound(code: CodeType) -> frozenset[str]:
+    """Names outside it that a function, or one written inside it, sets itself."""
+    steps = (step for part in _codes(code) for step in dis.get_instructions(part))
+    return frozenset(step.argval for step in steps if step.opname in _REBINDS)
+
+
+@lru_cache(maxsize=4096)
+def _named(code: CodeType) -> frozenset[str]:
+    """Names of globals and attributes in a function, and in those written inside it."""
+    return frozenset(name for part in _codes(code) for name in part.co_names)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions written inside it."""
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _codes(const)
+
+
+def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
+    yield from getattr(value, "__dict__", {}).items()
+    for kind in type(value).__mro__:
+        if _package(kind) in _LIBRARIES:
+            continue
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                yield name, getattr(value, name)
+        for name, member in vars(kind).items():
+            if isinstance(member, jax.Array | np.ndarray | int | float | str) or (
+                isinstance(member, FunctionType) and _package(kind) == home
+            ):
+                yield f"{kind.__qualname__}.{name}", member

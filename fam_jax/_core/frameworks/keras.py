@@ -1,0 +1,104 @@
+"""Keras 3 on JAX: a model with its variables' values; the layers' calls are tapped in the trace."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from threading import RLock
+from typing import Any
+
+from jax import Array
+
+from fam_jax._core.frameworks.paths import no_layer, tap_output
+from fam_jax._core.pytree import register_dataclass
+
+_TRACING = RLock()  # one trace at a time may hold a layer's call
+
+
+@partial(register_dataclass, data_fields=["values"], meta_fields=["model", "method", "at"])
+@dataclass(frozen=True)
+class _TappedModel:
+    values: Any
+    model: Any  # holds the structure; its own values are not used
+    method: str
+    at: tuple[str, ...]
+
+    def __call__(self, images: Array, **keywords: Any) -> Any:
+        import keras
+
+        state = list(zip(self.model.variables, self.values, strict=True))
+        with ExitStack() as stack:
+            stack.enter_context(keras.StatelessScope(state))
+            outs = {
+                at: stack.enter_context(_tapped_call(_find(self.model, at), at)) for at in self.at
+            }
+            out = getattr(self.model, self.method)(images, **keywords)
+        for at, layer_outs in outs.items():
+            for (
+                layer_out
+            ) in layer_outs:  # refused out here, where Keras adds nothing to the message
+                tap_output(layer_out, at)
+        return out
+
+
+@contextmanager
+def _tapped_call(layer: Any, at: str) -> Iterator[list]:
+    """Keras has no place for a wrapper inside a model, so the layer's own call is lent to one."""
+    outs = []
+
+    with _TRACING:
+        before, call = vars(layer).get("call"), layer.call
+
+        def tapped_call(*args, **kwargs):
+            out = call(*args, **kwargs)
+            if hasattr(out, "shape"):
+                return tap_output(out, at)
+            outs.append(out)
+            return out
+
+        # In the instance's own dictionary: the layer's __setattr__ would track it.
+        vars(layer)["call"] = tapped_call
+        try:
+            yield outs
+        finally:
+            del vars(layer)["call"]
+            if before is not None:
+                vars(layer)["call"] = before
+
+
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModel | None:
+    """A Keras model, or a bound method of one, with `at` tapped; None for all else."""
+    import keras
+
+    owner, method = model, "__call__"
+    if isinstance(getattr(model, "__self__", None), keras.Layer):
+        owner, method = model.__self__, model.__name__
+    if args or not isinstance(owner, keras.Layer):
+        return None
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            f"model: Keras runs on {keras.backend.backend()} here; set the environment variable "
+            "KERAS_BACKEND=jax before its import"
+        )
+    if not owner.built:
+        raise ValueError("model: this Keras model has no weights yet; call it on images once")
+    for path in at:
+        _find(owner, path)
+    return _TappedModel([variable.value for variable in owner.variables], owner, method, at)
+
+
+def _find(model: Any, path: str) -> Any:
+    """The layer of this name; "outer.inner" is the layer `inner` of the layer `outer`."""
+    found = dict(_layers(model)).get(path)
+    if found is None:
+        raise ValueError(no_layer(path, [name for name, _ in _layers(model)]))
+    return found
+
+
+def _layers(model: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
+    import keras
+
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(layer, keras.layers.InputLayer):
+            yield outer + layer.name, layer
+            yield from _layers(layer, f"{outer}{layer.name}.")

@@ -1,0 +1,86 @@
+"""flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jax import Array
+
+from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
+from fam_jax._core.pytree import register_dataclass
+
+
+@partial(register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method"])
+@dataclass(frozen=True)
+class _TappedModule:
+    graph: Any
+    state: Any
+    at: tuple[str, ...]
+    method: str
+
+    def __call__(self, images: Array, **keywords: Any) -> Any:
+        return self._run(images, keywords)[0]
+
+    def with_state(self, images: Array, **keywords: Any) -> tuple[Any, Any]:
+        """The output, and all variables but the parameters as the model leaves them."""
+        from flax import nnx
+
+        output, model = self._run(images, keywords)
+        return output, nnx.state(model, nnx.Not(nnx.Param))
+
+    def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
+        from flax import nnx
+
+        model = nnx.merge(self.graph, self.state, copy=True)
+        # The classes of this copy's layers are exchanged, so that a layer keeps its place, its
+        # attributes and its sharing; the model it was copied from is not touched.
+        for at in self.at:
+            layer = find(model, at)
+            layer.__class__ = tapped_class(type(layer), at)
+        return getattr(model, self.method)(images, **keywords), model
+
+
+def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
+    """A flax.nnx module, or a bound method of one, with `at` tapped; None for all else."""
+    from flax import nnx
+
+    owner, method = model, "__call__"
+    if isinstance(getattr(model, "__self__", None), nnx.Module):
+        owner, method = model.__self__, model.__name__
+    if args or not isinstance(owner, nnx.Module):
+        return None
+    for path in at:
+        layer = find(owner, path)
+        if not callable(layer):
+            raise ValueError(not_called(path, layer, layers(layer)))
+    graph, state = nnx.split(owner)
+    # New variables around the same arrays: an encoder does not follow later updates of the model.
+    return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
+
+
+def find(model: Any, path: str) -> Any:
+    """The submodule at a path such as "layer4.2"; ValueError with the layers there are."""
+    from flax import nnx
+
+    node = model
+    for name in path.split("."):
+        try:
+            if isinstance(node, list | tuple | nnx.List):
+                node = node[int(name)]
+            elif isinstance(node, dict):
+                node = node[name]
+            else:
+                node = getattr(node, name)
+        except (AttributeError, KeyError, IndexError, ValueError):
+            raise ValueError(no_layer(path, layers(model))) from None
+    if not isinstance(node, nnx.Module | list | tuple | dict):
+        raise ValueError(no_layer(path, layers(model)))
+    return node
+
+
+def layers(model: Any) -> list[str]:
+    """Paths of every submodule, from the input of the tree downwards."""
+    from flax import nnx
+
+    return in_order([".".join(map(str, path)) for path, _ in nnx.iter_modules(model) if path])

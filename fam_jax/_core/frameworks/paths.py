@@ -1,0 +1,52 @@
+"""What every framework's layers share: the tap around a layer's call, and the error messages."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from fam_jax._core.tap import tap
+
+
+def tap_output(out: Any, at: str) -> Any:
+    """The layer's output, tapped; ValueError if it is not one array."""
+    if not hasattr(out, "shape"):
+        raise ValueError(
+            f"the layer {at!r} gives a {type(out).__name__}, not one array; take a layer inside it"
+        )
+    return tap(out, at)
+
+
+def tapped_class(kind: type, at: str) -> type:
+    """A subclass of a layer's class whose output is tapped; any instance may take it on."""
+    call: Callable = kind.__call__
+
+    def __call__(self, *args, **kwargs):  # noqa: N807
+        return tap_output(call(self, *args, **kwargs), at)
+
+    return type(kind)(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+
+
+def in_order(paths: list[str]) -> list[str]:
+    """Sorted by name, numbers by value, each layer before what is inside it."""
+    return sorted(paths, key=lambda path: [_natural(part) for part in path.split(".")])
+
+
+def _natural(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdigit() else (-1, part)
+
+
+def no_layer(path: str, every: list[str]) -> str:
+    """The message for a path that leads nowhere: what lies at the top, and the nearest."""
+    top = list(dict.fromkeys(name.split(".")[0] for name in every))
+    within = [name for name in every if name.endswith(f".{path}")]
+    near = dict.fromkeys((*within, *get_close_matches(path, every, n=3)))
+    near = [name for name in near if name not in top][:3]
+    also = f" (and within: {', '.join(near)})" if near else ""
+    return f"no layer {path!r}; this model has: {', '.join(top)}{also}"
+
+
+def not_called(path: str, layer: Any, inside: list[str]) -> str:
+    """The message for a layer that has no output of its own."""
+    top = dict.fromkeys(name.split(".")[0] for name in inside)
+    holds = f"; it holds: {', '.join(top)}" if inside else ""
+    return f"the layer {path!r} is a {type(layer).__name__} that is not called{holds}"

@@ -1,0 +1,194 @@
+"""Watch several layers of a network at once: their outputs, and the embedding's gradients there.
+
+    z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
+
+`capture` is this, for layers whose outputs are maps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fam_jax._core.checks import AnyArray, check_choice, check_float
+from fam_jax._core.frameworks import tapped_model
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.leaf import Leaf
+from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.tap import Tapped
+
+
+@partial(
+    register_dataclass, data_fields=["values", "embeddings", "pullback", "state"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class Watched:
+    """What was seen in one forward pass.
+
+    Attributes:
+        values: every layer's output x_i, as the layer gives it.
+        embeddings: z, [b, d].
+        pullback: cotangents [b, d] -> (dz/dx_i)^T v for every layer, shaped like `values`.
+        state: what the network wrote into its own variables, where that was asked for.
+    """
+
+    values: tuple[Leaf[Array], ...]
+    embeddings: Leaf[Float[Array, "b d"]]
+    pullback: Leaf[Callable[[Float[Array, "b d"]], tuple[Array, ...]]]
+    state: Any = None
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "layout"])
+@dataclass(frozen=True)
+class Watch:
+    """Images -> `Watched`; made by `watch`. A pytree: parameters are its leaves."""
+
+    network: Callable[[Array], Array]
+    at: tuple[str, ...]
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+        """Run the network on a batch of images."""
+        check_float("images", images, "batch height width channels")
+        return _watch(self, images)
+
+
+@jax.jit
+def _watch(watch: Watch, images: Array) -> Watched:
+    return run_watched(watch.network, watch.at, images, watch.layout, lambda name, x: x)
+
+
+def run_watched(
+    network: Callable,
+    at: tuple[str, ...],
+    images: Array,
+    layout: str,
+    change: Callable[[str, Array], Array],
+    with_state: bool = False,
+) -> Watched:
+    """Run a tapped network with each tapped value x replaced by `change(name, x)`."""
+    run = network.with_state if with_state else lambda x: (network(x), None)
+    tapped = Tapped(run, at, laid_out(images, layout))
+    check_embeddings(tapped.output[0], images.shape[0])
+
+    def head(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Any]]:
+        seen = {}
+
+        def insert(name: str, x: Array) -> Array:
+            seen[name] = change(name, x)
+            return seen[name] + deltas[name]
+
+        embeddings, state = tapped.run(insert)
+        return embeddings, (seen, state)
+
+    # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
+    # would have their cotangents summed over the devices.
+    kinds = {
+        name: jax.eval_shape(partial(change, name), x)
+        for name, x in zip(at, tapped.values, strict=True)
+    }
+    zeros = {name: zeros_like(kind) for name, kind in kinds.items()}
+    embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
+    values = tuple(seen[name] for name in at)
+    return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
+
+
+@partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
+@dataclass(frozen=True)
+class Pull:
+    """Cotangents [b, d] -> those of every watched value, in the order of `at`."""
+
+    pullback: Callable
+    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
+    at: tuple[str, ...]
+
+    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
+        """(dz/dx_i)^T v for every i."""
+        if cotangent.shape != self.embeddings.shape:
+            raise ValueError(
+                f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
+                f"got shape {cotangent.shape}"
+            )
+        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
+            axes = tuple(sorted(extra))
+            raise ValueError(
+                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
+                f"encode jax.lax.pcast(images, {axes}, to='varying')"
+            )
+        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
+        (found,) = self.pullback(cotangent)
+        return tuple(found[name] for name in self.at)
+
+
+def embed(network: Callable, images: Array, layout: str) -> Array:
+    """The network's embeddings of images [b, H, W, c], checked."""
+    embeddings = network(laid_out(images, layout))
+    check_embeddings(embeddings, images.shape[0])
+    return embeddings
+
+
+def laid_out(images: Array, layout: str) -> Array:
+    """Images [b, H, W, c] as the network takes them."""
+    return images if layout == "NHWC" else jnp.moveaxis(images, -1, 1)
+
+
+def check_embeddings(output: Any, batch: int) -> None:
+    """Raise unless a network's output is [batch, d]."""
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != batch:
+        got = f"shape {shape}" if shape is not None else type(output).__name__
+        raise ValueError(
+            f"the network must return embeddings [{batch}, d] for {batch} images, got {got}"
+        )
+
+
+def watch(model: Callable, at: Sequence[str], layout: str = "NHWC") -> Watch:
+    """See several layers of a model in one forward pass, whatever the shapes of their outputs.
+
+    Args:
+        model: images -> embeddings; whatever `capture` takes.
+        at: the layers' names, as `capture` takes them.
+        layout: "NCHW" for a model that takes images channels first; the outputs stay as they are.
+
+    Returns:
+        A `Watch`, images [b, H, W, c] -> `Watched`.
+
+    Raises:
+        ValueError: if there is no such layer, or it runs more than once.
+        TypeError: if `model` cannot be called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> def embed(images):
+        ...     x = fam_jax.tap(images.reshape(2, 16, 3), "tokens")
+        ...     return fam_jax.tap(x.mean(1), "mean")
+        >>> seen = fam_jax.watch(embed, at=("tokens", "mean"))(jnp.ones((2, 4, 4, 3)))
+        >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
+        ([(2, 16, 3), (2, 3)], (2, 16, 3))
+    """
+    check_choice("layout", layout, ("NHWC", "NCHW"))
+    names = check_layers(at)
+    return Watch(tapped_model(check_model(model), names) or as_pytree(model), names, layout)
+
+
+def check_model(model: Any) -> Callable:
+    """The model, if it can be called; else TypeError."""
+    if not callable(model):
+        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
+    return model
+
+
+def check_layers(at: Any) -> tuple[str, ...]:
+    """The names of one layer or several as a tuple; TypeError or ValueError for anything else."""
+    names = (at,) if isinstance(at, str) else at
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"at: expected a layer's name, or several, got {type(at).__name__}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"at: expected different layers, at least one, got {list(names)}")
+    return tuple(names)

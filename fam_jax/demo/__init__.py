@@ -1,1 +1,0 @@
-"""What `fam-jax demo` shows."""

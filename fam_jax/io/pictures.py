@@ -1,0 +1,118 @@
+"""Pictures in and out, with Pillow."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MIN_SIDE, MAX_SIDE = 8, 16_384  # pixels
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+def read(path: str | os.PathLike) -> Image.Image:
+    """The picture in a file as it should be seen: upright, RGB, 8 bits.
+
+    EXIF orientation is applied; transparency is laid on white; palettes, grey, CMYK, 16-bit and
+    floating-point pictures are converted; of several frames the first is taken.
+
+    Args:
+        path: a file in any format Pillow reads.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: one line: not a picture, damaged, or a side outside 8 .. 16384 pixels.
+        OSError: if there is no such file, or it may not be read.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> from fam_jax.io import pictures
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (20, 10), 128).save(file)
+        >>> pictures.read(file).mode
+        'RGB'
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; a picture file is expected")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sides are checked
+        return decode(file, path)
+
+
+def decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
+    """The picture in an open file, wherever that is; `path` names it in errors. See `read`."""
+    if not file.read(1):
+        raise ValueError(f"{path} is empty (0 bytes)")
+    file.seek(0)
+    try:
+        with Image.open(file) as image:
+            _check_sides(path, image.size)
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has too many pixels; shrink it first") from None
+    except PermissionError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:
+        # Pillow reports damage by format: OSError for JPEG, SyntaxError for PNG, ...
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _check_sides(path: str | os.PathLike, size: tuple[int, int]) -> None:
+    width, height = size
+    if min(size) < MIN_SIDE:
+        raise ValueError(
+            f"{path} is {width} x {height} pixels; at least {MIN_SIDE} on each side are needed"
+        )
+    if max(size) > MAX_SIDE:
+        raise ValueError(
+            f"{path} is {width} x {height} pixels; at most {MAX_SIDE} on each side are read, "
+            "shrink it first"
+        )
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, whatever integer Pillow holds them in
+        values = np.asarray(image).astype(np.int64)
+        scale = 255 / (65535 if values.max() > 255 else 255)
+        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        scale = 255 if values.max() <= 1 else 1
+        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """The picture files among `paths`: a file stands for itself, a folder for the pictures in it.
+
+    Raises:
+        FileNotFoundError: if a path does not exist, or a folder holds no picture.
+    """
+    files = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise FileNotFoundError(
+                f"no pictures in the folder {path} ({', '.join(sorted(SUFFIXES))})"
+            )
+        files += inside
+    return files
