@@ -34,20 +34,22 @@ LINES = {
     "explain": [
         "explain pictures/0.png pictures/1.png pictures/2.png -o explained",
         "explain pictures/0.png pictures/1.png --background pictures --method contrastive -o other",
+        "explain pictures/0.png pictures/1.png --image-size 64 --map-size 32 --json -o sized",
     ],
     "demo": ["demo -o demo"],
     "evaluate": [
-        "evaluate mosaic --size 64 --cases 4 --steps 4 --methods fam,decomposition,random -o mosaic"
+        "evaluate mosaic --image-size 64 --cases 4 --steps 4 --methods fam,decomposition,random "
+        "-o mosaic"
     ],
     "convert": ["convert tiny.safetensors converted.safetensors --model tiny"],
     "map": [
-        "map pairs.csv --out maps --batch 4",
-        "map pairs.parquet --out once --once --size 32 --dtype uint8 --workers 1 --batch 4",
-        "map --queries pictures --references pictures --out grid --batch 4",
+        "map pairs.csv -o maps --batch 4",
+        "map pairs.parquet -o once --once --map-size 32 --dtype uint8 --workers 1 --batch 4",
+        "map --queries pictures --references pictures -o grid --batch 4",
     ],
-    "index": ["index pictures --out index --batch 4"],
-    "retrieve": ["retrieve pictures/0.png --index index --top 3 --report nearest"],
-    "report": ["report maps --out page"],
+    "index": ["index pictures -o index --batch 4"],
+    "retrieve": ["retrieve pictures/0.png --index index --top 3 -o nearest --maps hits"],
+    "report": ["report maps -o page"],
 }
 
 

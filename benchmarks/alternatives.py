@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fam_jax
-import pretrained_ports
 from fam_jax import metrics
 from fam_jax._core.similarity import normalize
+from fam_jax.apps.network import open_network
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
@@ -45,10 +45,10 @@ def network(options: str) -> Network:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--head", default="drop")
     parser.add_argument("--layer")
-    parser.add_argument("--size", type=int)
+    parser.add_argument("--image-size", type=int)
     found, _ = parser.parse_known_args(options.split())  # the rest is the task's
-    backbone = pretrained_ports.load(found.model, found.weights, head=found.head)
-    return Network.of(backbone, found.layer, fam_jax.cosine, found.size)
+    net = open_network(found.model, found.weights, found.head, found.layer, found.image_size)
+    return Network(net.backbone, net.encode.at, fam_jax.cosine)
 
 
 def directions(z: np.ndarray, r: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:

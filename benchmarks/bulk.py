@@ -45,12 +45,12 @@ def real(folder: Path, out: Path) -> None:
             began = time.perf_counter()
             done = bulk.run(encode, pairs, store, preprocess=backbone.preprocess, dtype=dtype)
             seconds = time.perf_counter() - began
-            size = sum(p.stat().st_size for p in store.rglob("*") if p.is_file())
-            blocks = sum(p.stat().st_blocks * 512 for p in store.rglob("*") if p.is_file())
-            table.add_row(
-                name, dtype, f"{seconds:.0f}", f"{done.pairs / seconds:.0f}", str(done.invalid),
-                f"{size / 2**20:.1f} MiB ({blocks / 2**20:.1f} on the disk)",
-            )  # fmt: skip
+            files = [p.stat() for p in store.rglob("*") if p.is_file()]
+            size = sum(file.st_size for file in files) / 2**20
+            blocks = sum(file.st_blocks * 512 for file in files) / 2**20
+            rate, on_disk = done.pairs / seconds, f"{size:.1f} MiB ({blocks:.1f} on the disk)"
+            numbers = f"{seconds:.0f}", f"{rate:.0f}", str(done.invalid)
+            table.add_row(name, dtype, *numbers, on_disk)
     CONSOLE.print(table)
 
 

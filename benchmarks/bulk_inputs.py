@@ -9,7 +9,7 @@ from rich.console import Console
 
 import fam_jax
 import pretrained_ports
-from fam_jax.bulk import drive
+from fam_jax.bulk import Progress
 from fam_jax.io import photographs
 
 CONSOLE = Console(width=110)
@@ -55,7 +55,7 @@ class Steps:
     def __init__(self):
         self.times, self.last = [], None
 
-    def __call__(self, progress: drive.Progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Note the time."""
         self.times.append(time.perf_counter())
         self.last = progress

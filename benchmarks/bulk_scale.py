@@ -9,14 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 from bulk_inputs import CONSOLE, SCRIPT, Steps, captured, crops, demo_photos, pairs_of
 from rich.table import Table
 
 from fam_jax import bulk
-from fam_jax.bulk import job
-from fam_jax.bulk.programs import Spread
+from fam_jax.bulk import _run
+from fam_jax.bulk._programs import DeviceProgram
 
 COLLECTIVES = re.compile(
     r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)\b"
@@ -31,10 +30,8 @@ def memory(quick: bool) -> None:
     for n in (200, 400) if quick else (2_000, 20_000):
         out = _child("memory", str(n), devices=1)
         first, last, seconds = map(float, out.split()[-3:])
-        table.add_row(
-            f"{n:,}", f"{first:.0f} MiB", f"{last:.0f} MiB", f"{last - first:+.1f} MiB",
-            f"{seconds:.0f}",
-        )  # fmt: skip
+        sizes = f"{first:.0f} MiB", f"{last:.0f} MiB", f"{last - first:+.1f} MiB"
+        table.add_row(f"{n:,}", *sizes, f"{seconds:.0f}")
     CONSOLE.print(table)
 
 
@@ -43,10 +40,9 @@ def _memory_child(rows: str) -> None:
     backbone, encode = captured("cifar-resnet20")
     seen = []
 
-    def resident() -> float:
-        return (
-            int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
-        )
+    def note_resident_size(progress: bulk.Progress) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        seen.append(pages * os.sysconf("SC_PAGESIZE") / 2**20)
 
     with tempfile.TemporaryDirectory() as folder:
         paths = crops(Path(folder) / "pictures", 200, 32, demo_photos())
@@ -57,10 +53,8 @@ def _memory_child(rows: str) -> None:
             for _ in range(n):
                 out.write("{},{}\n".format(*(paths[i] for i in rng.integers(0, len(paths), 2))))
         began = time.perf_counter()
-        bulk.run(
-            encode, file, Path(folder) / "store", preprocess=backbone.preprocess, batch=10,
-            on_step=lambda progress: seen.append(resident()),
-        )  # fmt: skip
+        store, preprocess = Path(folder) / "store", backbone.preprocess
+        bulk.run(encode, file, store, preprocess=preprocess, batch=10, on_step=note_resident_size)
         seconds = time.perf_counter() - began
     print(seen[len(seen) // 10], seen[-1], seconds)
 
@@ -88,26 +82,21 @@ def scaling(quick: bool) -> None:
 def _scaling_child(file: str, store: str) -> None:
     made = []
 
-    class Kept(Spread):
+    class Kept(DeviceProgram):
         def __call__(self, inputs):
             if not made:
-                made.append(self)
-                made.append(
-                    jax.tree.map(
-                        lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
-                    )
-                )
+                made.extend([self, self.put(inputs)])
             return super().__call__(inputs)
 
-    job.Spread = Kept
+    _run.DeviceProgram = Kept
     backbone, encode = captured("cifar-resnet20")
     seen = Steps()
     began = time.perf_counter()
     bulk.run(encode, file, store, preprocess=backbone.preprocess, batch=8, on_step=seen)
     seconds = time.perf_counter() - began
-    spread, arrays = made
-    compilations = spread.compiled._cache_size()
-    text = spread.compiled.lower(spread._parameters, arrays).compile().as_text()
+    program, arrays = made
+    compilations = program.compiled._cache_size()
+    text = program.compiled.lower(program.parameters, arrays).compile().as_text()
     print(len(seen.times), len(COLLECTIVES.findall(text)), compilations, f"{seconds:.1f}")
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import jax
 import numpy as np
 from bulk_inputs import CONSOLE, SCRIPT, Steps, captured, crops, demo_photos, pairs_of
+from etils import epath
 from PIL import Image
 from rich.table import Table
 from torch_side import TorchSide, absent
 
 from fam_jax import bulk
-from fam_jax.bulk import job
-from fam_jax.bulk.inputs import from_pictures
-from fam_jax.bulk.programs import Spread
-from fam_jax.bulk.share import Share
+from fam_jax.bulk._chunks import picture_inputs
+from fam_jax.bulk._run import Job
+from fam_jax.bulk._steps import ChunkSchedule
 
 
 def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
@@ -28,21 +28,17 @@ def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
     The bare loop runs the job's own compiled program over batches that are in memory. Job and
     loop take turns.
     """
-    asked = job.Job.of(
-        encode, pairs, folder / "job", preprocess, None, batch, None, "float16", False, None
+    job = Job.create(
+        encode, pairs, folder / "job", preprocess, None, batch, size=None, dtype="float16"
     )
-    spread = Spread(
-        lambda p, x: job.explain_chunk(*p, x, size=None, dtype="float16"),
-        (asked.encode, asked.method),
-        jax.devices(),
-    )
-    asked.pairs.save(job.epath.Path(folder))
-    source = asked.pairs.opened(job.epath.Path(folder))
-    share = Share(np.arange(-(-len(pairs) // batch)), spread)
+    program = job.program()
+    job.pairs.save(epath.Path(folder))
+    stored = job.pairs.reopen(epath.Path(folder))
+    schedule = ChunkSchedule(np.arange(-(-len(pairs) // batch)), program)
     began = time.perf_counter()
-    inputs = [x.device for x in from_pictures(share, source, asked.load, 0)]
+    inputs = [x.device for x in picture_inputs(schedule, stored, job.load, workers=0)]
     reading = (time.perf_counter() - began) / len(inputs)
-    jax.block_until_ready(spread(inputs[0]))
+    jax.block_until_ready(program(inputs[0]))
     jobs, bares = [], []
     for i in range(rounds):
         seen = Steps()
@@ -53,7 +49,7 @@ def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
         jobs.append((seen.times[-1] - seen.times[1]) / (len(seen.times) - 2))
         began, pending = time.perf_counter(), None
         for x in inputs:
-            outputs = spread(x)
+            outputs = program(x)
             if pending is not None:
                 jax.block_until_ready(pending)
             pending = outputs
@@ -92,18 +88,18 @@ def throughput(quick: bool) -> None:
         backbone, encode = captured(network)
         with tempfile.TemporaryDirectory() as folder:
             paths = crops(Path(folder) / "pictures", 64, side, large)
+            pairs, rounds = pairs_of(paths, n), 1 if quick else 2
             jobs, bares, reading = loops(
-                encode, backbone.preprocess, pairs_of(paths, n), Path(folder), batch,
-                1 if quick else 2,
-            )  # fmt: skip
+                encode, backbone.preprocess, pairs, Path(folder), batch, rounds
+            )
         rows = batch * jax.device_count()
         ratio = statistics.median(b / j for b, j in zip(bares, jobs, strict=True))
-        bare, found = (statistics.median(x) for x in (bares, jobs))
+        bare, job = (statistics.median(x) for x in (bares, jobs))
         bottleneck = ", the bottleneck" if reading > bare else ""
-        table.add_row(
-            f"{network}, {side} px", f"{n}", f"{rows / reading:.1f}{bottleneck}",
-            f"{rows / bare:.2f}", f"{rows / found:.2f}", f"{ratio:.3f}", f"{max(0, 1 - ratio):.1%}",
-        )  # fmt: skip
+        alone = f"{rows / reading:.1f}{bottleneck}"
+        rates = f"{rows / bare:.2f}", f"{rows / job:.2f}", f"{ratio:.3f}"
+        waited = f"{max(0, 1 - ratio):.1%}"
+        table.add_row(f"{network}, {side} px", f"{n}", alone, *rates, waited)
     CONSOLE.print(table)
     CONSOLE.print("In pairs per second.")
 
@@ -120,10 +116,8 @@ def usual_loop(quick: bool) -> None:
         pairs = pairs_of(paths, n)
         seen = Steps()
         began = time.perf_counter()
-        bulk.run(
-            encode, pairs, Path(folder) / "store", preprocess=backbone.preprocess, batch=batch,
-            on_step=seen,
-        )  # fmt: skip
+        store, preprocess = Path(folder) / "store", backbone.preprocess
+        bulk.run(encode, pairs, store, preprocess=preprocess, batch=batch, on_step=seen)
         whole = time.perf_counter() - began
         steady = (seen.times[-1] - seen.times[1]) / (len(seen.times) - 2) / batch if n > 8 else 0.0
         side = TorchSide(network, gpu=True)
@@ -149,11 +143,11 @@ def _usual(side, preprocess, pairs) -> None:
     torch = side.torch
     with GradCAM(side.network, [side.network.layer4]) as cam:
         for pair in pairs:
-            images = [
-                torch.from_numpy(np.moveaxis(preprocess(Image.open(path).convert("RGB")), -1, 0))
-                .unsqueeze(0).to(side.device)
-                for path in pair
-            ]  # fmt: skip
+            images = []
+            for path in pair:
+                picture = preprocess(Image.open(path).convert("RGB"))
+                planes = torch.from_numpy(np.moveaxis(picture, -1, 0))
+                images.append(planes.unsqueeze(0).to(side.device))
             with torch.inference_mode():
                 embeddings = [side.network(image)[0].clone() for image in images]
             for image, other in zip(images, reversed(embeddings), strict=True):

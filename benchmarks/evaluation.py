@@ -36,18 +36,21 @@ NETWORKS = {
     "--weights {assets}/checkpoints/cifar-resnet/resnet20-12fca82f.th",
     "resnet56": "--model cifar-resnet56 "
     "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
-    "tiny": "--model tiny --size 64",
-    "tiny-moco": "--model tiny --size 64 --weights {models}/tiny-moco.safetensors --head keep",
-    "tiny-byol": "--model tiny --size 64 --weights {models}/tiny-byol.safetensors --head keep",
-    "tiny-triplet": "--model tiny --size 64 --weights {models}/tiny-triplet.safetensors "
+    "tiny": "--model tiny --image-size 64",
+    "tiny-moco": "--model tiny --image-size 64 --weights {models}/tiny-moco.safetensors "
     "--head keep",
-    "tiny-proxy": "--model tiny --size 64 --weights {models}/tiny-proxy.safetensors --head keep",
+    "tiny-byol": "--model tiny --image-size 64 --weights {models}/tiny-byol.safetensors "
+    "--head keep",
+    "tiny-triplet": "--model tiny --image-size 64 --weights {models}/tiny-triplet.safetensors "
+    "--head keep",
+    "tiny-proxy": "--model tiny --image-size 64 --weights {models}/tiny-proxy.safetensors "
+    "--head keep",
     "matching-omniglot": "--model conv4-omniglot-pooled "
     "--weights {models}/conv4-omniglot-matching.safetensors",
     "vit-simclr": "--model vit-mini-patch8 --weights {models}/vit-mini-simclr.safetensors",
     "resnet56-layer2": "--model cifar-resnet56 --layer layer2 "
     "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
-    "tiny-moco-layer2": "--model tiny --size 64 --layer layer2 "
+    "tiny-moco-layer2": "--model tiny --image-size 64 --layer layer2 "
     "--weights {models}/tiny-moco.safetensors --head keep",
     "vit-simclr-blocks.2.norm1": "--model vit-mini-patch8 --layer blocks.2.norm1 "
     "--weights {models}/vit-mini-simclr.safetensors",
@@ -71,7 +74,7 @@ RUNS = {
     "retrieval resnet56": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
-    "localization resnet56": "--size 64 --steps 16 --data {assets}/images/raccoon",
+    "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
     "sanity tiny": "--cases 8 --methods all",
@@ -81,8 +84,8 @@ RUNS = {
     "sanity tiny-triplet": "--cases 16 --methods " + SIX,
     "sanity tiny-proxy": "--cases 16 --methods " + SIX,
     "sanity vit-simclr": "--cases 8 --methods quick",
-    "stereo tiny": "--size 256",
-    "stereo resnet56": "--size 128 --layer layer2",
+    "stereo tiny": "--image-size 256",
+    "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
 }
 # task -> the measures its table shows

@@ -22,7 +22,7 @@ from timing import duration, in_turns, machine, ratio, ready, table
 from torch_side import absent, import_torchvision
 
 import pretrained_ports
-from pretrained_ports.checkpoint import Checkpoint
+from pretrained_ports.checkpoints import Checkpoint
 
 # Our name -> the model of torchvision or timm.
 NETWORKS = {

@@ -19,9 +19,9 @@ from rich.console import Console
 from timing import table
 
 import fam_jax
-import pretrained_ports
+from fam_jax.apps.network import RANDOM, open_network
+from fam_jax.evaluate.asking import Question, explainer
 from fam_jax.evaluate.network import Network
-from fam_jax.evaluate.rules import RULES, Ask, Unfit
 
 NETWORKS = {"resnet18": 128, "deit-tiny-patch16": 128}  # pixels
 QUICK = {"cifar-resnet20": 16, "vit-mini-patch8": 16}
@@ -29,11 +29,11 @@ QUICK_METHODS = ("fam", "grad-cam", "relevance-cam", "chefer", "occlusion")
 SLOW = 20.0  # multiples of the forward pass from which one round is enough
 
 
-def question(network: Network, batch: int) -> Ask:
+def question(network: Network, batch: int) -> Question:
     rng = np.random.default_rng(0)
     shape = (batch, *network.size, network.backbone.preprocess.channels)
     images, others = rng.normal(size=(2, *shape)).astype(np.float32)
-    return Ask(
+    return Question(
         images, network.embed(others), network.embed(np.concatenate([others] * 4)),
         jax.random.key(0), others,
     )  # fmt: skip
@@ -58,17 +58,18 @@ def costs(
     name: str, pixels: int, methods: Iterable[str], batch: int, rounds: int
 ) -> dict[str, str]:
     """Method -> multiple of the forward pass, or why there is none."""
-    network = Network.of(pretrained_ports.create(name), None, fam_jax.cosine, pixels)
-    ask = question(network, batch)
+    net = open_network(name, RANDOM, image_size=pixels)
+    network = Network(net.backbone, net.encode.at, fam_jax.cosine)
+    asked = question(network, batch)
     embed = jax.jit(lambda encode, images: encode(images).embeddings)
-    forward = lambda: embed(network.encode, ask.images)  # noqa: E731
+    forward = lambda: embed(network.encode, asked.images)  # noqa: E731
     seconds(forward)
     found = {}
     for method in methods:
         try:
-            explain = RULES[method](network)
-            found[method] = f"{multiple(lambda: explain(ask), forward, rounds):.3g}"  # noqa: B023
-        except Unfit as why:
+            explain = explainer(network, method)
+            found[method] = f"{multiple(lambda: explain(asked), forward, rounds):.3g}"  # noqa: B023
+        except (TypeError, ValueError) as why:
             found[method] = str(why)
     return found
 
@@ -79,7 +80,9 @@ def main():
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    networks, methods = (QUICK, QUICK_METHODS) if options.quick else (NETWORKS, tuple(RULES))
+    networks, methods = (
+        (QUICK, QUICK_METHODS) if options.quick else (NETWORKS, tuple(fam_jax.methods.names()))
+    )
     batch, rounds = (2, 1) if options.quick else (options.batch, options.rounds)
 
     title = f"Forward passes of {batch} images that one map of each costs"

@@ -27,7 +27,7 @@ from torch_side import TOOLS, TorchSide, absent, import_torchvision
 import fam_jax
 import pretrained_ports
 from fam_jax import metrics
-from pretrained_ports.checkpoint import Checkpoint
+from pretrained_ports.checkpoints import Checkpoint
 
 CHUNK = 8  # changed copies of the batch that are embedded at a time, on both sides
 GRAD_CAM = TOOLS[0]

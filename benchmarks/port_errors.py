@@ -10,8 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
-from pretrained_ports import describe
-from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.catalog import ENTRIES, describe
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "results" / "ports.md"

@@ -78,7 +78,7 @@ def retrieval(model, photos, rng, each=16):
     """
     draw = lambda q: [photographs.draw(p, rng, q, SIZE) for p in photos for _ in range(each)]  # noqa: E731
     z, r = (embed(model, normalised(np.stack(draw(q)))) for q in (0, 1))
-    cosines = fam_jax.similarity.normalize(z) @ fam_jax.similarity.normalize(r).T
+    cosines = fam_jax.normalize(z) @ fam_jax.normalize(r).T
     label = jnp.repeat(jnp.arange(len(photos)), each)
     hits = [label[jnp.argmax(s, axis=1)] == label for s in (cosines, cosines.T)]
     return float(jnp.mean(jnp.stack(hits)))

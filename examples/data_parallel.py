@@ -29,7 +29,7 @@ from sklearn.datasets import load_digits
 import fam_jax
 from fam_jax._core.similarity import normalize
 from fam_jax.training import MapLogger, disagreement
-from pretrained_ports.layers import batch_norm, conv
+from pretrained_ports.models.layers import batch_norm, conv
 
 LAYER = "layer2"
 CLASSES = 10  # and as many pictures on every device

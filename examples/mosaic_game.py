@@ -35,18 +35,20 @@ def play(backbone, cell, count, seed):
     prepare = backbone.preprocess.normalise
     photos = photographs.load()
     games = photographs.mosaics(photos, np.random.default_rng(seed), count, cell)
-    rules = mosaic_game.rules(encode(prepare(photographs.training_crops(photos, cell))).embeddings)
+    players = mosaic_game.players(
+        encode(prepare(photographs.training_crops(photos, cell))).embeddings
+    )
 
     rng = np.random.default_rng(seed + 1)
     others = [rng.choice(c[c != t]) for c, t in zip(games.cells, games.targets, strict=True)]
     swapped = np.stack([photographs.draw(photos[i], rng, 0, cell) for i in others])
 
-    results = {name: [] for name in rules}
+    results = {name: [] for name in players}
     for i in range(0, count, 20):
         part = slice(i, i + 20)
         images, masks = prepare(games.images[part]), games.masks[part]
-        right = mosaic_game.play(encode, rules, images, prepare(games.references[part]), masks)
-        other = mosaic_game.play(encode, rules, images, prepare(swapped[part]), masks)
+        right = mosaic_game.play(encode, players, images, prepare(games.references[part]), masks)
+        other = mosaic_game.play(encode, players, images, prepare(swapped[part]), masks)
         for name, (maps, mass, hits) in right.items():
             swap = rank_correlation(np.asarray(maps), np.asarray(other[name][0]))
             results[name].append((mass, hits, swap))

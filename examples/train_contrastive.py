@@ -31,7 +31,7 @@ import fam_jax
 from fam_jax.evaluate import mosaic_game
 from fam_jax.io import photographs
 from fam_jax.training import MapLogger
-from pretrained_ports.tiny import Tiny
+from pretrained_ports.models.tiny import Tiny
 from training import descend, embed, save
 
 VIEWS = 6  # crops of every photograph in a step
@@ -46,7 +46,7 @@ ABOUT = {
 
 def loss(embeddings, labels):
     """NT-Xent, -log softmax of the cosines averaged over all positives, and lengths drawn to 1."""
-    z = fam_jax.similarity.normalize(embeddings)
+    z = fam_jax.normalize(embeddings)
     itself = jnp.eye(len(labels), dtype=bool)
     logits = jnp.where(itself, -jnp.inf, z @ z.T / TEMPERATURE)
     positive = (labels[:, None] == labels[None]) & ~itself
@@ -80,13 +80,13 @@ def mosaic_logger(folder, photos, every):
 def pointing_scores(model, photos, background, seeds, count):
     """Method -> [2, seeds * count]: mass in the right cell, and whether the peak is in it."""
     encode = fam_jax.capture(model, at="layer3")
-    rules = mosaic_game.rules(background)
-    scores = {name: [] for name in rules}
+    players = mosaic_game.players(background)
+    scores = {name: [] for name in players}
     for seed in range(seeds):
         games = photographs.mosaics(photos, np.random.default_rng(seed), count, crops.SIZE)
         images, references = map(crops.normalised, (games.images, games.references))
         for name, (_, mass, hits) in mosaic_game.play(
-            encode, rules, images, references, games.masks
+            encode, players, images, references, games.masks
         ).items():
             scores[name].append((mass, hits))
     return {name: np.concatenate(np.array(s, float), axis=1) for name, s in scores.items()}

@@ -31,7 +31,7 @@ import crops
 import pretrained_ports
 from fam_jax._core.similarity import normalize
 from fam_jax.io import photographs
-from pretrained_ports.projection import ProjectionHead
+from pretrained_ports.models.projection import ProjectionHead
 from training import descend, embed, save
 
 CHANNELS = 64  # of the embedding behind a linear head

@@ -30,8 +30,8 @@ import crops
 import pretrained_ports
 from fam_jax._core.similarity import normalize
 from fam_jax.io import photographs
-from pretrained_ports.layers import Stage
-from pretrained_ports.projection import ProjectionHead
+from pretrained_ports.models.layers import Stage
+from pretrained_ports.models.projection import ProjectionHead
 from training import descend, save
 
 CHANNELS = 64  # of the embedding

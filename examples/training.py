@@ -9,7 +9,7 @@ from flax import nnx
 from scipy.stats import t as student
 
 import pretrained_ports
-from pretrained_ports.convert import write
+from pretrained_ports.checkpoints import write
 
 RATE = 4e-3
 

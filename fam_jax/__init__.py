@@ -20,11 +20,11 @@ from fam_jax._core.similarity import cosine as cosine
 from fam_jax._core.similarity import dot as dot
 from fam_jax._core.similarity import euclidean as euclidean
 from fam_jax._core.similarity import margin as margin
+from fam_jax._core.similarity import normalize as normalize
 from fam_jax._core.tap import tap as tap
 from fam_jax._core.tokens import TokenGrid as TokenGrid
 from fam_jax._core.watch import watch as watch
 from fam_jax.methods import Method as Method
-from fam_jax.methods import PairMethod as PairMethod
 from fam_jax.methods import activation_sum as activation_sum
 from fam_jax.methods import all_pairs as all_pairs
 from fam_jax.methods import attention_layers as attention_layers
@@ -32,6 +32,7 @@ from fam_jax.methods import attention_rollout as attention_rollout
 from fam_jax.methods import cam as cam
 from fam_jax.methods import centred as centred
 from fam_jax.methods import chefer as chefer
+from fam_jax.methods import concepts as concepts
 from fam_jax.methods import contrastive as contrastive
 from fam_jax.methods import corr_rise as corr_rise
 from fam_jax.methods import correspondences as correspondences
@@ -44,6 +45,7 @@ from fam_jax.methods import grad_cam_pp as grad_cam_pp
 from fam_jax.methods import grad_eclip as grad_eclip
 from fam_jax.methods import hires_cam as hires_cam
 from fam_jax.methods import integrated_pair as integrated_pair
+from fam_jax.methods import integrated_position_pairs as integrated_position_pairs
 from fam_jax.methods import interaction_cam as interaction_cam
 from fam_jax.methods import layer_cam as layer_cam
 from fam_jax.methods import le_grad as le_grad
@@ -51,6 +53,7 @@ from fam_jax.methods import lots as lots
 from fam_jax.methods import nmf_concepts as nmf_concepts
 from fam_jax.methods import occlusion as occlusion
 from fam_jax.methods import point_to_point as point_to_point
+from fam_jax.methods import position_pairs as position_pairs
 from fam_jax.methods import relevance_cam as relevance_cam
 from fam_jax.methods import rise as rise
 from fam_jax.methods import score_cam as score_cam

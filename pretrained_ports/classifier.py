@@ -8,9 +8,12 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
-from pretrained_ports.dialects.resnet import CLASSIFIER
-from pretrained_ports.zoo import check_dtype, default_weights, find_entry, load
+from pretrained_ports.catalog import find_entry
+from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
+from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
+from pretrained_ports.models.state import check_dtype
+from pretrained_ports.weights.default import default_weights
+from pretrained_ports.zoo import load
 
 
 class Classifier(NamedTuple):

@@ -1,7 +1,5 @@
-"""The models by name: architecture, hub file, preprocessing, default layer."""
+"""The models by name, with trained weights or random ones."""
 
-import difflib
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,16 +9,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.checkpoint import Checkpoint, CheckpointError, read
-from pretrained_ports.convert import Shapes, convert, parameters, survey
-from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.entry import Entry, Hub, Tokens
-from pretrained_ports.network import AnyNetwork, Network
+from pretrained_ports.catalog import ENTRIES, find_entry
+from pretrained_ports.catalog.entry import Entry, Tokens, abstract
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.checkpoints.matching import convert, survey
+from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
+from pretrained_ports.checkpoints.report import Report
+from pretrained_ports.models.network import AnyNetwork
+from pretrained_ports.models.projection import LAYER, with_head
+from pretrained_ports.models.state import Shapes, check_dtype, parameters
 from pretrained_ports.preprocess import Preprocess
-from pretrained_ports.projection import LAYER, with_head
-from pretrained_ports.random_weights import randomise
-from pretrained_ports.report import Report
+from pretrained_ports.weights.default import default_weights
+from pretrained_ports.weights.random import randomise
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def load(
         name: One of `names()`.
         weights: A checkpoint file, or what `read` gave; None takes the default weights, from this
             package or the hub.
-        dialect: Names in the checkpoint: a key of `pretrained_ports.dialects.DIALECTS`, or "auto".
+        dialect: Names in the checkpoint: a key of `checkpoints.dialects.DIALECTS`, or "auto".
         param_dtype: Type of the parameters, and of the computation.
         head: Self-supervised checkpoints may hold a projection head: "drop" compares what enters
             it, "keep" what leaves it. The similarity that is explained is another one.
@@ -105,7 +105,7 @@ def load(
 
     Example:
         >>> import tempfile
-        >>> from pretrained_ports.convert import write
+        >>> from pretrained_ports.checkpoints.writing import write
         >>> file = Path(tempfile.mkdtemp()) / "mine.safetensors"
         >>> _ = write(file, create("conv4").model, {"architecture": "conv4"})
         >>> load("conv4", weights=file).report.dialect
@@ -153,20 +153,8 @@ def _fitted(entry: Entry, shapes: Shapes) -> Entry:
     return replace(row, build=with_head(row.build, shapes))
 
 
-class _OneKey(nnx.Rngs):
-    """One key for every parameter: counting keys is most of the time that a deep model takes."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
-def abstract(entry: Entry, param_dtype: DTypeLike = jnp.float32) -> Network:
-    """The model of a row with shapes in place of arrays."""
-    return nnx.eval_shape(lambda: entry.build(rngs=_OneKey(), param_dtype=param_dtype))
-
-
 def _bundle(
-    name: str, entry: Entry, model: Network, source: str, report: Report | None = None
+    name: str, entry: Entry, model: AnyNetwork, source: str, report: Report | None = None
 ) -> Backbone:
     model.eval()
     picture = jax.ShapeDtypeStruct(
@@ -174,60 +162,3 @@ def _bundle(
     )
     dim = nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]
     return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
-
-
-def find_entry(name: str) -> Entry:
-    """The row of a model; ValueError with the nearest right names."""
-    if name not in ENTRIES:
-        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.5)
-        nearest = f"the nearest names are: {', '.join(near)}" if near else "none is near"
-        raise ValueError(f"no model {name!r}; {nearest} (`fam-jax models` lists all)")
-    return ENTRIES[name]
-
-
-def check_dtype(param_dtype: DTypeLike) -> None:
-    """Refuse float64 where jax would quietly make float32 of it."""
-    if jnp.dtype(param_dtype) == jnp.float64 and jnp.result_type(float) != jnp.float64:
-        raise ValueError('param_dtype float64 needs jax.config.update("jax_enable_x64", True)')
-
-
-def default_weights(name: str, entry: Entry) -> tuple[Path, str]:
-    """The file with a model's default weights, and where it comes from."""
-    if entry.embedded:
-        return Path(__file__).parent / "weights" / entry.embedded, f"embedded {entry.embedded}"
-    if entry.hub is None:
-        raise ValueError(
-            f"{name} has no default weights: pass weights=FILE (--weights FILE), or use "
-            f"create({name!r}) (--weights random) for random ones"
-            f"{entry.release and '; the authors give theirs at '}{entry.release}"
-        )
-    path = fetch(entry.hub, f"the weights of {name}", "weights=FILE (--weights FILE)")
-    return path, f"{entry.hub.repository} {entry.hub.file}"
-
-
-def fetch(hub: Hub, what: str, option: str) -> Path:
-    """A file of the hub, from the cache if it is there.
-
-    Raises:
-        CheckpointError: It cannot be had; says which file to give with which option.
-    """
-    import huggingface_hub
-
-    repository, file = hub
-    cached = huggingface_hub.try_to_load_from_cache(repository, file)
-    if isinstance(cached, str):  # without asking the hub, which takes long where there is none
-        return Path(cached)
-    download = huggingface_hub.hf_hub_download  # imports what sets the level of its logger
-    # Its warnings about every retry would bury the one line below.
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        return Path(download(repository, file))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"cannot fetch {what} ({type(error).__name__}): download {file} of the Hugging Face "
-            f"repository {repository} elsewhere and pass {option}"
-        ) from error
-    finally:
-        logger.setLevel(level)

@@ -10,8 +10,9 @@ from jax.test_util import check_grads
 import fam_jax
 import pretrained_ports
 from fam_jax.methods import attention_rules as rules
-from pretrained_ports.vit import VARIANTS, VisionTransformer
+from pretrained_ports.models.vit import VARIANTS, VisionTransformer
 from tests.close import assert_close
+from tests.explained import explained
 from tests.test_explain import COLLECTIVES
 
 pytestmark = pytest.mark.numerics
@@ -34,16 +35,13 @@ def embed(images):
     return x[:, 0]
 
 
-def rollout(watch, images, references, tokens, similarity=fam_jax.cosine):
-    return fam_jax.attention_rollout(watch, images, tokens)
-
-
 METHODS = {
-    "rollout": (rollout, LAYERS),
-    "chefer": (fam_jax.chefer, LAYERS),
-    "le_grad": (fam_jax.le_grad, LAYERS),
-    "grad_eclip": (fam_jax.grad_eclip, ("qkv1", "attn1")),
+    "rollout": fam_jax.attention_rollout(layers=LAYERS),
+    "chefer": fam_jax.chefer(layers=LAYERS),
+    "le_grad": fam_jax.le_grad(layers=LAYERS),
+    "grad_eclip": fam_jax.grad_eclip(layers=("qkv1", "attn1")),
 }
+ENCODE = fam_jax.capture(embed, at="qkv0", tokens=TOKENS)
 every = pytest.mark.parametrize("name", METHODS)
 
 
@@ -139,7 +137,7 @@ def test_gradients_are_those_of_the_similarity_with_norms_held(x64):
     images, r = case(1, np.float64)
     watch = fam_jax.watch(embed, at=["attn1"])
     seen = watch(images)
-    run = fam_jax.chefer(watch, images, r, TOKENS, fam_jax.dot)
+    run = explained(fam_jax.chefer(fam_jax.dot, layers=("attn1",)), ENCODE, images, r)
     x = np.asarray(seen.embeddings[0] - _mixed(seen.values[0], images)[0])
     expected = np.zeros(6)
     A = np.asarray(seen.values[0])
@@ -162,10 +160,7 @@ def _mixed(A, images):
 @jax.jit
 def by_all(images, r):
     """The methods in one program, which is compiled sooner than one for each."""
-    return {
-        name: method(fam_jax.watch(embed, at=layers), images, r, TOKENS)
-        for name, (method, layers) in METHODS.items()
-    }
+    return {name: explained(method, ENCODE, images, r) for name, method in METHODS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +213,7 @@ def test_bfloat16_gives_float32_maps_and_nothing_to_say_gives_zeros(name, narrow
     for dtype, digits in (("float32", 1e-4), ("bfloat16", 0.1)):
         assert narrow[dtype][name].dtype == jnp.float32
         assert_close(narrow[dtype][name], plain[name], rtol=digits)
-    silent = [1] if name == "rollout" else [1, 2]
+    silent = [1, 2]
     bad, exact = (np.asarray(narrow[kind][name]) for kind in ("bad", "float32"))
     assert not bad[silent].any()
     assert_close(np.delete(bad, silent, 0), np.delete(exact, silent, 0))
@@ -226,8 +221,7 @@ def test_bfloat16_gives_float32_maps_and_nothing_to_say_gives_zeros(name, narrow
 
 def test_gradients_by_references_and_images(x64):
     images, r = case(1, np.float64)
-    watch = fam_jax.watch(embed, at=LAYERS)
-    loss = jax.jit(lambda x, r: jnp.sum(fam_jax.chefer(watch, x, r, TOKENS)))
+    loss = jax.jit(lambda x, r: jnp.sum(explained(METHODS["chefer"], ENCODE, x, r)))
     check_grads(loss, (images, r), order=1, modes=["rev"], rtol=1e-5)
 
 
@@ -243,8 +237,8 @@ def test_a_transformer_end_to_end():
     (A,) = seen.values
     assert A.shape == (2, 2, 7, 7)
     assert_close(A.sum(-1), np.ones((2, 2, 7)))
-    chefer = jax.jit(lambda watch, x, r: fam_jax.chefer(watch, x, r, fam_jax.TokenGrid(prefix=1)))
-    maps = chefer(watch, images, seen.embeddings[::-1])
+    encode = fam_jax.capture(model, at="blocks.0", tokens=fam_jax.TokenGrid(prefix=1))
+    maps = fam_jax.explain(encode, images, seen.embeddings[::-1], fam_jax.chefer()).maps
     assert maps.shape == (2, 2, 3)
     assert maps.any((1, 2)).all()
 
@@ -254,32 +248,68 @@ def test_layers_are_in_the_order_of_the_blocks():
     assert fam_jax.attention_layers(model) == tuple(f"blocks.{n}.attn.attn_drop" for n in range(12))
 
 
+def test_several_methods_share_an_encoding(x64):
+    """One forward pass that keeps the layers of all; each picks its own."""
+    images, r = case(2, np.float64)
+    enc = ENCODE(images, *METHODS.values())
+    assert enc.layers.names == (*LAYERS, "qkv1")
+    for method in METHODS.values():
+        assert_close(method(enc, r), explained(method, ENCODE, images, r), rtol=1e-12)
+
+
+ELSEWHERE = fam_jax.capture(embed, at="qkv0", tokens=(0, None))
+
+
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("method", "encode", "error", "message"),
     [
-        (lambda w, x, r: fam_jax.chefer(embed, x, r, TOKENS), TypeError, "watch: expected fam_jax"),
-        (lambda w, x, r: fam_jax.chefer(w, x, r, None), TypeError, "tokens: expected TokenGrid"),
-        (lambda w, x, r: fam_jax.chefer(w, x, r, (0, None)), ValueError, "7 tokens less a prefix"),
-        (lambda w, x, r: fam_jax.le_grad(w, x, r[:1], TOKENS), ValueError, r"shape \(1, 8\)"),
-        (lambda w, x, r: fam_jax.le_grad(w, x, r, TOKENS, "dot"), TypeError, "similarity: expect"),
+        (METHODS["chefer"], embed, TypeError, "tokens: this method reads tokens; expected"),
+        (METHODS["chefer"], ELSEWHERE, ValueError, "7 tokens less a prefix"),
         (
-            lambda w, x, r: fam_jax.attention_rollout(fam_jax.watch(embed, ["qkv0"]), x, TOKENS),
+            fam_jax.chefer(),
+            ENCODE,
             ValueError,
-            "the layer 'qkv0' gives",
+            "is for transformers: .* no layer named 'attn_drop'",
         ),
         (
-            lambda w, x, r: fam_jax.grad_eclip(w, x, r, TOKENS),
+            fam_jax.chefer(layers=("attn9",)),
+            ENCODE,
+            ValueError,
+            "met no layer 'attn9'; it met: qkv0",
+        ),
+        (fam_jax.attention_rollout(layers=("qkv1",)), ENCODE, ValueError, "layer 'qkv1' gives"),
+        (
+            fam_jax.chefer(layers=("qkv0",)),
+            ENCODE,
+            ValueError,
+            "'qkv0' as it is, the encoder as a map",
+        ),
+        (
+            fam_jax.grad_eclip(layers=LAYERS),
+            ENCODE,
             ValueError,
             "queries, keys and values .* first, the layer 'attn0' gives",
         ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(method, encode, error, message, unchecked):
+    with pytest.raises(error, match=message):
+        explained(method, encode, *case(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fam_jax.le_grad("dot"), TypeError, "similarity: expected"),
+        (lambda: fam_jax.grad_eclip(layers=("attn0",)), ValueError, "expected two of one block"),
         (
-            lambda w, x, r: fam_jax.grad_eclip(fam_jax.watch(embed, ["attn0"]), x, r, TOKENS),
+            lambda: METHODS["chefer"](ENCODE(*case(2)[:1]), case(2)[1]),
             ValueError,
-            "expected two layers of one block",
+            "reads other lay",
         ),
-        (lambda *_: fam_jax.attention_layers(embed), TypeError, "model: expected a flax"),
+        (lambda: fam_jax.attention_layers(embed), TypeError, "model: expected a flax"),
         (
-            lambda *_: fam_jax.attention_layers(nnx.Linear(1, 1, rngs=nnx.Rngs(0))),
+            lambda: fam_jax.attention_layers(nnx.Linear(1, 1, rngs=nnx.Rngs(0))),
             ValueError,
             "Linear has no layer named 'attn_drop'",
         ),
@@ -287,4 +317,4 @@ def test_layers_are_in_the_order_of_the_blocks():
 )
 def test_wrong_arguments_are_refused(call, error, message, unchecked):
     with pytest.raises(error, match=message):
-        call(fam_jax.watch(embed, at=LAYERS), *case(2))
+        call()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from typer.testing import CliRunner
 
 import fam_jax
 import pretrained_ports
-from fam_jax.apps import choices
 from fam_jax.apps.main import app, main
-from pretrained_ports.convert import write
+from fam_jax.apps.network import Network
+from pretrained_ports.checkpoints import write
 from tests.close import assert_close
 
 pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
@@ -125,10 +126,11 @@ def test_a_background_picture_without_a_finite_embedding_is_named(tmp_path):
         Image.new("RGB", (8, 8), path.stem).save(path)
     encode = fam_jax.encoder(lambda x: x, lambda A: 1 / A.mean((1, 2)))
     preprocess = lambda picture: np.asarray(picture, np.float32)  # noqa: E731
-    assert choices.embed(encode, preprocess, paths[:1]).shape == (1, 3)
+    net = Network(SimpleNamespace(preprocess=preprocess), encode, "drop", "float32")
+    assert net.embed(paths[:1]).shape == (1, 3)
     message = r"black\.png: its embedding, computed in float32, is not finite"
     with pytest.raises(ValueError, match=message):
-        choices.embed(encode, preprocess, paths)
+        net.embed(paths)
 
 
 def test_contrastive_is_the_decomposition_with_a_background(folder, tmp_path):
@@ -219,14 +221,15 @@ def test_main_prints_usage_errors_in_one_line(capsys):
 
 
 def test_the_demo_writes_its_figures_and_beats_the_plain_sum(tmp_path):
-    result = run("demo", "-o", tmp_path / "demo")
+    result = run("demo", "-o", tmp_path / "demo", "--json")
     assert result.exit_code == 0, result.output
     assert {file.name for file in (tmp_path / "demo").iterdir()} == {
         "pair.png", "mosaics.png", "retrieval.png", "manifest.json",
     }  # fmt: skip
     scores = json.loads((tmp_path / "demo" / "manifest.json").read_text())["mosaics"]["scores"]
-    plain = scores["sum of activations"]["mass"]
+    assert json.loads(result.stdout)["scores"] == scores
+    plain = scores["activation-sum"]["mass"]
     assert 0.15 < plain < 0.35, "the plain sum knows nothing of the reference: chance is 0.25"
     assert scores["fam"]["mass"] > plain + 0.1
-    assert scores["contrastive fam"]["mass"] > scores["fam"]["mass"]
+    assert scores["fam-contrastive"]["mass"] > scores["fam"]["mass"]
     assert run("demo", "-o", tmp_path / "demo").exit_code == 2

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from fam_jax.apps.main import main
+
 
 def run(capsys, *args):
     with pytest.raises(SystemExit) as stopped:
-        cli.main([str(arg) for arg in args])
+        main([str(arg) for arg in args])
     out = capsys.readouterr()
     return stopped.value.code, out.out, out.err
 

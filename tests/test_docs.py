@@ -45,7 +45,9 @@ def test_every_error_is_within_the_tolerance_of_the_tests():
 
 @pytest.mark.parametrize("module", [fam_jax.methods, fam_jax.metrics])
 def test_every_method_and_metric_is_on_the_page(module):
-    names = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
+    table = {"make", "names", "register"}  # how methods are found, not methods
+    every = {name for name, value in vars(module).items() if callable(value) and name[0] != "_"}
+    names = sorted(every - table)
     assert len(names) > 25
     assert [name for name in names if f"`{name}" not in METHODS] == []
 

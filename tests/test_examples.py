@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pretrained_ports.checkpoint import read
+from pretrained_ports.checkpoints import read
 from tests.close import assert_close
 from tests.run_example import EXAMPLES, run_example
 

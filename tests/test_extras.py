@@ -19,7 +19,7 @@ CASES = {
         for package in ("grain", "tensorstore", "pyarrow", "etils")
         for command in ("map none.csv", "index none", "retrieve none.png", "report none")
     },
-    ("etils", "bulk", "python"): "import fam_jax.bulk.store",
+    ("etils", "bulk", "python"): "import fam_jax.bulk",
     ("jinja2", "report", "report"): "report none",
     ("jinja2", "report", "retrieve"): "retrieve none.png",
     ("jinja2", "report", "python"): "import fam_jax.report",

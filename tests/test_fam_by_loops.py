@@ -7,6 +7,7 @@ import pytest
 import fam_jax
 from tests import heads
 from tests.close import assert_close
+from tests.explained import weights
 
 pytestmark = pytest.mark.numerics
 
@@ -48,15 +49,15 @@ def test_constant_shares_weigh_every_channel_alike():
         lambda x: x, lambda A: jnp.ones((A.shape[0], 4), A.dtype) + 0 * A.mean((1, 2))
     )(A)
     # A head without a gradient: the pullback is zero, the weights themselves are all ones.
-    weights = fam_jax.fam().weights(enc.embeddings, jnp.ones((1, 4)))
-    np.testing.assert_array_equal(weights, np.ones((1, 4)))
+    found = weights(fam_jax.fam(), enc.embeddings, jnp.ones((1, 4)))
+    np.testing.assert_array_equal(found, np.ones((1, 4)))
 
 
 def test_gap_channel_weights_are_the_shares(x64):
     """alpha equals w exactly for global average pooling."""
     A = jnp.asarray(heads.activations(2, 3, 5, 4), jnp.float64)
     enc = heads.make("gap", 3, 5, 4).encode(A)
-    w = fam_jax.fam().weights(enc.embeddings, jnp.ones((2, 4)))
+    w = weights(fam_jax.fam(), enc.embeddings, jnp.ones((2, 4)))
     alpha = enc.pullback(w).sum((1, 2))
     assert_close(alpha, w, rtol=1e-12)
 
@@ -75,4 +76,4 @@ def test_gradient_x_input_is_the_share_for_cosine_and_dot_only(x64):
         assert (np.abs(plain - other).max() < 1e-10 * np.abs(plain).max()) == same
     z, r = np.asarray(enc.embeddings), np.asarray(R)
     method = fam_jax.fam(fam_jax.euclidean, normalize="none", weights="gradient_x_input")
-    assert_close(method.weights(enc.embeddings, R), -2 * (z - r) * z, rtol=1e-12)
+    assert_close(weights(method, enc.embeddings, R), -2 * (z - r) * z, rtol=1e-12)

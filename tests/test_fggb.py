@@ -1,5 +1,7 @@
 """`fggb`: dimensions that agree against those that do not."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +32,15 @@ def convolved(A):
 CONVOLVED = fam_jax.encoder(lambda x: x, convolved)
 
 
+class Signed(NamedTuple):
+    positive: jax.Array
+    negative: jax.Array
+
+
 def run(A, R, encode=CONVOLVED, **options):
-    return fam_jax.fggb(encode(A), R, **options)
+    """Both maps, what speaks for a pair and what against it."""
+    enc = encode(A)
+    return Signed(*(fam_jax.fggb(sign=sign, **options)(enc, R) for sign in Signed._fields))
 
 
 @pytest.mark.parametrize("threshold", [None, 0.3, "each"])
@@ -43,6 +52,8 @@ def test_their_means_differ_by_the_score_less_the_threshold(threshold, x64):
     assert (out.positive >= 0).all()
     assert (out.negative >= 0).all()
     difference = out.positive.mean((1, 2)) - out.negative.mean((1, 2))
+    both = fam_jax.fggb(sign="both", threshold=None if threshold is None else limit)
+    assert_close(both(CONVOLVED(A), R), out.positive - out.negative, rtol=1e-10)
     assert_close(difference, score - limit, relative_to=out.positive, rtol=1e-10)
 
 
@@ -110,14 +121,13 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"references": np.ones((2, 5), np.float32)}, ValueError, "references have shape"),
+        ({"sign": "plus"}, ValueError, "sign: expected one of positive, negative, both"),
         ({"threshold": np.ones(3, np.float32)}, ValueError, r"threshold: expected one number or"),
         ({"chunk": 0}, ValueError, "chunk: expected a positive integer"),
         ({"similarity": "cosine"}, TypeError, "similarity: expected"),
-        ({"enc": np.ones((2, 5), np.float32)}, TypeError, "expected an Encoding"),
     ],
 )
 def test_wrong_arguments_are_refused(options, error, message, unchecked):
     A, R = case()
     with pytest.raises(error, match=message):
-        fam_jax.fggb(**{"enc": CONVOLVED(A), "references": R} | options)
+        fam_jax.fggb(**options)(CONVOLVED(A), R)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fam_jax
-from fam_jax.methods.method import Method, _maps
+from fam_jax.methods import pullback_method
+from fam_jax.methods.method import _maps
 from fam_jax.methods.sums import Sum
 
 IMAGES = np.random.default_rng(0).uniform(1, 2, (2, 3, 3, 3)).astype(np.float32)
@@ -48,7 +49,7 @@ def test_methods_of_a_users_own_functions():
     def combine(G, A):
         return Sum((G * A).sum(-1), jnp.abs(G * A).sum((1, 2, 3)))
 
-    make = lambda: Method(fam_jax.dot, weigh, combine)  # noqa: E731
+    make = lambda: pullback_method(fam_jax.dot, weigh, combine)  # noqa: E731
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
     enc = encode(IMAGES)
     first = make()

@@ -88,13 +88,35 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path, name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_folders_stand_for_their_pictures(tmp_path):
-    for name in ("b.png", "a.jpg"):
+def test_folders_stand_for_their_pictures_and_those_in_their_folders(tmp_path):
+    (tmp_path / "c" / "deep").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "c/deep/d.png"):
         Image.fromarray(RGB).save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
-    assert [f.name for f in pictures.find([tmp_path])] == ["a.jpg", "b.png"]
-    (tmp_path / "none").mkdir()
-    with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
-        pictures.find([tmp_path / "none"])
+    paths = [tmp_path / name for name in ("a.JPG", "b.png", "c/deep/d.png")]
+    assert pictures.find([paths[1], tmp_path]) == [paths[1], *paths]
+    assert pictures.listed(tmp_path) == [str(path) for path in paths]
+    (tmp_path / "none" / "in").mkdir(parents=True)
+    for look in (pictures.listed, lambda folder: pictures.find([folder])):
+        with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
+            look(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         pictures.find([tmp_path / "nowhere"])
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        pictures.listed(tmp_path / "b.png")
+
+
+def test_pictures_and_folders_behind_urls(tmp_path, monkeypatch):
+    epath = pytest.importorskip("etils.epath", reason="needs the bulk extra: etils")
+
+    def bucket(url):
+        return tmp_path / url.removeprefix("gs://bucket").lstrip("/")
+
+    saved(tmp_path, Image.fromarray(RGB), "a.png")
+    with pytest.raises(ValueError, match=r"nowhere://a\.png: URLs of this kind are not read"):
+        pictures.read("nowhere://a.png")
+    monkeypatch.setattr(epath, "Path", bucket)
+    np.testing.assert_array_equal(pictures.read("gs://bucket/a.png"), RGB)
+    with pytest.raises(FileNotFoundError, match=r"no such file: gs://bucket/b\.png"):
+        pictures.read("gs://bucket/b.png")
+    assert pictures.listed("gs://bucket") == [str(tmp_path / "a.png")]

@@ -30,9 +30,9 @@ def error(out):
 
 def test_linear_heads_one_step_is_exact_and_point_to_point(x64):
     encode, A, B, _, _ = pair("gap_linear", dtype=np.float64)
-    out = fam_jax.integrated_pair(encode, A, B, steps=1)
+    out = fam_jax.integrated_position_pairs(encode, A, B, steps=1)
     query, reference = encode(A), encode(B)
-    p2p = fam_jax.point_to_point(query, reference)
+    p2p = fam_jax.position_pairs(query, reference)
     assert_close(out.maps, p2p, rtol=1e-10)
     score = cosine.score(query.embeddings, reference.embeddings)
     assert_close(out.totals, score, relative_to=1, rtol=1e-12)  # cosines
@@ -42,7 +42,7 @@ def test_linear_heads_one_step_is_exact_and_point_to_point(x64):
 def test_completeness_comes_with_the_steps(norms, x64):
     """Between four embeddings, by NumPy; the middle of intervals errs with 1 / steps^2."""
     _, A, B, A0, B0 = pair("gap_linear", dtype=np.float64)
-    run = lambda steps: fam_jax.integrated_pair(  # noqa: E731
+    run = lambda steps: fam_jax.integrated_position_pairs(  # noqa: E731
         SMOOTH, A, B, (A0, B0), steps=steps, norms=norms
     )
     out = run(16)
@@ -60,7 +60,9 @@ def test_completeness_comes_with_the_steps(norms, x64):
 
 def test_kinks_of_relu_are_crossed_too(x64):
     encode, A, B, _, _ = pair("mlp", dtype=np.float64)
-    few, many = (fam_jax.integrated_pair(encode, A, B, steps=n, similarity=dot) for n in (4, 400))
+    few, many = (
+        fam_jax.integrated_position_pairs(encode, A, B, steps=n, similarity=dot) for n in (4, 400)
+    )
     assert error(many) < 5e-3
     assert error(many) < error(few)
 
@@ -68,7 +70,7 @@ def test_kinks_of_relu_are_crossed_too(x64):
 @pytest.mark.numerics
 def test_exchange_jit_vmap_chunks_and_batches_agree(x64):
     encode, *images = pair("mlp", dtype=np.float64)
-    run = lambda A, B, A0, B0, chunk=32: fam_jax.integrated_pair(  # noqa: E731
+    run = lambda A, B, A0, B0, chunk=32: fam_jax.integrated_position_pairs(  # noqa: E731
         encode, A, B, (A0, B0), 3, chunk=chunk
     )
     A, B, A0, B0 = images
@@ -84,14 +86,16 @@ def test_exchange_jit_vmap_chunks_and_batches_agree(x64):
 
 def test_gradients_match_finite_differences(x64):
     encode, A, B, _, _ = pair("mlp", 1, np.float64)
-    loss = lambda A: jnp.sum(jnp.sin(9 * fam_jax.integrated_pair(encode, A, B, None, 2).maps))  # noqa: E731
+    loss = lambda A: jnp.sum(  # noqa: E731
+        jnp.sin(9 * fam_jax.integrated_position_pairs(encode, A, B, None, 2).maps)
+    )
     A = jnp.asarray(A + 0.1)
     check_grads(jax.jit(loss), (A,), order=1, modes=["rev"], rtol=1e-5, atol=1e-7)
 
 
 def test_sharded_pairs_need_no_communication(x64):
     encode, A, B, _, _ = pair("mlp", 8, np.float64)
-    run = jax.jit(lambda A, B: fam_jax.integrated_pair(encode, A, B, steps=2))
+    run = jax.jit(lambda A, B: fam_jax.integrated_position_pairs(encode, A, B, steps=2))
     expected = run(A, B)
     shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
     A, B = (jax.device_put(x, shard) for x in (A, B))
@@ -104,9 +108,9 @@ def test_sharded_pairs_need_no_communication(x64):
 
 def test_nothing_to_say_gives_zeros_and_spares_the_others():
     encode, A, B, _, _ = pair("mlp")
-    clean = fam_jax.integrated_pair(encode, A, B, steps=3)
+    clean = fam_jax.integrated_position_pairs(encode, A, B, steps=3)
     A[1] = np.nan
-    out = fam_jax.integrated_pair(encode, A, B, steps=3)
+    out = fam_jax.integrated_position_pairs(encode, A, B, steps=3)
     assert not out.maps[1].any()
     assert out.totals[1] == 0
     assert_close(out.maps[0], clean.maps[0])
@@ -125,4 +129,6 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others():
 def test_wrong_arguments_are_refused(options, error, message, unchecked):
     encode, A, B, _, _ = pair("mlp")
     with pytest.raises(error, match=message):
-        fam_jax.integrated_pair(**{"encode": encode, "queries": A, "references": B} | options)
+        fam_jax.integrated_position_pairs(
+            **{"encode": encode, "queries": A, "references": B} | options
+        )

@@ -1,4 +1,4 @@
-"""`interaction_cam`, a `PairMethod`: its formula, and where pair methods are accepted."""
+"""`interaction_cam`, which needs the other image: its formula, and where that is accepted."""
 
 import jax
 import jax.numpy as jnp
@@ -100,8 +100,12 @@ def test_nothing_to_say_gives_zeros_and_is_not_valid():
     ("call", "error", "message"),
     [
         (lambda e, x, m: fam_jax.explain(e, x, x[:, 0, 0], m), TypeError, "use explain_pairs"),
-        (lambda e, x, m: fam_jax.explain_all(e, x, x, m), TypeError, "use explain_pairs"),
-        (lambda e, x, m: fam_jax.all_pairs(m), TypeError, "method: expected a Method such as fam"),
+        (lambda e, x, m: fam_jax.explain_all(e, x, x[:, 0, 0], m), TypeError, "give images"),
+        (
+            lambda e, x, m: fam_jax.all_pairs(m)(e(x), e(x).embeddings),
+            TypeError,
+            "looks at the other image, too",
+        ),
         (lambda e, x, m: m.pair(e(x), e(x[:1])), ValueError, "reference: expected embeddings"),
         (lambda e, x, m: m.pair(e(x), x), TypeError, "expected an Encoding"),
         (lambda e, x, m: fam_jax.interaction_cam(norms="none"), ValueError, "norms: expected one"),

@@ -32,7 +32,7 @@ def exact(b=2, k=3):
 
 
 def run(A, B, **options):
-    return fam_jax.nmf_concepts(ENCODE(A), ENCODE(B), **({"k": 3, "steps": 50} | options))
+    return fam_jax.concepts(ENCODE(A), ENCODE(B), **({"k": 3, "steps": 50} | options))
 
 
 def test_exact_concepts_are_found_up_to_order_and_scale():

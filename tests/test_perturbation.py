@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fam_jax
-from fam_jax.methods.corr_rise import patch_masks
-from fam_jax.methods.lots import walk
-from fam_jax.methods.rise import grid_masks
+from fam_jax.methods.masks import grid_masks, patch_masks
+from fam_jax.methods.steps import walk
 from tests.close import assert_close
+from tests.explained import explained
 from tests.perturbation_toy import KEY, SIZE, case, draw, flat
 
 grid_masks = jax.jit(grid_masks, static_argnums=(2, 3, 4))
@@ -45,8 +45,11 @@ def test_occlusion_of_a_linear_score_is_the_sum_over_its_block(fill, x64):
     x, r = draw(2, *SIZE, 3), draw(2, *SIZE, 3, seed=1)
     filled = x.mean((1, 2), keepdims=True) if fill is None else fill
     blocks = (r * (x - filled)).reshape(2, 2, 2, 2, 3, 3).sum((2, 4, 5))
-    maps = fam_jax.occlusion(
-        flat, x, r.reshape(2, -1), fam_jax.dot, window=(2, 3), stride=(2, 3), fill=fill
+    maps = explained(
+        fam_jax.occlusion(fam_jax.dot, window=(2, 3), stride=(2, 3), fill=fill),
+        flat,
+        x,
+        r.reshape(2, -1),
     )
     assert_close(maps, blocks.repeat(2, 1).repeat(3, 2), rtol=1e-10)
 
@@ -62,7 +65,7 @@ def test_occlusion_averages_the_windows_at_a_pixel(x64):
             copy[:, top : top + 3, left : left + 4] = np.mean(copy, (1, 2))
             total[top : top + 3, left : left + 4] += whole - cosines(encode, copy, r[0])[0]
             count[top : top + 3, left : left + 4] += 1
-    maps = fam_jax.occlusion(encode, x, r, window=(3, 4), stride=(2, 3), chunk=3)
+    maps = explained(fam_jax.occlusion(window=(3, 4), stride=(2, 3), chunk=3), encode, x, r)
     assert_close(maps[0], total / count, rtol=1e-10)
 
 
@@ -85,7 +88,7 @@ def test_rise_masks_are_shifted_grids_enlarged():
 def test_rise_is_the_sum_over_its_masks():
     encode, x, r = case()
     masks = np.asarray(grid_masks(KEY, jnp.arange(6), SIZE, 2, 0.5))
-    maps = fam_jax.rise(encode, x, r, KEY, masks=6, cells=2, chunk=4)
+    maps = explained(fam_jax.rise(key=KEY, masks=6, cells=2, chunk=4), encode, x, r)
     for n in range(2):
         scores = cosines(encode, np.asarray(x)[n] * masks[..., None], r[n])
         by_hand = (scores[:, None, None] * masks).sum(0) / (6 * 0.5)
@@ -112,8 +115,11 @@ def test_rise_of_a_linear_score_has_the_expected_map():
     samples = masks * (masks * a).sum((1, 2), keepdims=True) / keep
     error = samples.std(0) / np.sqrt(count)
     ones, reference = jnp.ones((1, 4, 4, 1)), jnp.asarray(a.reshape(1, -1), jnp.float32)
-    maps = fam_jax.rise(
-        flat, ones, reference, KEY, fam_jax.dot, masks=count, cells=2, keep=keep, chunk=500
+    maps = explained(
+        fam_jax.rise(fam_jax.dot, key=KEY, masks=count, cells=2, keep=keep, chunk=500),
+        flat,
+        ones,
+        reference,
     )
     assert np.all(np.abs(maps[0] - expected) < 4 * error)
     assert error.max() < 0.1 * np.abs(expected).max(), "too few masks to tell anything"
@@ -126,7 +132,9 @@ def test_corr_rise_is_numpys_correlation(x64):
     """In chunks that do not divide the masks; 0 for a pixel that is visible in all of them."""
     encode, x, r = case(dtype=np.float64)
     masks = np.asarray(patch_masks(KEY, jnp.arange(10), SIZE, 1, 2))
-    maps = fam_jax.corr_rise(encode, x, r, KEY, masks=10, patches=1, patch=2, chunk=4)
+    maps = explained(
+        fam_jax.corr_rise(key=KEY, masks=10, patches=1, patch=2, chunk=4), encode, x, r
+    )
     assert masks.all(0).any()
     for n in range(2):
         scores = cosines(encode, np.asarray(x)[n] * masks[..., None], r[n])
@@ -142,8 +150,8 @@ def test_corr_rise_keeps_its_digits_far_from_zero():
     x, r = draw(1, *SIZE, 1).astype(np.float32), jnp.ones((1, 25))
     far = lambda x: jnp.pad(flat(x), ((0, 0), (0, 1)), constant_values=1000)  # noqa: E731
     options = {"masks": 40, "patch": 2, "chunk": 4}
-    plain = fam_jax.corr_rise(flat, x, r[:, :24], KEY, fam_jax.dot, **options)
-    maps = fam_jax.corr_rise(far, x, r, KEY, fam_jax.dot, **options)
+    plain = explained(fam_jax.corr_rise(fam_jax.dot, key=KEY, **options), flat, x, r[:, :24])
+    maps = explained(fam_jax.corr_rise(fam_jax.dot, key=KEY, **options), far, x, r)
     # Of the scores, 1e-7 of 1000 is rounding.
     assert_close(maps, plain, relative_to=1, rtol=1e-3)
 
@@ -151,7 +159,7 @@ def test_corr_rise_keeps_its_digits_far_from_zero():
 def test_corr_rise_says_nothing_of_a_constant_score():
     x, r = jnp.ones((1, *SIZE, 3)), jnp.ones((1, 3))
     constant = lambda x: 0 * x.mean((1, 2)) + jnp.array([[0.3, 0.1, 0.7]])  # noqa: E731
-    assert not fam_jax.corr_rise(constant, x, r, KEY, masks=9, patch=2).any()
+    assert not explained(fam_jax.corr_rise(key=KEY, masks=9, patch=2), constant, x, r).any()
 
 
 def test_patches_lie_inside_and_reach_every_pixel():
@@ -166,7 +174,7 @@ def test_patches_lie_inside_and_reach_every_pixel():
 @pytest.mark.parametrize("channels", [None, 2])
 def test_score_cam_is_its_loop_over_channels(channels, x64):
     encode, x, r = case(dtype=np.float64)
-    maps = fam_jax.score_cam(encode, x, 5 * r, fam_jax.dot, channels=channels, chunk=2)
+    maps = explained(fam_jax.score_cam(fam_jax.dot, channels=channels, chunk=2), encode, x, 5 * r)
     A = np.asarray(encode(x).activations, np.float64)
     for n in range(2):
         active = np.argsort(-A[n].mean((0, 1)))[:channels]
@@ -193,15 +201,17 @@ def test_lots_of_a_linear_score_by_hand(toward, x64):
     options = {"toward": toward, "steps": 4, "rate": 0.25}
     moved = r / np.abs(r).max((1, 2, 3), keepdims=True)
     grey = np.abs(moved @ np.array([0.2989, 0.587, 0.114]))
-    args = flat, x, r.reshape(2, -1), fam_jax.dot
-    assert_close(fam_jax.lots(*args, kernel=1, **options), grey, rtol=1e-10)
+    args = flat, x, r.reshape(2, -1)
+    assert_close(explained(fam_jax.lots(fam_jax.dot, kernel=1, **options), *args), grey, rtol=1e-10)
     window = np.exp(-0.5 * (np.arange(-2, 3) / (0.3 * (2 - 1) + 0.8)) ** 2)  # OpenCV's sigma for 5
     window /= window.sum()
     padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)), mode="reflect")
     smooth = np.zeros_like(grey)
     for i, j in np.ndindex(5, 5):
         smooth += window[i] * window[j] * padded[:, i : i + 4, j : j + 6]
-    assert_close(fam_jax.lots(*args, kernel=5, **options), smooth, rtol=1e-10)
+    assert_close(
+        explained(fam_jax.lots(fam_jax.dot, kernel=5, **options), *args), smooth, rtol=1e-10
+    )
 
 
 def test_lots_moves_the_score_its_way(x64):
@@ -219,5 +229,5 @@ def test_lots_moves_the_score_its_way(x64):
 
 def test_a_kernel_larger_than_the_picture_keeps_the_mass():
     x, r = draw(1, *SIZE, 1), draw(1, 24, seed=1).astype(np.float32)
-    maps = fam_jax.lots(flat, x.astype(np.float32), r, fam_jax.dot, steps=1, kernel=49)
+    maps = explained(fam_jax.lots(fam_jax.dot, steps=1, kernel=49), flat, x.astype(np.float32), r)
     assert jnp.ptp(maps) < 0.1 * jnp.max(maps)

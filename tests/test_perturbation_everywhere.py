@@ -10,15 +10,17 @@ import pytest
 
 import fam_jax
 from tests.close import assert_close, assert_slopes
+from tests.explained import explained
 from tests.perturbation_toy import KEY, SIZE, case, draw, features, flat, head
 
-METHODS = {
-    "occlusion": lambda e, x, r: fam_jax.occlusion(e, x, r, window=(2, 3), stride=2, chunk=4),
-    "rise": lambda e, x, r: fam_jax.rise(e, x, r, KEY, masks=6, cells=2, chunk=4),
-    "corr_rise": lambda e, x, r: fam_jax.corr_rise(e, x, r, KEY, masks=7, patch=2, chunk=3),
-    "score_cam": lambda e, x, r: fam_jax.score_cam(e, x, r, channels=3, chunk=2),
-    "lots": lambda e, x, r: fam_jax.lots(e, x, r, steps=3, rate=0.1, kernel=3),
+PERTURBATIONS = {
+    "occlusion": fam_jax.occlusion(window=(2, 3), stride=2, chunk=4),
+    "rise": fam_jax.rise(masks=6, cells=2, chunk=4, key=KEY),
+    "corr_rise": fam_jax.corr_rise(masks=7, patch=2, chunk=3, key=KEY),
+    "score_cam": fam_jax.score_cam(channels=3, chunk=2),
+    "lots": fam_jax.lots(steps=3, rate=0.1, kernel=3),
 }
+METHODS = {name: partial(explained, method) for name, method in PERTURBATIONS.items()}
 every = pytest.mark.parametrize("name", METHODS)
 BAD = ("nan image", "infinite reference", "zero reference")
 
@@ -124,10 +126,10 @@ def test_gradients_match_finite_differences(x64):
 
 
 MANY = {
-    "occlusion": lambda *a: fam_jax.occlusion(*a, window=1, stride=1, chunk=2),
-    "rise": lambda *a: fam_jax.rise(*a, KEY, masks=500, chunk=2),
-    "corr_rise": lambda *a: fam_jax.corr_rise(*a, KEY, masks=500, chunk=2),
-    "lots": lambda *a: fam_jax.lots(*a, steps=500),
+    "occlusion": fam_jax.occlusion(window=1, stride=1, chunk=2),
+    "rise": fam_jax.rise(masks=500, chunk=2),
+    "corr_rise": fam_jax.corr_rise(masks=500, chunk=2),
+    "lots": fam_jax.lots(steps=500),
 }
 
 
@@ -135,7 +137,7 @@ MANY = {
 def test_memory_does_not_grow_with_the_number_of_copies(name):
     """At 384 or more copies, two at a time, there is never room for 10."""
     x, r = jnp.ones((2, 16, 24, 1)), jnp.ones((2, 16 * 24))
-    run = jax.jit(lambda x, r: MANY[name](flat, x, r))
+    run = jax.jit(lambda x, r: explained(MANY[name], flat, x, r))
     memory = run.lower(x, r).compile().memory_analysis().temp_size_in_bytes
     assert 0 < memory < 10 * x.nbytes
 
@@ -154,37 +156,48 @@ def test_an_encoder_is_its_embeddings(plain, x64):
     assert_close(found, plain["occlusion"], rtol=1e-9)
 
 
-E_, X_, R_ = flat, jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))
+X_, R_ = jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("make", "error", "message"),
     [
-        (lambda: fam_jax.rise(E_, X_, R_[:1], KEY), ValueError, "one reference per image"),
-        (lambda: fam_jax.rise(E_, X_[0], R_, KEY), ValueError, "images: expected an array"),
-        (lambda: fam_jax.rise(E_, X_, R_[:, :3], KEY), ValueError, r"embed gives shape \(32, 24\)"),
-        (lambda: fam_jax.rise("net", X_, R_, KEY), TypeError, "embed: expected a function"),
-        (lambda: fam_jax.rise(E_, X_, R_, 0), TypeError, r"key: expected jax.random.key\(seed\)"),
-        (lambda: fam_jax.rise(E_, X_, R_, jax.random.split(KEY)), TypeError, r"of shape \(2,\)"),
-        (lambda: fam_jax.rise(E_, X_, R_, KEY, keep=1.0), ValueError, "keep: expected a prob"),
-        (lambda: fam_jax.rise(E_, X_, R_, KEY, masks=0), ValueError, "masks: expected a positive"),
-        (lambda: fam_jax.corr_rise(E_, X_, R_, KEY, patch=5), ValueError, "patch: .* 1 to 4"),
-        (lambda: fam_jax.corr_rise(E_, X_, R_, KEY, chunk=0), ValueError, "chunk: expected"),
-        (lambda: fam_jax.occlusion(E_, X_, R_, window=5), ValueError, "window: .* 1 to 4, got 5"),
-        (lambda: fam_jax.occlusion(E_, X_, R_, window=2, stride=3), ValueError, "stride: .* 1 to"),
-        (lambda: fam_jax.occlusion(E_, X_, R_, window=(1, 2, 3)), ValueError, "window: expected"),
-        (lambda: fam_jax.occlusion(E_, X_, R_, fill=jnp.ones(2)), ValueError, "fill: expected a n"),
-        (lambda: fam_jax.occlusion(E_, X_, R_, "dot"), TypeError, "similarity: expected"),
-        (lambda: fam_jax.score_cam(E_, X_, R_), TypeError, "encode: expected fam_jax.capture"),
-        (
-            lambda: fam_jax.score_cam(fam_jax.encoder(jnp.tanh, flat), X_, R_, channels=2),
-            ValueError,
-            "channels: expected an integer from 1 to 1, got 2",
-        ),
-        (lambda: fam_jax.lots(E_, X_, R_, kernel=4), ValueError, "kernel: expected an odd"),
-        (lambda: fam_jax.lots(E_, X_, R_, steps=True), ValueError, "steps: expected a positive"),
+        (lambda: fam_jax.rise(key=0), TypeError, r"key: expected jax.random.key\(seed\)"),
+        (lambda: fam_jax.rise(key=jax.random.split(KEY)), TypeError, r"of shape \(2,\)"),
+        (lambda: fam_jax.rise(keep=1.0), ValueError, "keep: expected a prob"),
+        (lambda: fam_jax.rise(masks=0), ValueError, "masks: expected a positive"),
+        (lambda: fam_jax.corr_rise(patch=5), ValueError, "patch: .* 1 to 4"),
+        (lambda: fam_jax.corr_rise(chunk=0), ValueError, "chunk: expected"),
+        (lambda: fam_jax.occlusion(window=5), ValueError, "window: .* 1 to 4, got 5"),
+        (lambda: fam_jax.occlusion(window=2, stride=3), ValueError, "stride: .* 1 to"),
+        (lambda: fam_jax.occlusion(window=(1, 2, 3)), ValueError, "window: expected"),
+        (lambda: fam_jax.occlusion(fill=jnp.ones(2)), ValueError, "fill: expected a n"),
+        (lambda: fam_jax.occlusion("dot"), TypeError, "similarity: expected"),
+        (lambda: fam_jax.score_cam(channels=0), ValueError, "channels: expected a positive"),
+        (lambda: fam_jax.lots(kernel=4), ValueError, "kernel: expected an odd"),
+        (lambda: fam_jax.lots(steps=True), ValueError, "steps: expected a positive"),
     ],
 )
-def test_wrong_arguments_are_refused(call, error, message, unchecked):
+def test_wrong_options_are_refused(make, error, message, unchecked):
     with pytest.raises(error, match=message):
-        call()
+        explained(make(), flat, X_, R_)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+@pytest.mark.parametrize(
+    ("x", "r", "message"),
+    [
+        (X_, R_[:1], "one reference per image"),
+        (X_[0], R_, "images: expected an array"),
+        (X_, R_[:, :3], r"references have shape \(2, 3\), embeddings \(2, 24\)"),
+    ],
+)
+def test_wrong_arrays_are_refused(name, x, r, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        explained(PERTURBATIONS[name], flat, x, r)
+
+
+def test_an_encoding_without_its_images_is_refused():
+    encode, x, r = case()
+    with pytest.raises(ValueError, match=r"this method reads the images; encode\(images, method\)"):
+        fam_jax.rise()(encode(x), r)

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 from fam_jax import cosine, dot
-from fam_jax.methods.point_to_point import _point_to_point
+from fam_jax.methods.pairs import _position_pairs
 from tests import heads
 from tests.close import assert_close
 from tests.test_explain import COLLECTIVES
@@ -26,7 +26,7 @@ def pair(name="gap_linear", b=2, dtype=np.float32):
 
 
 def explain(A, B, name="gap_linear", similarity=cosine):
-    return fam_jax.point_to_point(ENCODE[name](A), ENCODE[name](B), similarity)
+    return fam_jax.position_pairs(ENCODE[name](A), ENCODE[name](B), similarity)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_exchange_chunks_batches_and_jit_agree(x64):
     expected = explain(A, B)
     assert_close(explain(B, A).transpose(0, 3, 4, 1, 2), expected, rtol=1e-10)
     enc, ref = ENCODE["gap_linear"](A), ENCODE["gap_linear"](B)
-    part = fam_jax.point_to_point(enc, ref, chunk=4)  # of six dimensions
+    part = fam_jax.position_pairs(enc, ref, chunk=4)  # of six dimensions
     assert_close(part, expected, rtol=1e-10)
     one = jax.vmap(lambda a, b: explain(a[None], b[None])[0])
     assert_close(jax.jit(one)(A, B), expected, rtol=1e-10)
@@ -92,9 +92,9 @@ def test_exchange_chunks_batches_and_jit_agree(x64):
 def test_encodings_of_one_shape_share_a_compilation():
     A, B = pair()
     explain(A, B)
-    before = _point_to_point._cache_size()
+    before = _position_pairs._cache_size()
     explain(2 * A, B + 1)
-    assert _point_to_point._cache_size() == before
+    assert _position_pairs._cache_size() == before
 
 
 def test_gradients_match_finite_differences(x64):
@@ -130,7 +130,7 @@ def test_memory_is_bounded_by_the_chunk():
     head = lambda A: A.reshape(1, -1)  # noqa: E731
     encode = fam_jax.encoder(lambda x: x, head)
     image = jax.ShapeDtypeStruct((1, 8, 8, 64), jnp.float32)
-    run = jax.jit(lambda a, b: fam_jax.point_to_point(encode(a), encode(b), chunk=8))
+    run = jax.jit(lambda a, b: fam_jax.position_pairs(encode(a), encode(b), chunk=8))
     scratch = run.lower(image, image).compile().memory_analysis().temp_size_in_bytes
     assert scratch < 10 * 2**20
 
@@ -139,7 +139,7 @@ def test_a_shifted_image_corresponds_to_itself():
     A = heads.activations(2, 4, 6, 8, signed=True)
     A /= np.linalg.norm(A, axis=-1, keepdims=True)
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-    p2p = fam_jax.point_to_point(encode(A), encode(np.roll(A, 2, axis=2)))
+    p2p = fam_jax.position_pairs(encode(A), encode(np.roll(A, 2, axis=2)))
     found = fam_jax.correspondences(p2p)
     rows, columns = np.indices((4, 6))
     np.testing.assert_array_equal(found[..., 0], np.broadcast_to(rows, (2, 4, 6)))
@@ -152,12 +152,12 @@ SMALL = heads.make("gap", 1, 1, 4).encode(np.ones((2, 1, 1, 4), np.float32))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda e: fam_jax.point_to_point(e, e.embeddings), TypeError, "expected an Encoding"),
-        (lambda e: fam_jax.point_to_point(e, e, fam_jax.euclidean), TypeError, "cosine or fam_jax"),
-        (lambda e: fam_jax.point_to_point(e, e, chunk=0), ValueError, "chunk: expected a positive"),
+        (lambda e: fam_jax.position_pairs(e, e.embeddings), TypeError, "expected an Encoding"),
+        (lambda e: fam_jax.position_pairs(e, e, fam_jax.euclidean), TypeError, "cosine or fam_jax"),
+        (lambda e: fam_jax.position_pairs(e, e, chunk=0), ValueError, "chunk: expected a positive"),
         (lambda e: fam_jax.correspondences(e.activations), ValueError, "p2p: expected an array"),
         (lambda e: fam_jax.centred(e.activations), ValueError, "p2p: expected an array"),
-        (lambda e: fam_jax.point_to_point(e, SMALL), ValueError, r"expected embeddings \(2, 6\)"),
+        (lambda e: fam_jax.position_pairs(e, SMALL), ValueError, r"expected embeddings \(2, 6\)"),
     ],
 )
 def test_wrong_arguments_are_refused(call, error, message, unchecked):

@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.layers import batch_norm, conv, max_pool
+from pretrained_ports.models.layers import batch_norm, conv, max_pool
 from tests import heads
 from tests.close import assert_close
 

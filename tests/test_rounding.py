@@ -85,8 +85,8 @@ def test_a_map_of_rounding_is_zero_and_not_valid(of, dtype):
             encodings = encode(images)
             methods = SUMS | {"fam": fam_jax.fam(), "layer_cam": fam_jax.layer_cam()}
             maps = [{n: m(enc, references) for n, m in methods.items()} for enc in encodings]
-            points = [fam_jax.point_to_point(enc, enc) for enc in encodings]
-            integrated = fam_jax.integrated_pair(blind, images, images, steps=1)
+            points = [fam_jax.position_pairs(enc, enc) for enc in encodings]
+            integrated = fam_jax.integrated_position_pairs(blind, images, images, steps=1)
             explained = fam_jax.explain(blind, images, references, SUMS["hires_cam"])
             return maps, points, integrated.maps, explained.valid
 

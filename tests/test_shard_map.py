@@ -10,16 +10,18 @@ from jax import P
 
 import fam_jax
 from fam_jax import training
+from fam_jax._core.similarity import gradient
 from tests import heads
 from tests.close import assert_close
+from tests.explained import explained
 from tests.perturbation_toy import case as perturbation_case
-from tests.test_attention import LAYERS, TOKENS
+from tests.test_attention import ENCODE
+from tests.test_attention import METHODS as ATTENTION
 from tests.test_attention import case as attention_case
-from tests.test_attention import embed as attend
 from tests.test_methods import METHODS, methods, run
 from tests.test_metrics_everywhere import METRICS
 from tests.test_metrics_everywhere import case as metrics_case
-from tests.test_perturbation_everywhere import METHODS as PERTURBATIONS
+from tests.test_perturbation_everywhere import PERTURBATIONS
 
 MESH = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
 KEY = jax.random.key(0)
@@ -93,10 +95,10 @@ def test_images_that_do_not_vary_as_the_references_do_are_refused(name):
 
 
 def test_the_gradient_of_a_score_is_of_a_devices_own_reference():
-    of = jax.jit(lambda z, r: fam_jax.similarity.gradient(fam_jax.cosine, z, r))
+    of = jax.jit(lambda z, r: gradient(fam_jax.cosine, z, r))
     slopes = on_devices(of, R[:1], R[::-1], specs=(P(), P("batch")))
     assert_same(slopes, of(R[:1].repeat(8, 0), R[::-1]))
-    walk = lambda x, r: fam_jax.lots(HEAD.forward, x, r, steps=2, kernel=1)  # noqa: E731
+    walk = lambda x, r: explained(fam_jax.lots(steps=2, kernel=1), HEAD.forward, x, r)  # noqa: E731
     maps = on_devices(walk, A[:1], R, specs=(P(), P("batch")))
     assert_same(maps, walk(A[:1].repeat(8, 0), R))
 
@@ -126,12 +128,12 @@ def test_pairs():
 
 
 FUNCTIONS = {
-    "fggb": lambda a, b, r: fam_jax.fggb(a, r, chunk=2),
-    "integrated_pair": lambda a, b, r: fam_jax.integrated_pair(
+    "fggb": lambda a, b, r: fam_jax.fggb(chunk=2)(a, r),
+    "integrated_pair": lambda a, b, r: fam_jax.integrated_position_pairs(
         HEAD.encode, A_of(a), A_of(b), steps=2
     ),
-    "nmf_concepts": lambda a, b, r: fam_jax.nmf_concepts(a, b, k=2, steps=3),
-    "point_to_point": lambda a, b, r: fam_jax.point_to_point(a, b, chunk=2),
+    "nmf_concepts": lambda a, b, r: fam_jax.concepts(a, b, k=2, steps=3),
+    "point_to_point": lambda a, b, r: fam_jax.position_pairs(a, b, chunk=2),
     "replay": lambda a, b, r: HEAD.encode.replay(A_of(a), 2 * a.activations).embeddings,
 }
 
@@ -156,19 +158,12 @@ def test_a_network_in_two_steps():
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_perturbation(name):
     encode, x, r = perturbation_case(b=8)
-    each(lambda x, r: PERTURBATIONS[name](encode, x, r), x, r)
+    each(partial(explained, PERTURBATIONS[name], encode), x, r)
 
 
-@pytest.mark.parametrize("name", ["attention_rollout", "chefer", "le_grad", "grad_eclip"])
+@pytest.mark.parametrize("name", ATTENTION)
 def test_attention(name):
-    layers = ("qkv1", "attn1") if name == "grad_eclip" else LAYERS
-    watch = fam_jax.watch(attend, at=layers)
-    method = getattr(fam_jax, name)
-    if name == "attention_rollout":
-        attention = lambda x, r: method(watch, x, TOKENS)  # noqa: E731
-    else:
-        attention = lambda x, r: method(watch, x, r, TOKENS)  # noqa: E731
-    each(attention, *attention_case())
+    each(partial(explained, ATTENTION[name], ENCODE), *attention_case())
 
 
 def test_metrics():

@@ -15,11 +15,11 @@ from flax import nnx
 import fam_jax
 from fam_jax.io import photographs
 from fam_jax.metrics import energy_in, pointing
-from pretrained_ports.checkpoint import read
-from pretrained_ports.convert import convert, parameters
-from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.checkpoints import convert, read
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.models.state import parameters
+from pretrained_ports.models.tiny import Tiny
 from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from pretrained_ports.tiny import Tiny
 from tests.close import assert_close
 from tests.ports import network
 
@@ -93,7 +93,7 @@ def test_training_changes_the_batch_statistics_and_evaluation_does_not():
 
 
 def test_the_docstring_counts_the_parameters():
-    import pretrained_ports.tiny as module
+    import pretrained_ports.models.tiny as module
 
     count = sum(p.size for p in jax.tree.leaves(nnx.state(abstract(), nnx.Param)))
     assert f"{count:,} parameters" in module.__doc__
@@ -132,5 +132,5 @@ def test_the_training_script_runs_and_writes_what_can_be_read(tmp_path):
     run = subprocess.run(
         [*command, "--out", str(file)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "contrastive fam: mass" in run.stdout
+    assert "fam-contrastive: mass" in run.stdout
     assert set(read(file).tensors) == set(parameters(abstract()))

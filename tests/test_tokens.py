@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fam_jax
-from pretrained_ports.entry import Tokens
+from pretrained_ports.catalog.entry import Tokens
 from tests.close import assert_close
 
 

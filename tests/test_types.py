@@ -19,6 +19,7 @@ ASSUMED = {
         "queries: Array\nreferences: Array\nothers: Array\n"
         "picture: Image\nother_picture: Image\nLAYERS: tuple[str, ...]\nWEIGHTS: str"
     ),
+    "docs/ports.md": "",
     "docs/training.md": (
         "from collections.abc import Callable, Iterator\nfrom flax import nnx as nnx\n"
         "import fam_jax as fam_jax\n"

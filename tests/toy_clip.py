@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from pretrained_ports import clip_text
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.convert import parameters
-from pretrained_ports.vit import VisionTransformer
+from pretrained_ports.models import clip_text
+from pretrained_ports.models.state import parameters
+from pretrained_ports.models.vit import VisionTransformer
 
 NAME = "clip-vit-b32"
 

@@ -46,7 +46,7 @@ def methods(enc: fam_jax.Encoding, references: np.ndarray) -> None:
         assert_type(method(enc, references), Array)
         assert_type(fam_jax.all_pairs(method)(enc, references), Array)
         assert_type(method.pair(enc, enc), tuple[Array, Array])
-    assert_type(fam_jax.interaction_cam(), fam_jax.PairMethod)
+    assert_type(fam_jax.interaction_cam(), fam_jax.Method)
 
 
 def explanations(encode: fam_jax.Encoder, images: np.ndarray, references: Array) -> None:

@@ -6,9 +6,9 @@ Only the head between A and z is differentiated; the network below costs its for
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,46 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.features import Features, cut, join
+from fam_jax._core.frameworks import changed, layer_names, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.map_form import Form, MapPullback
+from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, embed, run_watched
+from fam_jax._core.watch import Pull, PullOne, embed, laid_out, run_watched
+
+# Which of a network's layers: their names, or a function that picks them out of all there are.
+LayerChoice: TypeAlias = tuple[str, ...] | Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
-@partial(register_dataclass, data_fields=["activations", "embeddings", "pullback"], meta_fields=[])
+@partial(register_dataclass, data_fields=["values", "pullback"], meta_fields=["names"])
+@dataclass(frozen=True)
+class Layers:
+    """Outputs of further layers, as the layers give them, and the embedding's gradients there.
+
+    Attributes:
+        names: the layers.
+        values: what each gives.
+        pullback: cotangents [b, d] -> (dz/dx)^T v for every layer, shaped like `values`.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Leaf[Array], ...]
+    pullback: Leaf[Pull]
+
+    def pick(self, choice: LayerChoice) -> "Layers":
+        """Those of a choice, in its order."""
+        names = chosen(choice, self.names)
+        values = dict(zip(self.names, self.values, strict=True))
+        return Layers(names, tuple(values[n] for n in names), self.pullback.of(names))
+
+
+@partial(
+    register_dataclass,
+    data_fields=["activations", "embeddings", "pullback", "images", "encoder", "layers"],
+    meta_fields=[],
+)
 @dataclass(frozen=True)
 class Encoding:
     """What a method needs to know about a batch of images.
@@ -35,11 +65,17 @@ class Encoding:
         activations: A, [b, h, w, c].
         embeddings: z, [b, d].
         pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
+        images: the images themselves [b, H, W, c], where a method reads them; else None.
+        encoder: the `Encoder` that encoded them, where a method reads the images.
+        layers: the `Layers` that a method reads beside `activations`.
     """
 
     activations: Leaf[Float[Array, "b h w c"]]
     embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]]
+    images: Any = None
+    encoder: Any = None
+    layers: Any = None
 
 
 @partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
@@ -56,10 +92,24 @@ class Encoder:
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
 
-    def __call__(self, images: Float[AnyArray, "b H W c"]) -> Encoding:
-        """Encode a batch of images; see `Encoding`."""
+    def __call__(self, images: Float[AnyArray, "b H W c"], *methods: Any) -> Encoding:
+        """Encode a batch of images; see `Encoding`.
+
+        Args:
+            images: preprocessed images.
+            *methods: what these read beside activations, embeddings and pullback is kept.
+        """
         check_float("images", images, "batch height width channels")
-        (encoding,), _ = _encode(self, images)
+        encode = self
+        networks = {method.network for method in methods} - {None}
+        if networks:
+            if {method.network for method in methods} != networks or len(networks) > 1:
+                raise ValueError("these methods read the network in different ways: encode twice")
+            encode = changed_encoder(self, networks.pop())
+        choices = tuple(method.layers for method in methods if "layers" in method.needs)
+        (encoding,), _ = _encode(encode, images, choices=choices)
+        if any({"images", "layers"} & method.needs for method in methods):
+            encoding = replace(encoding, images=jnp.asarray(images), encoder=encode)
         return encoding
 
     def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
@@ -171,32 +221,53 @@ def _with_state(
     return _encode(encode, images, with_state=True)
 
 
-@partial(jax.jit, static_argnames="with_state")
+def changed_encoder(encode: Encoder, change: Callable) -> Encoder:
+    """The encoder of the changed model: `change` takes a model and gives another."""
+    return replace(encode, network=changed(encode.network, change))
+
+
+def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers of a choice among those there are."""
+    return choice(names) if callable(choice) else choice
+
+
+@partial(jax.jit, static_argnames=("with_state", "choices"))
 def _encode(
     encode: Encoder | LayersEncoder,
     images: Array,
     activations: Array | None = None,
     with_state: bool = False,
+    choices: tuple[LayerChoice, ...] = (),
 ) -> tuple[tuple[Encoding, ...], Any]:
     names = (encode.at,) if isinstance(encode.at, str) else encode.at
-    forms = {}
-
-    def change(name: str, x: Array) -> Array:
-        forms[name] = form = Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
-        shape = jax.eval_shape(form.to_map, x).shape  # refuses what is no map before it is used
-        if activations is None:
-            return x
-        if activations.shape != shape:
+    further: tuple[str, ...] = ()
+    network = encode.network
+    if choices:
+        every = layer_names(network, laid_out(images, encode.layout))
+        further = tuple(dict.fromkeys(name for c in choices for name in chosen(c, every)))
+        if same := {*names} & {*further}:
             raise ValueError(
-                f"activations: expected {shape}, as the layer {name!r} gives them, got "
-                f"{activations.shape}"
+                f"the method reads the layer {same.pop()!r} as it is, the encoder as a map; "
+                "capture another one"
             )
-        return form.put(activations.astype(x.dtype), x)
+        network = with_layers(network, (*names, *further))
 
-    seen = run_watched(encode.network, names, images, encode.layout, change, with_state)
+    def form(name: str, x: Array) -> Form | None:
+        if name not in names:
+            return None
+        return Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
+
+    both = (*names, *further)
+    seen = run_watched(network, both, images, encode.layout, form, with_state, activations)
+    values = dict(zip(both, seen.values, strict=True))
+    layers = (
+        Layers(further, tuple(values[n] for n in further), seen.pullback.of(further))
+        if choices
+        else None
+    )
     encodings = tuple(
-        Encoding(forms[name].to_map(x), seen.embeddings, MapPullback(seen.pullback, i, forms[name]))
-        for i, (name, x) in enumerate(zip(names, seen.values, strict=True))
+        Encoding(values[name], seen.embeddings, PullOne(seen.pullback.of((name,))), layers=layers)
+        for name in names
     )
     return encodings, seen.state
 
@@ -213,10 +284,10 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
         encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
         encode.tokens, encode.layout,
     )  # fmt: skip
-    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: x))}
-    z, pullback = jax.vjp(lambda deltas: head(x + deltas[encode.at]), zeros)
-    pull = Pull(pullback, z, (encode.at,))
-    return Encoding(form.to_map(x), z, MapPullback(pull, 0, form))
+    A = form.to_map(x)
+    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
+    z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
+    return Encoding(A, z, PullOne(Pull(pullback, z, (encode.at,))))
 
 
 def as_embedding(model: Callable) -> Callable:

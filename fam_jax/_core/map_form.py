@@ -1,13 +1,11 @@
-"""How a layer's output is a map [b, h, w, c], and its cotangents, too."""
+"""How a layer's output is a map [b, h, w, c]."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tokens import TokenGrid
 
 
@@ -38,23 +36,19 @@ class Form:
         hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
         raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
 
-    def put(self, activations: Array, x: Array) -> Array:
+    def checked(self, activations: Array, x: Array) -> Array:
+        """Activations that are to take the place of the layer's output x, in its type."""
+        shape = jax.eval_shape(self.to_map, x).shape
+        if activations.shape != shape:
+            raise ValueError(
+                f"activations: expected {shape}, as the layer {self.at!r} gives them, got "
+                f"{activations.shape}"
+            )
+        return activations.astype(x.dtype)
+
+    def put(self, x: Array, activations: Array) -> Array:
         """The layer's output x with `activations` in the place of its map."""
         if self.tokens is None:
             return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
         patches = activations.reshape(x.shape[0], -1, x.shape[2])
         return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
-
-
-@partial(register_dataclass, data_fields=["pullback"], meta_fields=["index", "form"])
-@dataclass(frozen=True)
-class MapPullback:
-    """One layer's part of the pullback to all."""
-
-    pullback: Callable[[Array], tuple[Array, ...]]
-    index: int
-    form: Form
-
-    def __call__(self, cotangent: Array) -> Array:
-        """(dz/dA)^T v, [b, h, w, c]."""
-        return self.form.to_map(self.pullback(cotangent)[self.index])

@@ -45,8 +45,8 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from fam_jax._core.similarity import normalize
-        >>> print(normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(6))
+        >>> import fam_jax
+        >>> print(fam_jax.normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(6))
         [[0.6 0.8]
          [0.  0. ]]
     """

@@ -86,6 +86,12 @@ def tap_name(eqn: JaxprEqn) -> str | None:
     return eqn.params["name"] if eqn.primitive is _tap_p else None
 
 
+def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
+    """The names of all taps that a function meets, in their order."""
+    met = (eqn.params["name"] for eqn in _taps(jax.make_jaxpr(fn)(images).jaxpr))
+    return tuple(dict.fromkeys(met))
+
+
 class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap.
 

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,50 @@ from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tap import Tapped
+
+
+@partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
+@dataclass(frozen=True)
+class Pull:
+    """Cotangents [b, d] -> those of the watched values `at`, in their order."""
+
+    pullback: Callable
+    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
+    at: tuple[str, ...]
+
+    def of(self, at: tuple[str, ...]) -> "Pull":
+        """The cotangents of some of the values."""
+        return replace(self, at=at)
+
+    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
+        """(dz/dx_i)^T v for every i."""
+        if cotangent.shape != self.embeddings.shape:
+            raise ValueError(
+                f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
+                f"got shape {cotangent.shape}"
+            )
+        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
+            axes = tuple(sorted(extra))
+            raise ValueError(
+                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
+                f"encode jax.lax.pcast(images, {axes}, to='varying')"
+            )
+        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
+        (found,) = self.pullback(cotangent)
+        return tuple(found[name] for name in self.at)
+
+
+@partial(register_dataclass, data_fields=["pull"], meta_fields=[])
+@dataclass(frozen=True)
+class PullOne:
+    """Cotangents [b, d] -> those of the only watched value."""
+
+    pull: Pull
+
+    def __call__(self, cotangent: Array) -> Array:
+        """(dz/dx)^T v."""
+        (found,) = self.pull(cotangent)
+        return found
 
 
 @partial(
@@ -39,7 +83,7 @@ class Watched:
 
     values: tuple[Leaf[Array], ...]
     embeddings: Leaf[Float[Array, "b d"]]
-    pullback: Leaf[Callable[[Float[Array, "b d"]], tuple[Array, ...]]]
+    pullback: Leaf[Pull]
     state: Any = None
 
 
@@ -60,7 +104,7 @@ class Watch:
 
 @jax.jit
 def _watch(watch: Watch, images: Array) -> Watched:
-    return run_watched(watch.network, watch.at, images, watch.layout, lambda name, x: x)
+    return run_watched(watch.network, watch.at, images, watch.layout, lambda name, x: None)
 
 
 def run_watched(
@@ -68,10 +112,22 @@ def run_watched(
     at: tuple[str, ...],
     images: Array,
     layout: str,
-    change: Callable[[str, Array], Array],
+    form: Callable[[str, Array], Any],
     with_state: bool = False,
+    given: Array | None = None,
 ) -> Watched:
-    """Run a tapped network with each tapped value x replaced by `change(name, x)`."""
+    """Run a tapped network and watch its tapped values x, as what `form(name, x)` makes of them.
+
+    Args:
+        network: a tapped network.
+        at: the taps.
+        images: [b, H, W, c].
+        layout: the network's.
+        form: (name, x) -> None for the value as it is, or its `Form`: then the value is watched,
+            and its cotangents come, as a map.
+        with_state: whether the network's own state is wanted.
+        given: a map that takes the place of every value with a form.
+    """
     run = network.with_state if with_state else lambda x: (network(x), None)
     tapped = Tapped(run, at, laid_out(images, layout))
     check_embeddings(tapped.output[0], images.shape[0])
@@ -80,49 +136,29 @@ def run_watched(
         seen = {}
 
         def insert(name: str, x: Array) -> Array:
-            seen[name] = change(name, x)
-            return seen[name] + deltas[name]
+            seen[name], put = watched(name, x)
+            return put(seen[name] + deltas[name])
 
         embeddings, state = tapped.run(insert)
         return embeddings, (seen, state)
 
+    def watched(name: str, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """The value that is watched, and how a changed one takes its place."""
+        shape = form(name, x)
+        if shape is None:
+            return x, lambda value: value
+        return shape.to_map(x) if given is None else shape.checked(given, x), partial(shape.put, x)
+
     # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
     # would have their cotangents summed over the devices.
     kinds = {
-        name: jax.eval_shape(partial(change, name), x)
+        name: jax.eval_shape(lambda x, name=name: watched(name, x)[0], x)
         for name, x in zip(at, tapped.values, strict=True)
     }
     zeros = {name: zeros_like(kind) for name, kind in kinds.items()}
     embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
     values = tuple(seen[name] for name in at)
     return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
-
-
-@partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
-@dataclass(frozen=True)
-class Pull:
-    """Cotangents [b, d] -> those of every watched value, in the order of `at`."""
-
-    pullback: Callable
-    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
-    at: tuple[str, ...]
-
-    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
-        """(dz/dx_i)^T v for every i."""
-        if cotangent.shape != self.embeddings.shape:
-            raise ValueError(
-                f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
-                f"got shape {cotangent.shape}"
-            )
-        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
-            axes = tuple(sorted(extra))
-            raise ValueError(
-                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
-                f"encode jax.lax.pcast(images, {axes}, to='varying')"
-            )
-        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
-        (found,) = self.pullback(cotangent)
-        return tuple(found[name] for name in self.at)
 
 
 def embed(network: Callable, images: Array, layout: str) -> Array:

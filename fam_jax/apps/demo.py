@@ -1,19 +1,19 @@
 """`fam-jax demo`: three figures and a table on real photographs, without a network."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 import fam_jax
-from fam_jax import plot
-from fam_jax.apps import choices
-from fam_jax.evaluate import mosaic_game
+from fam_jax.apps import network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.apps.output import Output
 from fam_jax.io import files, photographs
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SIZE = 64  # pixels of a crop, as `tiny` was trained
 GAMES, BATCH = 100, 20
@@ -22,32 +22,40 @@ SHOW = 192  # pixels of a crop in the figures
 NEAREST, ASKED = 5, "coffee"
 
 
-def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    """Write the figures, the scores and a manifest into `folder`."""
-    import pretrained_ports
+@one_line_errors
+def demo(
+    output: options.Output = "fam-jax-demo",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show what it does on real photographs, without a network: pairs, mosaics, retrieval."""
+    from fam_jax.evaluate import mosaic_game
 
+    talk, folder = Output(quiet, as_json), Path(output)
     with files.folder(folder, overwrite=overwrite) as stage:
         photos = photographs.load()
-        backbone = pretrained_ports.load("tiny")
-        encode = fam_jax.capture(backbone.model, at=backbone.layer)
-        prepare = backbone.preprocess.normalise  # crops keep their own size
+        net = network.open_network("tiny")
+        encode, prepare = net.encode, net.preprocess.normalise  # crops keep their own size
 
         _pair(encode, prepare, photos).savefig(stage / "pair.png")
         background = encode(prepare(photographs.training_crops(photos, SIZE))).embeddings
-        scores, figure = _mosaics(encode, prepare, photos, mosaic_game.rules(background))
+        scores, figure = _mosaics(encode, prepare, photos, mosaic_game.players(background), talk)
         figure.savefig(stage / "mosaics.png")
         _retrieval(encode, prepare, photos, background).savefig(stage / "retrieval.png")
+        facts = net.facts()
+        del facts["image_size"]
         written = files.write_manifest(
             stage,
             command="demo",
-            model=backbone.name,
-            weights=choices.weight_facts(backbone),
-            layer=backbone.layer,
+            **facts,
             photographs=[photo.name for photo in photos],
             mosaics={"count": GAMES, "chance": 0.25, "scores": scores},
         )
-    Console().print(_table(scores))
-    say("\n".join(str(folder / name) for name in written))
+    talk.show(_table(scores))
+    listed = [str(folder / name) for name in written]
+    talk.say(*listed)
+    talk.result(mosaics=GAMES, chance=0.25, scores=scores, files=listed)
 
 
 def _pair(encode, prepare, photos):
@@ -61,25 +69,29 @@ def _pair(encode, prepare, photos):
     )
     small = [photographs.resize(crop, 2 * SIZE)[None] for crop in crops]
     out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
-    return plot.pair_figure(
+    return fam_jax.plot.pair_figure(
         *crops, out.query_maps[0], out.reference_maps[0], score=float(out.scores[0]),
         title="Two overlapping crops of one photograph: fam, cosine",
         names=("query", "reference"),
     )  # fmt: skip
 
 
-def _mosaics(encode, prepare, photos, rules):
+def _mosaics(encode, prepare, photos, players, talk):
     """Mean scores over `GAMES` mosaics, and a figure of the first few."""
+    from rich.progress import track
+
+    from fam_jax.evaluate import mosaic_game
+
     games = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SIZE)
     parts = []
-    for i in track(range(0, GAMES, BATCH), "mosaics", transient=True):
+    for i in track(range(0, GAMES, BATCH), "mosaics", console=talk.progress(), transient=True):
         images, references, masks = (
             x[i : i + BATCH] for x in (games.images, games.references, games.masks)
         )
         images, references = prepare(images), prepare(references)
-        parts.append(mosaic_game.play(encode, rules, images, references, masks))
+        parts.append(mosaic_game.play(encode, players, images, references, masks))
     results = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-    results = {name: results[name] for name in rules}  # jax sorts the keys of dictionaries
+    results = {name: results[name] for name in players}  # jax sorts the keys of dictionaries
     scores = {
         name: {"mass": float(mass.mean()), "pointing": float(hits.mean())}
         for name, (_, mass, hits) in results.items()
@@ -89,12 +101,12 @@ def _mosaics(encode, prepare, photos, rules):
     rows, captions = [], []
     for n in np.sort(first)[:SHOWN]:
         positive = [np.maximum(maps[n], 0) for maps, _, _ in results.values()]
-        overlays = [plot.overlay(large.images[n], heat) for heat in positive]
+        overlays = [fam_jax.plot.overlay(large.images[n], heat) for heat in positive]
         rows.append([large.references[n], large.images[n], *overlays])
         masses = [f"{name}\n{mass[n]:.0%}" for name, (_, mass, _) in results.items()]
         captions.append(["reference", "mosaic", *masses])
     title = "Where in the mosaic is the reference? Share of each map in the right cell (chance 25%)"
-    return scores, plot.grid_figure(rows, captions=captions, title=title, cell=1.7)
+    return scores, fam_jax.plot.grid_figure(rows, captions=captions, title=title, cell=1.7)
 
 
 def _retrieval(encode, prepare, photos, background):
@@ -108,12 +120,12 @@ def _retrieval(encode, prepare, photos, background):
     queries = np.repeat(prepare(query), NEAREST, axis=0)
     out = fam_jax.explain_pairs(encode, queries, prepare(bank[nearest]), method)
     names = [f"{of[i]}  {s:.3f}" for i, s in zip(nearest, found.similarities[0], strict=True)]
-    on_query = [plot.overlay(large[0], np.maximum(heat, 0)) for heat in out.query_maps]
+    on_query = [fam_jax.plot.overlay(large[0], np.maximum(heat, 0)) for heat in out.query_maps]
     on_neighbour = [
-        plot.overlay(large_bank[i], np.maximum(heat, 0))
+        fam_jax.plot.overlay(large_bank[i], np.maximum(heat, 0))
         for i, heat in zip(nearest, out.reference_maps, strict=True)
     ]
-    return plot.grid_figure(
+    return fam_jax.plot.grid_figure(
         [[large[0], *large_bank[nearest]], [None, *on_query], [None, *on_neighbour]],
         captions=[
             ["query", *names],
@@ -133,7 +145,9 @@ def _gallery(photos, size: int) -> tuple[np.ndarray, np.ndarray]:
     return photographs.draw(asked, rng, 0, size)[None], bank
 
 
-def _table(scores: dict[str, dict[str, float]]) -> Table:
+def _table(scores: dict[str, dict[str, float]]) -> "Table":
+    from rich.table import Table
+
     table = Table(title=f"Mean over {GAMES} mosaics (chance 0.25)")
     for name in ("method", "mass in the right cell", "pointing"):
         table.add_column(name, justify="left" if name == "method" else "right")

@@ -1,124 +1,144 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import typer
 from jax import Array
-from PIL import Image
 
 import fam_jax
-from fam_jax import plot
-from fam_jax._core import frameworks
-from fam_jax.apps import choices, explain_text
+from fam_jax._core.checks import check_count
+from fam_jax.apps import choices, network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.apps.output import Output
 from fam_jax.io import files, pictures
+from fam_jax.methods.explain import explain_encodings, run
 
-_SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
 
-
-def run(
-    query: Path,
-    references: Sequence[Path],
-    *,
-    model: str,
-    weights: Path | None,
-    layer: str | None,
-    method: str,
-    similarity: str,
-    background: Sequence[Path],
-    texts: Sequence[str],
-    background_texts: Sequence[str],
-    tokenizer: Path | None,
-    folder: Path,
-    overwrite: bool,
-    say: Callable[[str], None],
+@one_line_errors
+def explain(
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="The picture to explain.")],
+    references: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="REFERENCE", help="What it is compared with, unless --text is."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A sentence to compare it with (repeat for more), for CLIP."),
+    ] = None,
+    model: options.Model = "tiny",
+    weights: options.Weights = None,
+    head: options.Head = "drop",
+    layer: options.Layer = None,
+    method: options.Method = "fam",
+    similarity: options.Similarity = "cosine",
+    background: options.Background = None,
+    background_text: Annotated[
+        list[str] | None, typer.Option(help="The same for --text: other sentences.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="CLIP's tokenizer.json, if it is not to be downloaded.")
+    ] = None,
+    image_size: options.ImageSize = None,
+    map_size: options.MapSize = None,
+    output: options.Output = "fam-jax-explain",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Explain files; the arguments are the command's options."""
-    import pretrained_ports
-
-    choices.check(method, similarity)
-    _refuse_mixtures(references, background, texts, background_texts)
-    if method == choices.CONTRASTIVE and not (background or background_texts):
-        raise ValueError(
-            "--method contrastive shows what makes the pair more alike than others: give them "
-            f"with {'--background-text' if texts else '--background'}"
-        )
+    """Explain why QUERY and each REFERENCE, or sentence, are alike: overlays, figures, maps."""
+    talk, folder = Output(quiet, as_json), Path(output)
+    references, texts = references or [], text or []
+    others, other_texts = background or [], background_text or []
+    _refuse_mixtures(references, others, texts, other_texts)
+    choices.check(
+        method,
+        similarity,
+        background=bool(others or other_texts),
+        option="--background-text" if texts else "--background",
+    )
+    if map_size is not None:
+        check_count("--map-size", map_size)
     with files.folder(folder, overwrite=overwrite) as stage:
+        from fam_jax.apps import drawing
+
         paths = [query, *references]
         opened = [pictures.read(path) for path in paths]
-        others = pictures.find(background)
-        random = str(weights) == choices.RANDOM
-        text = None
-        if texts and random:
-            text = pretrained_ports.create_text(model, tokenizer=tokenizer)
-        elif texts:
-            text = pretrained_ports.load_text(model, weights, tokenizer)
-        aims = text(texts) if text else None
-        backbone = choices.backbone(model, weights)
-        layer = layer or backbone.layer
-        encode = fam_jax.capture(backbone.model, at=layer, tokens=backbone.tokens)
-        inputs = np.stack([backbone.preprocess(picture) for picture in opened])
-        _refuse_one_cell(backbone, encode, inputs[:1])
-
-        bank = (
-            text(background_texts)
-            if text and background_texts
-            else choices.embed(encode, backbone.preprocess, others)
-        )
+        others = pictures.find(others)
+        tower = _text_tower(model, weights, tokenizer) if texts else None
+        aims = tower(texts) if tower else jnp.zeros(0)
+        net = network.open_network(model, weights, head, layer, image_size)
+        inputs = np.stack([net.preprocess(picture) for picture in opened])
+        bank = tower(other_texts) if tower and other_texts else net.embed(others)
         rule = choices.method_of(method, similarity, bank)
         what = similarity if bank is None else f"{similarity} margin"
-        title = f"{backbone.name}{', random weights' if random else ''}, {method}: {what}"
-        views = [_display(backbone.preprocess, picture) for picture in opened]
-        if aims is not None:
+        title = f"{net.backbone.name}{', random weights' if net.random else ''}, {method}: {what}"
+        views = [drawing.display(net.preprocess, picture) for picture in opened]
+        signed = bank is not None
+        if texts:
             names = [f'"{sentence}"' for sentence in texts]
-            out = explain_text.explain(encode, inputs, aims, rule)
-            explain_text.draw(stage, query, views[0], names, out, title, signed=bank is not None)
+            out = _explain_sentences(net.encode, inputs, aims, rule)
+            drawing.sentences(stage, query.name, views[0], names, out, title, signed=signed)
         else:
-            names = references
-            out = _explain_each(encode, inputs, rule)._asdict()
-            _draw(stage, paths, views, out, title, signed=bool(others))
-        np.savez_compressed(stage / "maps.npz", **cast(dict[str, Any], out))
+            names = [str(path) for path in references]
+            out = _explain_pictures(net.encode, inputs, rule)
+            shown = [path.name for path in paths]
+            drawing.pairs(stage, shown, views, out, title, signed=signed)
+        files.save_arrays(stage / "maps.npz", _resized(out, map_size))
         written = files.write_manifest(
             stage,
             command="explain",
-            model=backbone.name,
-            weights=choices.weight_facts(backbone),
-            layer=layer,
+            **net.facts(),
             method=method,
             similarity=similarity,
+            map_size=map_size,
             query=files.file_facts(query),
             references=[files.file_facts(path) for path in references],
             background=[files.file_facts(path) for path in others],
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
-            **(_text_facts(text, texts, background_texts) if texts else {}),
+            **(_text_facts(tower, texts, other_texts) if texts else {}),
         )
-    for i, (name, score, valid) in enumerate(
-        zip(names, out["scores"], out["valid"], strict=True), start=1
-    ):
-        say(f"{what} {score:.4f}  {query} ~ {name}")
-        if not valid:
-            other = encode(inputs[i : i + 1]).embeddings if aims is None else aims[i - 1 : i]
-            embeddings = jnp.concatenate([encode(inputs[:1]).embeddings, other])
-            say(f"warning: nothing to show: {_why((query, name), embeddings)}")
-    say("\n".join(str(folder / name) for name in written))
+    pairs = []
+    for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
+        talk.say(f"{what} {score:.4f}  {query} ~ {name}")
+        pair = {"text": texts[i]} if texts else {"reference": name}
+        pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
+        if not out["valid"][i]:
+            z = net.encode(inputs[:1]).embeddings[0]
+            r = aims[i] if texts else net.encode(inputs[i + 1 : i + 2]).embeddings[0]
+            why = _why((str(query), name), (z, r))
+            talk.say(f"warning: nothing to show: {why}")
+            pairs[-1]["reason"] = why
+    listed = [str(folder / name) for name in written]
+    talk.say(*listed)
+    talk.result(query=str(query), similarity=what, method=method, pairs=pairs, files=listed)
 
 
-def _text_facts(text: Any, texts: Sequence[str], background_texts: Sequence[str]) -> dict[str, Any]:
+def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
+    import pretrained_ports
+
+    if weights == network.RANDOM:
+        return pretrained_ports.create_text(model, tokenizer=tokenizer)
+    return pretrained_ports.load_text(model, weights, tokenizer)
+
+
+def _text_facts(tower: Any, texts: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
     return {
         "texts": list(texts),
-        "background_texts": list(background_texts),
-        "text_weights": choices.weight_facts(text),
-        "tokenizer": files.file_facts(text.tokenize.file),
+        "background_texts": list(others),
+        "text_weights": network.weight_facts(tower),
+        "tokenizer": files.file_facts(tower.tokenize.file),
     }
 
 
 def _refuse_mixtures(
     references: Sequence[Path],
-    background: Sequence[Path],
+    background: Sequence[str],
     texts: Sequence[str],
     background_texts: Sequence[str],
 ) -> None:
@@ -135,75 +155,42 @@ def _refuse_mixtures(
         raise ValueError("an empty sentence was given")
 
 
-def _explain_each(
-    encode: fam_jax.Encoder, inputs: np.ndarray, rule: fam_jax.Method
-) -> fam_jax.PairExplanation:
-    """The first picture with each of the others, pair by pair: one compilation."""
-    pairs = [
-        fam_jax.explain_pairs(encode, inputs[:1], inputs[i : i + 1], rule)
-        for i in range(1, len(inputs))
-    ]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
+def _explain_pictures(
+    encode: fam_jax.Encoder, inputs: np.ndarray, method: fam_jax.Method
+) -> dict[str, np.ndarray]:
+    """The first picture with each of the others, every one encoded once, as arrays for a file."""
+    query = run(encode, inputs[:1], method)
+    pairs = [_pair(query, run(encode, picture[None], method), method) for picture in inputs[1:]]
+    out = jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
+    return out._asdict()
 
 
-def _draw(
-    stage: Path,
-    paths: Sequence[Path],
-    views: Sequence[Image.Image],
-    out: Mapping[str, np.ndarray],
-    title: str,
-    *,
-    signed: bool,
-) -> None:
-    for i, score in enumerate(out["scores"]):
-        maps = out["query_maps"][i], out["reference_maps"][i]
-        if signed:  # evidence for the background is not drawn
-            maps = tuple(np.maximum(map_, 0) for map_ in maps)
-        pair = views[0], views[i + 1]
-        number = f"-{i + 1}" if len(out["scores"]) > 1 else ""
-        for name, view, map_ in zip(("query", "reference"), pair, maps, strict=True):
-            Image.fromarray(plot.overlay(view, map_)).save(stage / f"{name}{number}.png")
-        names = paths[0].name, paths[i + 1].name
-        figure = plot.pair_figure(*pair, *maps, score=float(score), title=title, names=names)
-        figure.savefig(stage / f"pair{number}.png")
+_pair = jax.jit(explain_encodings)
 
 
-def _display(preprocess: Any, picture: Image.Image) -> Image.Image:
-    """What the network sees of the picture, from the picture's own pixels."""
-    box = preprocess.region(picture.size)
-    width, height = box[2] - box[0], box[3] - box[1]
-    shorter = min(width, height)
-    scale = min(max(shorter, _SIDE[0]), _SIDE[1]) / shorter
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return picture.resize(size, Image.Resampling.BICUBIC, box=box)
+def _explain_sentences(
+    encode: fam_jax.Encoder, inputs: np.ndarray, sentences: Array, method: fam_jax.Method
+) -> dict[str, np.ndarray]:
+    """The only picture with the embedding of every sentence, as arrays for a file."""
+    maps, scores, valid = fam_jax.explain_all(encode, inputs, sentences, method)
+    parts = {"query_maps": maps, "scores": scores, "valid": valid}
+    return {name: np.asarray(part[0]) for name, part in parts.items()}
 
 
-def _refuse_one_cell(backbone: Any, encode: fam_jax.Encoder, inputs: np.ndarray) -> None:
-    """A map of one cell is no map: name the layers that leave more."""
-    shape = jax.eval_shape(encode, inputs).activations.shape
-    if shape[1] * shape[2] > 1:
-        return
-    sizes = {}
-    for name in frameworks.layers(backbone.model):
-        if name.count("."):
-            continue
-        try:
-            other = fam_jax.capture(backbone.model, at=name, tokens=backbone.tokens)
-            _, h, w, _ = jax.eval_shape(other, inputs).activations.shape
-        except ValueError:
-            continue
-        if h * w > 1:
-            sizes[name] = f"{name} ({h} x {w})"
-    raise ValueError(
-        f"the layer {encode.at!r} leaves a map of 1 x 1 for pictures of {inputs.shape[1]} x "
-        f"{inputs.shape[2]} pixels; take an earlier one with --layer: {', '.join(sizes.values())}"
-    )
+def _resized(out: Mapping[str, np.ndarray], size: int | None) -> dict[str, np.ndarray]:
+    """The same with maps of another size."""
+    if size is None:
+        return dict(out)
+    return {
+        name: np.asarray(fam_jax.upsample(x, (size, size))) if name.endswith("maps") else x
+        for name, x in out.items()
+    }
 
 
-def _why(paths: Sequence[Path | str], embeddings: Array) -> str:
-    for path, z in zip(paths, embeddings, strict=True):
+def _why(names: Sequence[str], embeddings: Sequence[Array]) -> str:
+    for name, z in zip(names, embeddings, strict=True):
         if not jnp.all(jnp.isfinite(z)):
-            return f"the embedding of {path} is not finite"
+            return f"the embedding of {name} is not finite"
         if not jnp.any(z):
-            return f"the embedding of {path} is zero"
-    return f"no evidence at this layer for {paths[0]} ~ {paths[1]}; take another with --layer"
+            return f"the embedding of {name} is zero"
+    return f"no evidence at this layer for {names[0]} ~ {names[1]}; take another with --layer"

@@ -10,9 +10,9 @@ import numpy as np
 
 import fam_jax
 from fam_jax import metrics
+from fam_jax.evaluate.asking import Question
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
-from fam_jax.evaluate.rules import Ask
 
 _PERCENTILES = (50,)  # of ROAD, whose imputation is what takes the time
 _MASKS = 0.3, 0.5, 0.7  # thresholds of a rescaled map
@@ -29,8 +29,8 @@ def measure(
     task: str,
     network: Network,
     batch: Batch,
-    explain: Callable[[Ask], jax.Array],
-    ask: Ask,
+    explain: Callable[[Question], jax.Array],
+    question: Question,
     maps: jax.Array,
     figures: dict[str, float | int],
     steps: int,
@@ -42,21 +42,21 @@ def measure(
         network: what embeds.
         batch: the cases.
         explain: the method.
-        ask: what it was asked.
+        question: what it was asked.
         maps: what it answered, [n h w].
         figures: the network's own figures for the task.
         steps: of a deletion or insertion.
     """
     values, curves = {}, {}
     if task == "sanity":
-        values |= _sanity(network, batch, explain, ask, maps)
+        values |= _sanity(network, batch, explain, question, maps)
     if task in ("mosaic", "localization"):
         values |= _place(task, batch, maps)
     if task in ("fewshot", "contrastive", "retrieval", "verification", "localization"):
-        found, curves = _faithfulness(network, batch, explain, ask, maps, steps)
+        found, curves = _faithfulness(network, batch, explain, question, maps, steps)
         values |= found
     if task in ("retrieval", "verification"):
-        values |= _pairs(network, batch, explain, ask, maps, steps)
+        values |= _pairs(network, batch, explain, question, maps, steps)
     if task == "fewshot":
         assert batch.prototypes is not None
         values["fidelity: drop of log p"] = metrics.fewshot_fidelity(
@@ -68,7 +68,9 @@ def measure(
     return Measured(plain(values), plain(curves))
 
 
-def _faithfulness(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, steps: int):
+def _faithfulness(
+    network: Network, batch: Batch, explain, question: Question, maps: jax.Array, steps: int
+):
     case = network.encode, batch.images, batch.references, maps
     most = metrics.deletion(*case, steps=steps)
     least = metrics.deletion(*case, steps=steps, order="least")
@@ -79,24 +81,26 @@ def _faithfulness(network: Network, batch: Batch, explain, ask: Ask, maps: jax.A
         "insertion - deletion": insertion.area - most.area,
         "AID": jnp.mean(least.values - most.values, axis=1),
         "ROAD at 50 %": metrics.road_combined(
-            *case, jax.random.fold_in(ask.key, 1), percentiles=_PERCENTILES
+            *case, jax.random.fold_in(question.key, 1), percentiles=_PERCENTILES
         ),
         "average drop": metrics.average_drop(*case),
         "increase": metrics.increase(*case),
-        "coherency": metrics.coherency(partial(_again, explain, ask), batch.images),
+        "coherency": metrics.coherency(partial(_again, explain, question), batch.images),
         "complexity": metrics.complexity(maps),
     }
     return values, {"insertion": insertion.values, "deletion": most.values}
 
 
-def _again(explain: Callable, ask: Ask, images: jax.Array) -> jax.Array:
+def _again(explain: Callable, question: Question, images: jax.Array) -> jax.Array:
     """The method's maps of other images; a `partial` of this is a pytree of arrays."""
-    return explain(ask._replace(images=images))
+    return explain(question._replace(images=images))
 
 
-def _pairs(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array, steps: int):
+def _pairs(
+    network: Network, batch: Batch, explain, question: Question, maps: jax.Array, steps: int
+):
     """Both pictures at once, each by its own map."""
-    back = explain(ask.turned(network.embed(batch.images)))
+    back = explain(question.turned(network.embed(batch.images)))
     assert batch.others is not None
     case = network.encode, batch.images, batch.others, maps, back
     deletion = metrics.deletion_pairs(*case, steps=steps)
@@ -128,14 +132,14 @@ def _place(task: str, batch: Batch, maps: jax.Array):
     return values
 
 
-def _sanity(network: Network, batch: Batch, explain, ask: Ask, maps: jax.Array):
-    swapped = explain(ask._replace(references=batch.swapped, others=batch.swapped_others))
+def _sanity(network: Network, batch: Batch, explain, question: Question, maps: jax.Array):
+    swapped = explain(question._replace(references=batch.swapped, others=batch.swapped_others))
     plain = fam_jax.activation_sum()(network.encode(batch.images), batch.references)
     return {
         "swap: Spearman": metrics.spearman(maps, swapped),
         "with sum of A: Spearman": metrics.spearman(*_alike(maps, plain)),
         "max-sensitivity": metrics.max_sensitivity(
-            partial(_again, explain, ask), batch.images, ask.key
+            partial(_again, explain, question), batch.images, question.key
         ),
     }
 

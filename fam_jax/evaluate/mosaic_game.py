@@ -5,26 +5,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 import fam_jax
+from fam_jax import methods
+from fam_jax.methods.registry import entry
 from fam_jax.metrics import energy_in, pointing
 
+METHODS = (
+    *("fam", "fam-contrastive", "decomposition", "contrastive", "grad-cam-free"),
+    "activation-sum",
+)
 
-def rules(background: Float[Array, "n d"]) -> dict[str, fam_jax.Method]:
+
+def players(background: Float[Array, "n d"]) -> dict[str, fam_jax.Method]:
     """The methods that play, by name; `background` is what the contrastive ones subtract."""
-    rival = fam_jax.margin(fam_jax.cosine, background)
+    needed = {name: entry(name).background == "needed" for name in METHODS}
     return {
-        "fam": fam_jax.fam(),
-        "contrastive fam": fam_jax.fam(rival, normalize="none"),
-        "decomposition": fam_jax.decomposition(),
-        "contrastive decomposition": fam_jax.decomposition(rival),
-        "grad_cam, true cosine": fam_jax.grad_cam(norms="free"),
-        "sum of activations": fam_jax.activation_sum(),
+        name: methods.make(name, background=background if against else None)
+        for name, against in needed.items()
     }
 
 
 @jax.jit
 def play(
     encode: fam_jax.Encoder,
-    methods: dict[str, fam_jax.Method],
+    players: dict[str, fam_jax.Method],
     mosaics: Float[Array, "n H W 3"],
     references: Float[Array, "n h w 3"],
     masks: Bool[Array, "n H W"],
@@ -33,7 +36,7 @@ def play(
 
     Args:
         encode: the network, at a layer whose positions do not straddle two cells.
-        methods: name -> method; see `rules`.
+        players: name -> method; see `players`.
         mosaics: preprocessed mosaics.
         references: preprocessed references.
         masks: the right cells.
@@ -44,5 +47,5 @@ def play(
     enc, targets = encode(mosaics), encode(references).embeddings
     stride = mosaics.shape[1] // enc.activations.shape[1]
     small = jnp.asarray(masks)[:, stride // 2 :: stride, stride // 2 :: stride]
-    maps = {name: method(enc, targets) for name, method in methods.items()}
+    maps = {name: method(enc, targets) for name, method in players.items()}
     return {name: (m, energy_in(m, small), pointing(m, small)) for name, m in maps.items()}

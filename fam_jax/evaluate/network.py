@@ -1,7 +1,7 @@
 """The network under evaluation: a backbone, the layer that is explained, and its embeddings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,19 +29,6 @@ class Network:
     backbone: Any
     layer: str
     similarity: fam_jax.Similarity
-
-    @classmethod
-    def of(
-        cls, backbone: Any, layer: str | None, similarity: fam_jax.Similarity, size: int | None
-    ) -> "Network":
-        """The backbone at `layer` (its default if None), for pictures of `size` pixels."""
-        if size is not None:
-            before = backbone.preprocess
-            shorter = before.resize and max(size, round(before.resize * size / max(before.size)))
-            backbone = replace(
-                backbone, preprocess=replace(before, size=(size,) * 2, resize=shorter)
-            )
-        return cls(backbone, layer or backbone.layer, similarity)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Parameter randomisation from the top: do maps change when the network forgets what it knows?"""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -8,27 +7,27 @@ import jax
 import numpy as np
 
 from fam_jax import metrics
+from fam_jax.evaluate.asking import Question, explainer
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
-from fam_jax.evaluate.rules import Ask, Explain
 
 SHARES = {"last stage": 0.0, "half": 0.5, "all": 1.0}
 
 
 def randomisation(
     network: Network,
-    rule: Callable[[Network], Explain],
+    method: str,
     batch: Batch,
-    ask: Ask,
+    question: Question,
     maps: jax.Array,
 ) -> dict[str, np.ndarray]:
     """Spearman between a method's maps before and after; embeddings are those of the new network.
 
     Args:
         network: the trained one.
-        rule: network -> method.
+        method: its name.
         batch: cases whose references are images.
-        ask: what was asked of the trained network.
+        question: what was asked of the trained network.
         maps: what it answered.
     """
     assert batch.others is not None
@@ -36,10 +35,10 @@ def randomisation(
     found = {}
     for name, share in SHARES.items():
         other = _randomised(network, share)
-        again = ask._replace(
+        again = question._replace(
             references=other.embed(batch.others), background=other.embed(batch.background_images)
         )
-        new = rule(other)(again)
+        new = explainer(other, method)(again)
         found[f"{name} random: Spearman"] = np.asarray(metrics.spearman(maps, new))
     return found
 

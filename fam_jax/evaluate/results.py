@@ -10,11 +10,11 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from fam_jax.io.files import whole
+from fam_jax.io import files
 
 _METHODS = "methods"
 
@@ -54,7 +54,7 @@ class Results:
                 f"the folder {folder} is not empty; pass --overwrite or another folder"
             )
         (folder / _METHODS).mkdir(parents=True, exist_ok=True)
-        write(asked, json.dumps(settings, indent=2) + "\n")
+        files.write_text(asked, json.dumps(settings, indent=2) + "\n")
 
     def has(self, method: str) -> bool:
         """Whether a method is done."""
@@ -68,9 +68,8 @@ class Results:
         arrays: Mapping[str, np.ndarray],
     ) -> None:
         """Keep a method's numbers [n] by name, and its arrays; whole or not at all."""
-        with whole(self._npz(method)) as path, open(path, "wb") as file:
-            np.savez_compressed(file, **cast(dict[str, Any], arrays))
-        with whole(self._csv(method)) as path, open(path, "w", newline="") as file:
+        files.save_arrays(self._npz(method), arrays)
+        with files.whole(self._csv(method)) as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *values])
             for i, name in enumerate(names):
@@ -100,9 +99,3 @@ def _differs(before: Any, now: Any) -> bool:
     if isinstance(before, dict) and isinstance(now, dict):
         return before.get("sha256") != now.get("sha256")
     return before != now
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole(path) as part:
-        part.write_text(text)

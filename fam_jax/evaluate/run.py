@@ -1,75 +1,25 @@
-"""`fam-jax evaluate`: every method on the same cases, a file for each, then tables and figures."""
+"""A run: every method on the same cases, a file for each, then tables and figures."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
-from fam_jax._core.checks import check_choice
-from fam_jax.apps import choices
-from fam_jax.apps.choices import SIMILARITIES
-from fam_jax.evaluate import figures, rules, stereo, tables, tasks
+from fam_jax.evaluate import asking, figures, tables, tasks
 from fam_jax.evaluate.cases import Batch, Cases
 from fam_jax.evaluate.measures import measure
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.randomise import randomisation
-from fam_jax.evaluate.results import Results, write
+from fam_jax.evaluate.results import Results
 from fam_jax.io import files
 
 _SHOWN = 4  # cases in the figure
 _NAMED = 3  # cases named in a line
-
-
-def run(
-    task: str,
-    options: tasks.Options,
-    *,
-    model: str,
-    weights: Path | None,
-    head: str,
-    layer: str | None,
-    size: int | None,
-    similarity: str,
-    methods: Sequence[str],
-    folder: Path,
-    overwrite: bool,
-    say: Callable[[str], None],
-) -> None:
-    """Evaluate methods on a task; the arguments are the command's options."""
-    import pretrained_ports
-
-    check_choice("TASK", task, (*tasks.TASKS, "stereo"))
-    check_choice("--similarity", similarity, SIMILARITIES)
-    names = rules.named(methods)
-    check_choice("--head", head, ("drop", "keep"))
-    _check(options, size)
-    backbone = pretrained_ports.load(model, weights, head=cast(Literal["drop", "keep"], head))
-    network = Network.of(backbone, layer, SIMILARITIES[similarity], size)
-    rows, columns = network.grid()
-    if rows * columns == 1:
-        raise ValueError(
-            f"the layer {network.layer!r} leaves a map of 1 x 1 for pictures of {network.size[0]} "
-            f"x {network.size[1]} pixels; take an earlier one with --layer, or a larger --size"
-        )
-    settings = {
-        "task": task,
-        **vars(options),
-        "model": backbone.name,
-        "weights": choices.weight_facts(backbone),
-        "head": head,
-        "layer": network.layer,
-        "size": list(network.size),
-        "map": [rows, columns],
-        "similarity": similarity,
-    }
-    if task == "stereo":
-        say(stereo.run(network, folder, settings, overwrite=overwrite))
-        return
-    evaluate(network, task, options, names, settings, folder, overwrite=overwrite, say=say)
 
 
 def evaluate(
@@ -82,6 +32,7 @@ def evaluate(
     *,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
+    console: Console | None = None,
 ) -> None:
     """Run the methods that the folder has not yet, then write tables, figures and manifest.
 
@@ -89,17 +40,18 @@ def evaluate(
         network: what is explained.
         task: one of `tasks.TASKS`.
         options: how its cases are drawn.
-        names: of methods, in the order of the tables; see `rules.RULES`.
+        names: of methods, in the order of the tables; see `methods.names`.
         settings: what tells this run from another; kept in the folder.
         folder: where to.
         overwrite: forget what the folder holds of another run.
         say: takes the lines for the user.
+        console: where the progress is shown; stdout if not given.
     """
     cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
     results = Results(folder, settings, overwrite=overwrite)
     left_out = list(cases.left_out)
     say(f"{settings['model']}, {task}: {_summary(cases)}")
-    with Progress(transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(names) * len(cases.batches))
         advance = partial(progress.advance, bar)
         for name in names:
@@ -109,7 +61,7 @@ def evaluate(
                 continue
             try:
                 _one(name, task, network, cases, options, results, advance)
-            except (rules.Unfit, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 left_out.append(f"{name}: {' '.join(str(error).split())}")
     done = [name for name in names if results.has(name)]
     if not done:
@@ -132,19 +84,19 @@ def _one(
     advance: Callable[[], None],
 ) -> None:
     """Run one method on all cases and keep its numbers."""
-    explain = rules.RULES[name](network)
+    explain = asking.explainer(network, name)
     values, curves, shown, silent = [], [], [], []
     for i, batch in enumerate(cases.batches):
         n = len(batch)
-        ask = rules.Ask(
+        question = asking.Question(
             batch.images, batch.references, batch.background,
             jax.random.fold_in(jax.random.key(0), i), batch.others,
         )  # fmt: skip
-        maps = explain(ask)
-        found = measure(task, network, batch, explain, ask, maps, cases.figures, options.steps)
+        maps = explain(question)
+        found = measure(task, network, batch, explain, question, maps, cases.figures, options.steps)
         extra = {}
         if task == "sanity":
-            extra = randomisation(network, rules.RULES[name], batch, ask, maps)
+            extra = randomisation(network, name, batch, question, maps)
         values.append({k: v[:n] for k, v in (found.values | extra).items()})
         curves.append({k: v[:n] for k, v in found.curves.items()})
         maps = np.asarray(maps)[:n]
@@ -195,14 +147,13 @@ def _write(
     for heading, lines in (("Left out:", left_out), ("No evidence:", silent)):
         if lines:
             parts += [heading, "\n".join(f"- {line}" for line in lines)]
-    write(results.folder / "table.md", "\n\n".join(parts) + "\n")
-    write(results.folder / "table.csv", tables.as_csv(means))
+    files.write_text(results.folder / "table.md", "\n\n".join(parts) + "\n")
+    files.write_text(results.folder / "table.csv", tables.as_csv(means))
     if "deletion" in next(iter(arrays.values())):
-        figures.curves(arrays).savefig(results.folder / "curves.png")
+        files.save_figure(results.folder / "curves.png", figures.curves(arrays))
     first = _first(cases, _SHOWN)
-    figures.examples(first, {name: a["maps"] for name, a in arrays.items()}).savefig(
-        results.folder / "examples.png"
-    )
+    shown = figures.examples(first, {name: a["maps"] for name, a in arrays.items()})
+    files.save_figure(results.folder / "examples.png", shown)
     files.write_manifest(
         results.folder, command="evaluate", **settings, methods=done, figures=cases.figures,
         left_out=left_out, silent=silent,
@@ -221,11 +172,3 @@ def _summary(cases: Cases) -> str:
         for name, value in cases.figures.items()
     )
     return f"{len(cases)} cases ({cases.about}); the network itself: {', '.join(own)}"
-
-
-def _check(options: tasks.Options, size: int | None) -> None:
-    for name in ("cases", "way", "shot", "neighbours", "steps"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: expected a positive number, got {getattr(options, name)}")
-    if size is not None and size < 8:
-        raise ValueError(f"--size: expected at least 8 pixels, got {size}")

@@ -94,8 +94,8 @@ MATCHES: dict[str, Callable[[fam_jax.Encoding, fam_jax.Encoding], Array]] = {
     "anywhere": _anywhere,
     "same place": _same_place,
     "nearest activation": _nearest,
-    "point-to-point": fam_jax.point_to_point,
-    "point-to-point, centred": lambda a, b: fam_jax.centred(fam_jax.point_to_point(a, b)),
+    "point-to-point": fam_jax.position_pairs,
+    "point-to-point, centred": lambda a, b: fam_jax.centred(fam_jax.position_pairs(a, b)),
 }
 
 
@@ -151,7 +151,7 @@ def run(network: Network, folder: Path, settings: dict[str, Any], *, overwrite: 
             ]
         )
         (stage / "table.md").write_text(text + "\n")
-        shares = fam_jax.centred(fam_jax.point_to_point(left, right))[0]
+        shares = fam_jax.centred(fam_jax.position_pairs(left, right))[0]
         seen, other = (Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2])
         plot.points_figure(seen, other, shares).savefig(stage / "points.png")
         files.write_manifest(stage, command="evaluate", **settings)

@@ -5,26 +5,51 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 import fam_jax
 
 MANIFEST = "manifest.json"
 
 
+def part_name(name: str) -> str:
+    """What `whole` calls a file until it is written."""
+    return f".{name}.part"
+
+
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends without an error."""
-    part = path.with_name(f".{path.name}.part")
+def whole(path: Any) -> Iterator[Any]:
+    """A temporary path that becomes `path`, of pathlib or etils, if the block ends well."""
+    part = path.with_name(part_name(path.name))
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as part:
+        part.write_text(text)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as an .npz file, whole or not at all."""
+    with whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **cast(dict[str, Any], arrays))
+
+
+def save_figure(path: Path, figure: Any) -> None:
+    """Write a figure of matplotlib as a PNG, whole or not at all."""
+    with whole(path) as part:
+        figure.savefig(part, format="png")
 
 
 @contextmanager

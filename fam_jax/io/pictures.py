@@ -2,12 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fam_jax._core.extras import needed
 
 MIN_SIDE, MAX_SIDE = 8, 16_384  # pixels
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
@@ -20,7 +23,8 @@ def read(path: str | os.PathLike) -> Image.Image:
     floating-point pictures are converted; of several frames the first is taken.
 
     Args:
-        path: a file in any format Pillow reads.
+        path: a file in any format Pillow reads, or its URL (gs://bucket/a.jpg), which needs the
+            extra `bulk`.
 
     Returns:
         An RGB image.
@@ -38,18 +42,30 @@ def read(path: str | os.PathLike) -> Image.Image:
         >>> pictures.read(file).mode
         'RGB'
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; a picture file is expected")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sides are checked
-        return decode(file, path)
+    with no_size_warnings():
+        return read_in_thread(path)
 
 
-def decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
-    """The picture in an open file, wherever that is; `path` names it in errors. See `read`."""
+@contextmanager
+def no_size_warnings() -> Iterator[None]:
+    """Without Pillow's warnings about large pictures, in all threads: the sides are checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def read_in_thread(path: str | os.PathLike) -> Image.Image:
+    """`read` for one of many threads, all of them inside one `no_size_warnings`."""
+    try:
+        with _path(path).open("rb") as file:
+            return _decode(file, path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{path} is a folder; a picture file is expected") from None
+
+
+def _decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
     if not file.read(1):
         raise ValueError(f"{path} is empty (0 bytes)")
     file.seek(0)
@@ -97,22 +113,64 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find(paths: Sequence[Path]) -> list[Path]:
-    """The picture files among `paths`: a file stands for itself, a folder for the pictures in it.
+def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """The picture files among `paths`: a file stands for itself, a folder for `listed` of it.
 
     Raises:
         FileNotFoundError: if a path does not exist, or a folder holds no picture.
     """
     files = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise FileNotFoundError(
-                f"no pictures in the folder {path} ({', '.join(sorted(SUFFIXES))})"
-            )
-        files += inside
+        files += map(Path, listed(path)) if path.is_dir() else [path]
     return files
+
+
+def listed(folder: str | os.PathLike) -> list[str]:
+    """The pictures in a folder and in the folders in it, whole paths, sorted.
+
+    Args:
+        folder: a local one, or a URL (gs://bucket/folder), which needs the extra `bulk`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no picture in it.
+        ImportError: for a URL without etils.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from fam_jax.io import pictures
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> (folder / "cats").mkdir()
+        >>> (folder / "cats" / "a.jpg").touch()
+        >>> pictures.listed(folder) == [str(folder / "cats" / "a.jpg")]
+        True
+    """
+    path = _path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if isinstance(path, Path):
+        path = path.absolute()
+    files = sorted(_pictures_in(path))
+    if not files:
+        raise FileNotFoundError(f"no pictures in the folder {path} ({', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def _path(path: str | os.PathLike) -> Any:
+    if "://" not in os.fspath(path):
+        return Path(path)
+    with needed("pictures behind a URL need", "bulk"):
+        from etils import epath
+    try:
+        return epath.Path(path)
+    except KeyError:  # of its table of schemes
+        raise ValueError(f"{path}: URLs of this kind are not read") from None
+
+
+def _pictures_in(folder: Any) -> Iterator[str]:
+    for path in folder.iterdir():
+        if path.suffix.lower() in SUFFIXES:
+            yield str(path)
+        elif path.is_dir():
+            yield from _pictures_in(path)

@@ -1,22 +1,30 @@
 """Explaining vision transformers by their attention matrices A [b heads n n].
 
-watch = fam_jax.watch(model, at=fam_jax.attention_layers(model))
-dA    = gradient of the similarity by A, norms held constant
+dA = gradient of the similarity by A, norms held constant; the rules stand in `attention_rules`.
 """
 
-from jaxtyping import Array, Float
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from fam_jax._core.checks import AnyArray
-from fam_jax._core.similarity import Similarity, cosine
-from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Watch
+from jax import Array
+
+from fam_jax._core import frameworks
+from fam_jax._core.checks import wide
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, cosine, frozen_gradient
 from fam_jax.methods import attention_rules as rules
-from fam_jax.methods.attention_maps import attention_maps
+from fam_jax.methods.method import Method
+
+LAYERS = frozenset({"layers"})
+_NAME = "attn_drop"  # timm's name of the layer that the softmaxed attention passes through
 
 
 def attention_rollout(
-    watch: Watch, images: Float[AnyArray, "b H W c"], tokens: TokenGrid | tuple | None
-) -> Float[Array, "b h w"]:
+    similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None
+) -> Method:
     """Attention rollout: which patches the tokens mix in, whatever the reference.
 
         R = prod_l (mean_h A_l + I) / 2,   M = the class token's row of R
@@ -24,85 +32,72 @@ def attention_rollout(
     Like `activation_sum` a baseline: it knows nothing of what the image is compared with.
 
     Args:
-        watch: of attention layers, first to last: `watch(model, at=attention_layers(model))`.
-        images: [b, H, W, c].
-        tokens: where the patches are. With tokens before them, the first is taken for the class
-            token and its row read; without, the mean of all rows.
+        similarity: only the score that is reported beside the map.
+        layers: those whose outputs are attention matrices, first to last; all named "attn_drop" if
+            not given. The encoder's `tokens` say where the patches are: with tokens before them,
+            the first is taken for the class token and its row read; without, the mean of all rows.
 
     Returns:
-        Raw maps [b, h, w].
+        A `Method` that needs these layers: raw maps [b, h, w].
 
     Raises:
-        TypeError, ValueError: for other arguments, or layers that give no attention matrices.
+        TypeError, ValueError: when called: no such layers, layers that give no attention matrices,
+            or an encoder without `tokens`.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):  # every patch attends to all four alike
-        ...     A = fam_jax.tap(jnp.full((1, 2, 4, 4), 0.25), "attention")
-        ...     return images.mean((1, 2)) * A[:, 0, 0].sum()
-        >>> watch = fam_jax.watch(embed, at=["attention"])
-        >>> fam_jax.attention_rollout(watch, jnp.ones((1, 8, 8, 3)), fam_jax.TokenGrid()).tolist()
+        ...     x = fam_jax.tap(images.reshape(1, 4, -1), "tokens")
+        ...     A = fam_jax.tap(jnp.full((1, 2, 4, 4), 0.25), "attn_drop")
+        ...     return x.mean(1) * A[:, 0, 0].sum()
+        >>> encode = fam_jax.capture(embed, at="tokens", tokens=fam_jax.TokenGrid())
+        >>> method, images = fam_jax.attention_rollout(), jnp.ones((1, 2, 2, 3))
+        >>> fam_jax.explain(encode, images, jnp.ones((1, 3)), method).maps.tolist()
         [[[0.25, 0.25], [0.25, 0.25]]]
 
     Source:
         Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928).
     """
-    return attention_maps(rules.rollout, watch, images, None, tokens)
+    return _method(similarity, rules.rollout, _matrices, layers)
 
 
-def chefer(
-    watch: Watch,
-    images: Float[AnyArray, "b H W c"],
-    references: Float[AnyArray, "b d"],
-    tokens: TokenGrid | tuple | None,
-    similarity: Similarity = cosine,
-) -> Float[Array, "b h w"]:
+def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
     """Relevance through self-attention: attention that the score wants more of, rolled out.
 
         R <- R + mean_h relu(A_l dA_l) R from R = I,   M = the class token's row of R - I
 
     Args:
-        watch: of attention layers, as for `attention_rollout`. The authors' CLIP example starts
-            at a late layer; leave the first ones out of `at` for that.
-        images: [b, H, W, c].
-        references: one for each image, [b, d].
-        tokens: where the patches are, and which rows are read; see `attention_rollout`.
         similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        layers: as for `attention_rollout`. The authors' CLIP example starts at a late layer:
+            `attention_layers(model)[6:]`.
 
     Returns:
-        Raw maps [b, h, w], not negative.
+        A `Method` that needs these layers: raw maps [b, h, w], not negative.
 
     Raises:
-        TypeError, ValueError: for other arguments, or layers that give no attention matrices.
+        TypeError, ValueError: as for `attention_rollout`.
 
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):  # five tokens that attend to each other
-        ...     x = images.reshape(1, 5, 3)
-        ...     A = fam_jax.tap(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None], "attention")
+        ...     x = fam_jax.tap(images.reshape(1, 5, 3), "tokens")
+        ...     A = fam_jax.tap(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None], "attn_drop")
         ...     return (A[:, 0] @ x)[:, 0]
-        >>> watch = fam_jax.watch(embed, at=["attention"])
-        >>> images = jnp.eye(5, 3)[None, None]
-        >>> tokens = fam_jax.TokenGrid(prefix=1, shape=(2, 2))
-        >>> fam_jax.chefer(watch, images, jnp.array([[0.0, 1, 0]]), tokens).shape
+        >>> encode = fam_jax.capture(embed, at="tokens", tokens=(1, (2, 2)))
+        >>> images, references = jnp.eye(5, 3)[None, None], jnp.array([[0.0, 1, 0]])
+        >>> fam_jax.explain(encode, images, references, fam_jax.chefer()).maps.shape
         (1, 2, 2)
 
     Source:
         Chefer, Gur, Wolf: Generic Attention-Model Explainability, ICCV 2021 (arXiv 2103.15679).
     """
-    return attention_maps(rules.propagate, watch, images, references, tokens, similarity)
+    return _method(similarity, rules.propagate, _matrices, layers)
 
 
-def le_grad(
-    watch: Watch,
-    images: Float[AnyArray, "b H W c"],
-    references: Float[AnyArray, "b d"],
-    tokens: TokenGrid | tuple | None,
-    similarity: Similarity = cosine,
-) -> Float[Array, "b h w"]:
+def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
     """LeGrad: how much the score would gain from more attention to a patch.
 
         M_i = mean over layers, heads and looking tokens j of relu(dA_l)_ji
@@ -111,33 +106,174 @@ def le_grad(
     tokens; here all layers share the network's score, so that any network and reference will do.
 
     Args:
-        watch: of attention layers, as for `attention_rollout`.
-        images: [b, H, W, c].
-        references: one for each image, [b, d].
-        tokens: where the patches are.
         similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        layers: as for `attention_rollout`.
 
     Returns:
-        Raw maps [b, h, w], not negative.
+        A `Method` that needs these layers: raw maps [b, h, w], not negative.
 
     Raises:
-        TypeError, ValueError: for other arguments, or layers that give no attention matrices.
+        TypeError, ValueError: as for `attention_rollout`.
 
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):  # five tokens that attend to each other
-        ...     x = images.reshape(1, 5, 3)
-        ...     A = fam_jax.tap(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None], "attention")
+        ...     x = fam_jax.tap(images.reshape(1, 5, 3), "tokens")
+        ...     A = fam_jax.tap(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None], "attn_drop")
         ...     return (A[:, 0] @ x)[:, 0]
-        >>> watch = fam_jax.watch(embed, at=["attention"])
-        >>> images = jnp.eye(5, 3)[None, None]
-        >>> tokens = fam_jax.TokenGrid(prefix=1, shape=(2, 2))
-        >>> fam_jax.le_grad(watch, images, jnp.array([[0.0, 1, 0]]), tokens).shape
+        >>> encode = fam_jax.capture(embed, at="tokens", tokens=(1, (2, 2)))
+        >>> images, references = jnp.eye(5, 3)[None, None], jnp.array([[0.0, 1, 0]])
+        >>> fam_jax.explain(encode, images, references, fam_jax.le_grad()).maps.shape
         (1, 2, 2)
 
     Source:
         Bousselham et al.: LeGrad, ICCV 2025 (arXiv 2404.03214).
     """
-    return attention_maps(rules.gradient_mean, watch, images, references, tokens, similarity)
+    return _method(similarity, rules.gradient_mean, _matrices, layers)
+
+
+def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | None = None) -> Method:
+    """Grad-ECLIP: gradient times value of one block, its attention loosened to a cosine.
+
+        M_i = relu(lambda_i sum_c g_c v_ic),   lambda = minmax over patches of cos(q, k_i)
+
+    g: gradient of the class token's attention output, v_i: the patches' values, q and k_i: query
+    and keys over all heads, as the layer "qkv" gives them (the authors' code compares them after
+    the output projection, and runs its last block as a single head).
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        layers: of one block, the one that gives queries, keys and values side by side and the one
+            that gives attention matrices; "qkv" and "attn_drop" of the last if not given.
+
+    Returns:
+        A `Method` that needs these layers: raw maps [b, h, w], not negative.
+
+    Raises:
+        TypeError, ValueError: as for `attention_rollout`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> def embed(images):  # five tokens that attend to each other
+        ...     x = fam_jax.tap(images.reshape(1, 5, 3), "tokens")
+        ...     q, k, v = jnp.split(fam_jax.tap(jnp.tile(x, 3), "qkv"), 3, -1)
+        ...     A = fam_jax.tap(jax.nn.softmax(q @ k.swapaxes(1, 2))[:, None], "attn_drop")
+        ...     return (A[:, 0] @ v)[:, 0]
+        >>> encode = fam_jax.capture(embed, at="tokens", tokens=(1, (2, 2)))
+        >>> images, references = jnp.eye(5, 3)[None, None], jnp.array([[1.0, 1, 0]])
+        >>> fam_jax.explain(encode, images, references, fam_jax.grad_eclip()).maps.shape
+        (1, 2, 2)
+
+    Source:
+        Zhao et al.: Gradient-based Visual Explanation for Transformer-based CLIP, ICML 2024.
+    """
+    if layers is not None and len(layers) != 2:
+        raise ValueError(f"layers: expected two of one block, (qkv, attn_drop), got {layers!r}")
+    return _method(similarity, rules.value_gradient, _last_block, layers, values=True)
+
+
+def _method(
+    similarity: Similarity,
+    rule: Callable,
+    choice: LayerChoice,
+    layers: Any,
+    *,
+    values: bool = False,
+) -> Method:
+    choice = choice if layers is None else tuple(layers)
+    return Method(similarity, _Attention(rule, choice, values), LAYERS, layers=choice)
+
+
+def _matrices(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers that give attention matrices, from the first block to the last."""
+    found = tuple(name for name in names if name.split(".")[-1] == _NAME)
+    if not found:
+        raise ValueError(
+            f"this method is for transformers: the network has no layer named {_NAME!r}"
+        )
+    return found
+
+
+def _last_block(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The queries, keys and values of the last attention, and its matrices."""
+    last = _matrices(names)[-1]
+    return last.removesuffix(_NAME) + "qkv", last
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["rule", "choice", "values"])
+@dataclass(frozen=True)
+class _Attention:
+    rule: Callable
+    choice: LayerChoice
+    values: bool  # whether queries, keys and values come before the matrices
+
+    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
+        seen = enc.layers.pick(self.choice)
+        self._check(seen)
+        grid = enc.encoder.tokens
+        if grid is None:
+            raise TypeError(
+                "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
+            )
+        h, w = grid.grid(seen.values[-1].shape[-1], enc.images.shape[1:3])
+        gradients = None
+        if self.rule is not rules.rollout:
+            gradients = wide(
+                *seen.pullback(frozen_gradient(similarity, enc.embeddings, references))
+            )
+        found = self.rule(wide(*seen.values), gradients, grid.prefix)[:, grid.prefix :]
+        return found.reshape(-1, h, w)
+
+    def _check(self, seen: Layers) -> None:
+        matrices = list(zip(seen.names, seen.values, strict=True))
+        if self.values:
+            (name, qkv), *matrices = matrices
+            if qkv.ndim != 3 or qkv.shape[2] % 3:
+                raise ValueError(
+                    "layers: expected queries, keys and values [batch, tokens, 3 * channels] "
+                    f"first, the layer {name!r} gives {qkv.shape}"
+                )
+        for name, A in matrices:
+            if A.ndim != 4 or A.shape[2] != A.shape[3]:
+                raise ValueError(
+                    "layers: expected attention matrices [batch, heads, tokens, tokens], the "
+                    f"layer {name!r} gives {A.shape}"
+                )
+
+
+def attention_layers(model: Any) -> tuple[str, ...]:
+    """Where a transformer's attention matrices are: its layers named "attn_drop".
+
+    Args:
+        model: a `flax.nnx` module whose softmaxed attention [b heads n n] passes through a
+            submodule of that name, as in `pretrained_ports` (the name is timm's).
+
+    Returns:
+        Their paths, from the first block to the last.
+
+    Raises:
+        TypeError: if `model` is no `flax.nnx` module.
+        ValueError: if it has no such layer.
+
+    Example:
+        >>> from flax import nnx
+        >>> import fam_jax
+        >>> class Attention(nnx.Module):
+        ...     def __init__(self):
+        ...         self.attn_drop = nnx.Dropout(0.0)
+        >>> model = nnx.Sequential(Attention(), Attention())
+        >>> fam_jax.attention_layers(model)
+        ('layers.0.attn_drop', 'layers.1.attn_drop')
+    """
+    from flax import nnx
+
+    if not isinstance(model, nnx.Module):
+        raise TypeError(f"model: expected a flax.nnx module, got {type(model).__name__}")
+    found = tuple(path for path in frameworks.layers(model) if path.split(".")[-1] == _NAME)
+    if not found:
+        raise ValueError(f"model: {type(model).__name__} has no layer named {_NAME!r}")
+    return found

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_count, check_float
 from fam_jax._core.encoding import Encoder, Encoding
+from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax.methods import Method, all_pairs, fam
-from fam_jax.methods.method import check_encoding
-from fam_jax.methods.pair_method import PairMethod
+from fam_jax.methods.method import Method, all_pairs, check_encoding, check_method
+from fam_jax.methods.shares import fam
 
 
 class Explanation(NamedTuple):
@@ -81,6 +81,8 @@ def explain(
         ((2, 4, 4), [1.0, 1.0], [True, True])
     """
     encode, method = _check(encode, method)
+    if "other" in method.needs:
+        raise TypeError("method: this one looks at the other image, too; use explain_pairs")
     check_float("images", images, "batch height width channels")
     check_float("references", references, "batch dimensions")
     return _explain(encode, images, references, method)
@@ -88,16 +90,16 @@ def explain(
 
 @jax.jit
 def _explain(encode, images, references, method):
-    enc = _run(encode, images)
+    enc = run(encode, images, method)
     maps = method(enc, references)
-    return Explanation(maps, method.similarity.score(enc.embeddings, references), _said(maps))
+    return Explanation(maps, method.similarity.score(enc.embeddings, references), _valid(maps))
 
 
 def explain_pairs(
     encode: Encoder | Callable,
     queries: Float[AnyArray, "b H W c"],
     references: Float[AnyArray, "b Hr Wr c"],
-    method: Method | PairMethod | None = None,
+    method: Method | None = None,
 ) -> PairExplanation:
     """Explain the similarity of pairs of images, on both.
 
@@ -105,7 +107,7 @@ def explain_pairs(
         encode: from `capture` or `encoder`.
         queries: preprocessed images.
         references: the other image of each pair; its size may differ.
-        method: `fam()` if not given; also a `PairMethod` such as `interaction_cam()`.
+        method: `fam()` if not given.
 
     Returns:
         `PairExplanation`: raw maps of both [b, h, w], scores [b], valid [b].
@@ -121,7 +123,7 @@ def explain_pairs(
         >>> out.query_maps.shape, out.reference_maps.shape
         ((2, 4, 4), (2, 8, 8))
     """
-    encode, method = _check(encode, method, Method | PairMethod)
+    encode, method = _check(encode, method)
     check_float("queries", queries, "batch height width channels")
     check_float("references", references, "batch height width channels")
     if queries.shape[0] != references.shape[0]:
@@ -134,16 +136,14 @@ def explain_pairs(
 
 @jax.jit
 def _explain_pairs(encode, queries, references, method):
-    return explain_encodings(_run(encode, queries), _run(encode, references), method)
+    return explain_encodings(run(encode, queries, method), run(encode, references, method), method)
 
 
-def explain_encodings(
-    query: Encoding, reference: Encoding, method: Method | PairMethod
-) -> PairExplanation:
+def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> PairExplanation:
     """`explain_pairs` of images that are encoded already."""
     maps, back = method.pair(query, reference)
     scores = method.similarity.score(query.embeddings, reference.embeddings)
-    return PairExplanation(maps, back, scores, _said(maps) & _said(back))
+    return PairExplanation(maps, back, scores, _valid(maps) & _valid(back))
 
 
 def explain_all(
@@ -185,16 +185,22 @@ def explain_all(
         "references", references, "batch height width channels" if images else "batch dimensions"
     )
     check_count("chunk", chunk)
+    if "other" in method.needs:
+        if not images:
+            raise TypeError(
+                "references: this method looks at the other image, too; give images [r, H, W, c]"
+            )
+        return _explain_all_images(encode, queries, references, method, chunk=chunk)
     return _explain_all(encode, queries, references, method, chunk=chunk)
 
 
 @partial(jax.jit, static_argnames="chunk")
 def _explain_all(encode, queries, references, method, *, chunk):
     if references.ndim == 4:
-        references = _chunked(lambda x: _run(encode, x).embeddings, references, chunk)
+        references = _chunked(lambda x: run(encode, x).embeddings, references, chunk)
 
     def against_all(images):
-        enc = _run(encode, images)
+        enc = run(encode, images, method)
 
         def some(r):
             maps = all_pairs(method)(enc, r)
@@ -208,7 +214,32 @@ def _explain_all(encode, queries, references, method, *, chunk):
         return jnp.moveaxis(maps, 0, 1), scores.T
 
     maps, scores = _chunked(against_all, jnp.asarray(queries), chunk)
-    return Explanation(maps, scores, _said(maps))
+    return Explanation(maps, scores, _valid(maps))
+
+
+@partial(jax.jit, static_argnames="chunk")
+def _explain_all_images(encode, queries, references, method, *, chunk):
+    """For methods that look at the other image: each reference beside every query of a chunk."""
+    # Where only activations are looked at, the network below the layer sees each reference once.
+    whole = "images" in method.needs or not hasattr(encode, "from_features")
+    kept = jnp.asarray(references) if whole else _chunked(encode.features, references, chunk)
+
+    def against_all(images):
+        enc = run(encode, images, method)
+
+        def one(reference):
+            again = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape)), reference)
+            if isinstance(again, Features):
+                other = encode.from_features(again)
+            else:
+                other = run(encode, again, method)
+            return method(enc, other), method.similarity.score(enc.embeddings, other.embeddings)
+
+        maps, scores = jax.lax.map(one, kept)
+        return jnp.moveaxis(maps, 0, 1), scores.T
+
+    maps, scores = _chunked(against_all, jnp.asarray(queries), chunk)
+    return Explanation(maps, scores, _valid(maps))
 
 
 def _chunked(fn, xs, chunk):
@@ -225,23 +256,22 @@ def _chunked(fn, xs, chunk):
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), out, rest)
 
 
-def _said(maps):
+def _valid(maps):
     return jnp.any(maps != 0, axis=(-2, -1))
 
 
-def _run(encode, images) -> Encoding:
+def run(encode: Encoder | Callable, images: AnyArray, method: Method | None = None) -> Encoding:
+    """The encoding of images, with what the method reads beside it."""
+    if isinstance(encode, Encoder) and method is not None:
+        return encode(images, method)
     enc = encode(images)
     check_encoding(enc)
     return enc
 
 
-def _check(encode, method, kinds: Any = Method) -> tuple[Any, Any]:
+def _check(encode: Any, method: Any) -> tuple[Any, Method]:
     if not callable(encode):
         raise TypeError(f"encode: expected fam_jax.capture(...), got {type(encode).__name__}")
-    if isinstance(method, PairMethod) and kinds is Method:
-        raise TypeError(
-            "method: this one looks at the activations of both images; use explain_pairs"
-        )
-    if method is not None and not isinstance(method, kinds):
-        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
+    if method is not None:
+        check_method(method)
     return as_pytree(encode), fam() if method is None else method

@@ -1,112 +1,137 @@
-"""The one type of all methods: weights in embedding space, pulled back and combined with A."""
+"""The one type of all methods: (encoding, references) -> raw maps, and what else it reads."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._core.checks import AnyArray, check_float, wide
-from fam_jax._core.encoding import Encoding
-from fam_jax._core.frameworks.arrays import Own, as_pytree
+from fam_jax._core.checks import AnyArray, check_choice, check_float
+from fam_jax._core.encoding import Encoding, LayerChoice
+from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.pytree import register_dataclass
-from fam_jax._core.similarity import Similarity
-from fam_jax.methods.sums import Sum
+from fam_jax._core.similarity import Similarity, as_similarity
+
+NEEDS = ("images", "layers", "other")
 
 
 @partial(
     register_dataclass,
-    data_fields=["similarity", "weigh", "combine"],
-    meta_fields=["shared"],
+    data_fields=["similarity", "maps"],
+    meta_fields=["needs", "layers", "network"],
 )
 @dataclass(frozen=True)
 class Method:
-    """A method of explanation: M = combine(G, A), G = pullback(weigh(similarity, z, r)).
+    """A method of explanation: `method(enc, references)` are raw maps.
 
-    Compiled on its first call for a shape; arrays that its functions hold are leaves.
+    A pytree, compiled on its first call for a shape: arrays that `maps` holds are leaves, its
+    options are static and compared by value. A method of one's own is a factory of this:
+
+        def strongest(similarity=fam_jax.cosine):
+            return Method(similarity, lambda similarity, enc, r: enc.activations.max(-1))
 
     Attributes:
         similarity: what is being explained.
-        weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
-        combine: (G [b, h, w, c], A [b, h, w, c]) -> `Sum`: maps [b, h, w], and their terms' size.
-        shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
-            weights with the roles of the two images exchanged.
+        maps: (similarity, enc, references [b, d], or the other image's `Encoding` for a method that
+            needs it) -> raw maps [b, h, w]. With a method `pair(similarity, query, reference)` it
+            makes both maps of a pair at once.
+        needs: what it reads beside activations, embeddings and pullback. "images": `enc.images`
+            and `enc.encoder`; "layers": `enc.layers`; "other": the other image's encoding.
+        layers: which layers "layers" are: their names, or a function that picks them out of the
+            names there are.
+        network: a function model -> model, for methods that read the network in another way.
     """
 
     similarity: Similarity
-    weigh: Callable[[Similarity, Array, Array], Array]
-    combine: Callable[[Array, Array], Sum]
-    shared: bool = False
+    maps: Callable[[Similarity, Encoding, Any], Array]
+    needs: frozenset[str] = frozenset()
+    layers: LayerChoice | None = None
+    network: Callable | None = None
 
     def __post_init__(self) -> None:
-        hold_functions(self)
+        for need in self.needs:
+            check_choice("needs", need, NEEDS)
+        object.__setattr__(self, "similarity", as_similarity(self.similarity))
+        object.__setattr__(self, "maps", as_pytree(self.maps))
+        object.__setattr__(self, "needs", frozenset(self.needs))
 
-    def weights(
-        self, embeddings: Float[AnyArray, "b d"], references: Float[AnyArray, "b d"]
-    ) -> Float[Array, "b d"]:
-        """Weights in embedding space for pairs (z, r)."""
-        check_float("references", references, "batch dimensions")
-        if embeddings.shape != references.shape:
-            raise ValueError(
-                f"references have shape {references.shape}, embeddings {embeddings.shape}: one "
-                "reference per image is expected (all_pairs(method) takes any number)"
-            )
-        z, r = wide(embeddings, references)
-        return self.weigh(self.similarity, z, r)
+    @property
+    def needs_images(self) -> bool:
+        """Whether it reads more of the network than its head: then the images must be there."""
+        return bool({"images", "layers"} & self.needs) or self.network is not None
 
-    def maps(self, enc: Encoding, weights: Float[Array, "b d"]) -> Float[Array, "b h w"]:
-        """Maps of the encoded images for given weights; zeros if not finite or only rounding."""
-        found = self.combine(*wide(enc.pullback(weights), enc.activations))
-        return zero_unless(says_something(found, enc), found.value)
-
-    def __call__(self, enc: Encoding, references: Float[AnyArray, "b d"]) -> Float[Array, "b h w"]:
-        """Raw maps [b, h, w] of the images in `enc` for one reference embedding [b, d] each.
+    def __call__(
+        self, enc: Encoding, references: Float[AnyArray, "b d"] | Encoding
+    ) -> Float[Array, "b h w"]:
+        """Raw maps [b, h, w] of the images in `enc`, one reference each.
 
         At least float32. A map is all zeros where nothing can be said: not finite activations or
         embeddings, a zero embedding, terms that cancel up to rounding.
+
+        Args:
+            enc: `encode(images)`; `encode(images, method)` for a method that needs more.
+            references: embeddings [b, d], or the encoding of the other image of each pair.
+
+        Raises:
+            ValueError, TypeError: for other shapes or types, or an encoding without what is needed.
         """
-        check_encoding(enc)
+        self._check(enc)
+        if isinstance(references, Encoding):
+            check_pair(enc, references)
+            if "other" in self.needs:
+                self._check(references)
+            else:
+                references = references.embeddings
+        elif "other" in self.needs:
+            raise TypeError(
+                "references: this method looks at the other image, too; give its encoding, or use "
+                f"explain_pairs (got {type(references).__name__})"
+            )
+        else:
+            check_references(enc, references)
         return _maps(self, enc, references)
 
     def pair(
         self, query: Encoding, reference: Encoding
     ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
         """Raw maps of both images of each pair."""
-        check_encoding(query)
-        check_encoding(reference)
+        self._check(query)
+        self._check(reference)
+        check_pair(query, reference)
         return _pair(self, query, reference)
+
+    def _check(self, enc: Encoding) -> None:
+        check_encoding(enc)
+        if "images" in self.needs and enc.images is None:
+            raise ValueError("enc: this method reads the images; encode(images, method) keeps them")
+        if "layers" in self.needs and enc.layers is None:
+            raise ValueError(
+                "enc: this method reads other layers, too; encode(images, method) gives them"
+            )
+
+    def _of(self, enc: Encoding, references: Any) -> Array:
+        other = "other" in self.needs or not isinstance(references, Encoding)
+        return self.maps(self.similarity, enc, references if other else references.embeddings)
 
 
 @jax.jit
-def _maps(method: Method, enc: Encoding, references: Array) -> Array:
-    maps = method.maps(enc, method.weights(enc.embeddings, references))
-    return zero_unless(sayable(enc.embeddings) & sayable(references), maps)
+def _maps(method: Method, enc: Encoding, references: Any) -> Array:
+    r = references.embeddings if isinstance(references, Encoding) else references
+    return zero_unless(sayable(enc.embeddings) & sayable(r), method._of(enc, references))
 
 
 @jax.jit
 def _pair(method: Method, query: Encoding, reference: Encoding) -> tuple[Array, Array]:
-    z, r = query.embeddings, reference.embeddings
-    weights = method.weights(z, r)
-    back = weights if method.shared else method.weights(r, z)
-    ok = sayable(z) & sayable(r)
-    return (
-        zero_unless(ok, method.maps(query, weights)),
-        zero_unless(ok, method.maps(reference, back)),
-    )
-
-
-def hold_functions(method: Any) -> None:
-    """Make `weigh` and `combine` pytrees of what they hold."""
-    for name in ("weigh", "combine"):
-        fn = getattr(method, name)
-        ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
-        plain = ours and inspect.unwrap(fn).__closure__ is None
-        object.__setattr__(method, name, Own(fn) if plain else as_pytree(fn))
+    ok = sayable(query.embeddings) & sayable(reference.embeddings)
+    both = getattr(method.maps, "pair", None)
+    if both is None:
+        maps, back = method._of(query, reference), method._of(reference, query)
+    else:
+        maps, back = both(method.similarity, query, reference)
+    return zero_unless(ok, maps), zero_unless(ok, back)
 
 
 def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
@@ -114,15 +139,10 @@ def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
     return jnp.all(jnp.isfinite(embeddings), axis=-1) & jnp.any(embeddings != 0, axis=-1)
 
 
-def says_something(found: Sum, enc: Encoding) -> Array:
-    """Whether a map is finite and more than the rounding of its terms, [b]."""
-    finite = jnp.all(jnp.isfinite(found.value), axis=(-2, -1))
-    return finite & ~found.is_rounding(enc.activations, enc.embeddings)
-
-
 def zero_unless(ok: Array, maps: Array) -> Array:
-    """The maps [b, h, w], zeros where not `ok` [b]."""
-    return jnp.where(ok[:, None, None], maps, 0)
+    """The maps [b, h, w], zeros where not `ok` [b] or not finite."""
+    ok = ok & jnp.all(jnp.isfinite(maps), axis=tuple(range(1, maps.ndim)))
+    return jnp.where(ok.reshape(-1, *[1] * (maps.ndim - 1)), maps, 0)
 
 
 def check_encoding(enc: Encoding) -> None:
@@ -132,6 +152,33 @@ def check_encoding(enc: Encoding) -> None:
             f"expected an Encoding, encode(images), got {type(enc).__name__}; make encode with "
             "fam_jax.capture(model, at=...) or fam_jax.encoder(features, head)"
         )
+
+
+def check_references(enc: Encoding, references: Any) -> None:
+    """Raise unless there is one reference embedding per image."""
+    check_float("references", references, "batch dimensions")
+    if enc.embeddings.shape != references.shape:
+        raise ValueError(
+            f"references have shape {references.shape}, embeddings {enc.embeddings.shape}: one "
+            "reference per image is expected (all_pairs(method) takes any number)"
+        )
+
+
+def check_pair(query: Encoding, reference: Encoding) -> None:
+    """Raise unless the two encodings are of as many images, with embeddings of one size."""
+    check_encoding(query)
+    check_encoding(reference)
+    if query.embeddings.shape != reference.embeddings.shape:
+        raise ValueError(
+            f"reference: expected embeddings {query.embeddings.shape} like the query's, got "
+            f"{reference.embeddings.shape}"
+        )
+
+
+def check_method(method: Any) -> None:
+    """Raise unless `method` is a `Method`."""
+    if not isinstance(method, Method):
+        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
 
 
 @partial(register_dataclass, data_fields=["method"], meta_fields=[])
@@ -159,6 +206,8 @@ class AllPairs:
 @jax.jit
 def _all(method: Method, enc: Encoding, references: Array) -> Array:
     one = lambda r: method(enc, jnp.broadcast_to(r, enc.embeddings.shape))  # noqa: E731
+    if "images" in method.needs:  # many copies of the batch as it is
+        return jnp.moveaxis(jax.lax.map(one, references), 0, 1)
     return jax.vmap(one, out_axes=1)(references)
 
 
@@ -166,7 +215,7 @@ def all_pairs(method: Method) -> AllPairs:
     """The method for every image with every reference, from one encoding of each.
 
     Args:
-        method: `fam()` or another.
+        method: `fam()` or another that does not look at the reference's image.
 
     Returns:
         (enc, references [r, d]) -> raw maps [b, r, h, w].
@@ -179,6 +228,5 @@ def all_pairs(method: Method) -> AllPairs:
         >>> fam_jax.all_pairs(fam_jax.fam())(enc, jnp.ones((5, 3))).shape
         (2, 5, 4, 4)
     """
-    if not isinstance(method, Method):
-        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
+    check_method(method)
     return AllPairs(method)

@@ -8,20 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.similarity import Similarity
-from fam_jax.methods.method import sayable
 
-
-def check_pairs(images: AnyArray, references: AnyArray) -> None:
-    """Raise unless there is one reference embedding per image."""
-    check_float("images", images, "batch height width channels")
-    check_float("references", references, "batch dimensions")
-    if images.shape[0] != references.shape[0]:
-        raise ValueError(
-            f"references have shape {references.shape}, images {images.shape}: one reference per "
-            "image is expected"
-        )
+IMAGES = frozenset({"images"})  # what all of them need
 
 
 def wide_dtype(images: Array, references: Array) -> Any:
@@ -69,9 +58,3 @@ def weighted_masks(weights: Array, masks: Array) -> Array:
     """sum_n weights_bn masks_n, [b, n], [n, H, W] -> [b, H, W]."""
     highest = jax.lax.Precision.HIGHEST
     return jnp.einsum("bn,nhw->bhw", weights, masks.astype(weights.dtype), precision=highest)
-
-
-def sayable_maps(maps: Array, references: Array) -> Array:
-    """The maps, all zeros where they are not finite or their reference is zero or not finite."""
-    ok = jnp.all(jnp.isfinite(maps), axis=(1, 2)) & sayable(references)
-    return jnp.where(ok[:, None, None], maps, 0)

@@ -11,6 +11,7 @@ proportion already. Layers with weights do so through the value z that shares it
     batch norm             z = x                 relevance passes whole
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -19,6 +20,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._core.checks import wide
+from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.method import Method
+from fam_jax.methods.pulled import pullback_method
+from fam_jax.methods.shares import share_per_unit
+from fam_jax.methods.sums import Sum, weighted
 
 Model = TypeVar("Model")
 
@@ -87,7 +93,7 @@ def relevance(model: Model) -> Model:
         raise TypeError(f"model: expected a flax.nnx module, got {type(model).__name__}")
     copy: Any = nnx.clone(model)  # new variables around the same arrays
     found = [layer for _, layer in nnx.iter_modules(copy) if _has_rule(layer)]
-    if not found:
+    if not found and not any(_carries(layer) for _, layer in nnx.iter_modules(copy)):
         raise ValueError(
             f"model: {type(model).__name__} has no nnx.Conv, nnx.Linear or nnx.BatchNorm, and "
             "there are no rules for other layers"
@@ -100,7 +106,12 @@ def relevance(model: Model) -> Model:
 def _has_rule(layer: Any) -> bool:
     from flax import nnx
 
-    return isinstance(layer, nnx.Conv | nnx.Linear | nnx.BatchNorm)
+    return isinstance(layer, nnx.Conv | nnx.Linear | nnx.BatchNorm) and not _carries(layer)
+
+
+def _carries(layer: Any) -> bool:
+    """Whether a layer is of a copy already: a copy of a copy is the same."""
+    return getattr(type(layer), "carries_relevance", False)
 
 
 @lru_cache  # one class for each kind: two copies of a model share their compilations
@@ -115,7 +126,8 @@ def _with_rule(kind: type) -> type:
         z = x if passes_whole else _positive(kind, self, x)
         return carry(y, z)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    changed = {"__call__": __call__, "__module__": kind.__module__, "carries_relevance": True}
+    return type(kind)(kind.__name__, (kind,), changed)
 
 
 def _positive(kind: type, layer: Any, x: Array) -> Array:
@@ -134,3 +146,41 @@ def _with_kernel(kind: type, layer: Any, part: Any) -> Any:
     if twin.bias is not None:
         twin.bias[...] = jnp.zeros_like(twin.bias[...])
     return twin
+
+
+def _relevance_mean(G: Array, A: Array) -> Sum:
+    R = G * A
+    return weighted(jnp.mean(R, axis=(1, 2)), A, jnp.mean(jnp.abs(R), axis=(1, 2)))
+
+
+def relevance_cam(similarity: Similarity = cosine) -> Method:
+    """Relevance-CAM: sum_k w_k A_k, w_k = mean_hw (A_k pullback(v)_k), v_d = share_d / z_d.
+
+    `encode(images, method)`, and whatever explains with the method, reads the network as
+    `relevance(model)` does; with an ordinary pullback, of an encoder of two functions, channels
+    are weighted by gradient times activation.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own. The paper starts from a
+            classifier, contrastively: `dot` with the row of the class less the mean of the others.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
+        >>> fam_jax.relevance_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
+        [[[8.0, -16.0]]]
+
+    Source:
+        Lee, Kim, Park, Eo, Hwang: Relevance-CAM: Your Model Already Knows Where to Look, CVPR
+        2021.
+    """
+    method = pullback_method(similarity, share_per_unit, _relevance_mean)
+    return replace(method, network=relevance)

@@ -1,7 +1,7 @@
 """How good a map is, in numbers."""
 
-from fam_jax.metrics.baselines import centre_gaussian as centre_gaussian
-from fam_jax.metrics.baselines import random_map as random_map
+from fam_jax.methods.baselines import centre_gaussian as centre_gaussian
+from fam_jax.methods.baselines import random_map as random_map
 from fam_jax.metrics.bootstrap import Estimate as Estimate
 from fam_jax.metrics.bootstrap import left_out as left_out
 from fam_jax.metrics.bootstrap import mean_and_error as mean_and_error

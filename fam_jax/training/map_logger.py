@@ -20,8 +20,8 @@ from fam_jax import plot
 from fam_jax._core.capture import capture
 from fam_jax._core.checks import AnyArray, check_count, check_float
 from fam_jax._core.extras import needed
-from fam_jax.io.files import whole
-from fam_jax.methods import Method, PairMethod
+from fam_jax.io import files
+from fam_jax.methods import Method
 from fam_jax.methods.explain import PairExplanation, explain_pairs
 from fam_jax.training.strips import MAPS, PROBE, load, maps_file, steps_in, strip
 
@@ -81,7 +81,7 @@ class MapLogger:
         *,
         at: str,
         every: int,
-        method: Method | PairMethod | None = None,
+        method: Method | None = None,
         tokens: Any = None,
         layout: str = "NHWC",
         pictures: tuple[Any, Any] | None = None,
@@ -161,7 +161,7 @@ class MapLogger:
         (self.folder / MAPS).mkdir(parents=True, exist_ok=True)
         sides = zip(("query", "reference"), self._pictures, strict=True)
         shown = {f"{side}_{i}": x for side, xs in sides for i, x in enumerate(xs)}
-        _save(probe, asked=asked, **shown)
+        files.save_arrays(probe, {"asked": asked, **shown})
 
     def _write(self, step: int, out: PairExplanation) -> None:
         from tensorboardX import SummaryWriter
@@ -171,7 +171,7 @@ class MapLogger:
                 if later >= step:
                     maps_file(self.folder, later).unlink()
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
-        _save(maps_file(self.folder, step), **out._asdict())
+        files.save_arrays(maps_file(self.folder, step), out._asdict())
         sides = zip(("query", "reference"), self._pictures, out[:2], strict=True)
         for side, pictures, maps in sides:
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
@@ -180,8 +180,7 @@ class MapLogger:
         for i, score in enumerate(out.scores):
             self._writer.add_scalar(f"pair_{i}/score", score, step)
         self._writer.flush()
-        with whole(self.folder / "strip.png") as part:
-            strip(self.folder).savefig(part, format="png")
+        files.save_figure(self.folder / "strip.png", strip(self.folder))
 
 
 def _in_use(model: Callable) -> Callable:
@@ -206,8 +205,3 @@ def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
         raise ValueError(f"pictures: {len(pictures)} of them for {len(images)} images")
     nothing = np.zeros((1, 1), np.float32)
     return [plot.overlay(picture, nothing) for picture in pictures]
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    with whole(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from pretrained_ports.clip_text import TextTransformer
-from pretrained_ports.entry import Hub
-from pretrained_ports.transformer import gelu, quick_gelu
+from pretrained_ports.catalog.entry import Hub
+from pretrained_ports.models.clip_text import TextTransformer
+from pretrained_ports.models.transformer import gelu, quick_gelu
 
 TEXT_DIALECTS = ("openai-clip-text", "hf-clip-text", "native-text")
 

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from pretrained_ports.entry import Entry
-from pretrained_ports.iresnet import VARIANTS, IResNet
-from pretrained_ports.mobilefacenet import MobileFaceNet
+from pretrained_ports.catalog.entry import Entry
+from pretrained_ports.models.iresnet import VARIANTS, IResNet
+from pretrained_ports.models.mobilefacenet import MobileFaceNet
 from pretrained_ports.preprocess import Preprocess
 
 # For faces that are cut out and aligned already, to 112 x 112; anything else keeps its proportions.

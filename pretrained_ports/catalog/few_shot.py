@@ -3,13 +3,13 @@
 from dataclasses import replace
 from functools import partial
 
-from pretrained_ports.conv4 import Conv4
-from pretrained_ports.convert import Shapes
-from pretrained_ports.entry import Entry
+from pretrained_ports.catalog.entry import Entry
+from pretrained_ports.models.conv4 import Conv4
+from pretrained_ports.models.relation_net import RelationNet
+from pretrained_ports.models.resnet12 import ResNet12
+from pretrained_ports.models.state import Shapes
+from pretrained_ports.models.wide_resnet import WideResNet
 from pretrained_ports.preprocess import Preprocess
-from pretrained_ports.relation_net import RelationNet
-from pretrained_ports.resnet12 import ResNet12
-from pretrained_ports.wide_resnet import WideResNet
 
 _MINI_IMAGENET = Preprocess(size=(84, 84), resize=84)
 _OMNIGLOT = Preprocess(size=(28, 28), resize=None, mean=(0.0,), std=(1.0,), scale="minmax")

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
-from pretrained_ports.cifar_resnet import CifarResNet
-from pretrained_ports.convert import Shapes
-from pretrained_ports.dialects.resnet import HF_RESNET, TORCHVISION
-from pretrained_ports.dialects.self_supervised import SELF_SUPERVISED_DIALECTS
-from pretrained_ports.entry import Entry, Hub
+from pretrained_ports.catalog.entry import Entry, Hub
+from pretrained_ports.checkpoints.dialects.resnet import HF_RESNET, TORCHVISION
+from pretrained_ports.checkpoints.dialects.self_supervised import SELF_SUPERVISED_DIALECTS
+from pretrained_ports.models.cifar_resnet import CifarResNet
+from pretrained_ports.models.resnet import VARIANTS, ResNet
+from pretrained_ports.models.state import Shapes
+from pretrained_ports.models.tiny import Tiny
 from pretrained_ports.preprocess import Preprocess
-from pretrained_ports.resnet import VARIANTS, ResNet
-from pretrained_ports.tiny import Tiny
 
 _PHOTOGRAPH = Preprocess(size=(224, 224), resize=256)
 _BICUBIC = replace(_PHOTOGRAPH, interpolation="bicubic")

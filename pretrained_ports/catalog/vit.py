@@ -4,10 +4,10 @@ from dataclasses import replace
 from functools import partial
 from math import isqrt
 
-from pretrained_ports.convert import Shapes
-from pretrained_ports.entry import Entry, Hub, Tokens
+from pretrained_ports.catalog.entry import Entry, Hub, Tokens
+from pretrained_ports.models.state import Shapes
+from pretrained_ports.models.vit import VARIANTS, Variant, VisionTransformer
 from pretrained_ports.preprocess import Preprocess
-from pretrained_ports.vit import VARIANTS, Variant, VisionTransformer
 
 _IMAGENET = {"interpolation": "bicubic"}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic"}

@@ -10,28 +10,35 @@ import time
 import jax
 
 from fam_jax import bulk
-from fam_jax.bulk import cluster, programs
+from fam_jax.apps import hosts
+from fam_jax.bulk._programs import DeviceProgram
 from tests.bulk import toy
 
-fetch = programs.Spread.fetch
+fetch = DeviceProgram.fetch
 
 
 def main(table, store, log, port=None, process="0", processes="1"):
     if port is not None:
-        cluster.join(f"127.0.0.1:{port}", int(processes), int(process))
+        hosts.join(f"127.0.0.1:{port}", int(processes), int(process))
 
-    def fetch_and_tell(self, outputs):
-        found = fetch(self, outputs)
+    def fetch_and_log(self, outputs):
+        results = fetch(self, outputs)
         with open(log, "a") as file:
             file.write("step\n")
-        return found
+        return results
 
-    programs.Spread.fetch = fetch_and_tell
+    DeviceProgram.fetch = fetch_and_log
     pause = float(os.environ.get("PAUSE", "0"))
     done = bulk.run(
-        toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, dtype="float32",
-        once="ONCE" in os.environ, on_step=lambda progress: time.sleep(pause),
-    )  # fmt: skip
+        toy.encoder(),
+        table,
+        store,
+        preprocess=toy.Preprocess(),
+        batch=4,
+        dtype="float32",
+        once="ONCE" in os.environ,
+        on_step=lambda progress: time.sleep(pause),
+    )
     print(done.pairs, done.invalid, len(jax.devices()))
 
 

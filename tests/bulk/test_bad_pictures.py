@@ -59,9 +59,7 @@ def test_every_kind_of_bad_picture(tmp_path, once):
     table = tmp_path / "p" / "pairs.jsonl"
     table.write_text("\n".join(f'{{"query": "{q}", "reference": "{r}"}}' for q, r in rows))
     store = tmp_path / "store"
-    done = bulk.run(
-        toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, once=once
-    )  # fmt: skip
+    done = bulk.run(toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, once=once)
     assert (done.pairs, done.invalid) == (len(rows), 2 * len(BAD))
     found = bulk.open_store(store).rows(range(len(rows)))
     for side, part in (("query", found[: len(names)]), ("reference", found[len(names) : -1])):
@@ -87,14 +85,11 @@ def test_a_black_picture_is_said_to_have_a_zero_embedding(tmp_path):
     Image.new("RGB", (24, 24), (255, 255, 255)).save(tmp_path / "white.png")
 
     def preprocess(picture):
-        return 0 * toy.Preprocess()(picture) if picture.getpixel((0, 0))[0] == 255 else (
-            toy.Preprocess()(picture)
-        )  # fmt: skip
+        white = picture.getpixel((0, 0))[0] == 255
+        return toy.Preprocess()(picture) * (0 if white else 1)
 
-    bulk.run(
-        toy.encoder(), [(paths[0], str(tmp_path / "white.png"))], tmp_path / "store",
-        preprocess=preprocess,
-    )  # fmt: skip
+    pairs = [(paths[0], str(tmp_path / "white.png"))]
+    bulk.run(toy.encoder(), pairs, tmp_path / "store", preprocess=preprocess)
     (row,) = bulk.open_store(tmp_path / "store").rows([0])
     assert (row.status, row.reason, row.score) == (2, "the embedding of the reference is zero", 0.0)
 

@@ -15,8 +15,8 @@ import fam_jax
 import pretrained_ports
 from fam_jax import bulk
 from fam_jax.apps.main import app
-from fam_jax.bulk.drive import Progress
-from fam_jax.bulk.progress import Line
+from fam_jax.apps.progress import ProgressLine
+from fam_jax.bulk import Progress
 from fam_jax.io import pictures
 from tests.bulk import toy
 
@@ -38,7 +38,7 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "maps"
-    result = run("map", table, "--out", out, "--batch", 2)
+    result = run("map", table, "--output", out, "--batch", 2)
     return out, result
 
 
@@ -63,14 +63,14 @@ def test_map_writes_a_store_and_says_what_has_no_maps(table, store):
 def test_the_same_command_again_has_nothing_to_do(table, store):
     out, _ = store
     before = toy.files(out)
-    result = run("map", table, "--out", out, "--batch", 2)
+    result = run("map", table, "--output", out, "--batch", 2)
     assert result.exit_code == 3
     assert toy.files(out) == before
 
 
 def test_another_command_is_refused(table, store):
     out, _ = store
-    result = run("map", table, "--out", out, "--batch", 2, "--dtype", "uint8")
+    result = run("map", table, "--output", out, "--batch", 2, "--dtype", "uint8")
     assert result.exit_code == 2
     assert "(map_dtype: float16 there, uint8 now); take another --out" in result.stderr
 
@@ -80,12 +80,11 @@ def test_all_pairs_against_a_background(table, tmp_path):
     folder = table.parent
     for name in ("q", "r"):
         toy.pictures(tmp_path / name, 2)
-    result = run(
-        "map", "--queries", tmp_path / "q", "--references", tmp_path / "r", "--out",
-        tmp_path / "maps", "--method", "contrastive", "--background", folder / "000.png",
-        "--background", folder / "001.png", "--compute", "bfloat16", "--size", 20, "--dtype",
-        "uint8",
-    )  # fmt: skip
+    folders = ["--queries", tmp_path / "q", "--references", tmp_path / "r"]
+    background = ["--background", folder / "000.png", "--background", folder / "001.png"]
+    stored = ["--map-size", 20, "--dtype", "uint8", "--output", tmp_path / "maps"]
+    method = ["--method", "contrastive", *background]
+    result = run("map", *folders, *method, *stored, "--compute", "bfloat16")
     assert result.exit_code == 0, result.stderr
     store = bulk.open_store(tmp_path / "maps")
     assert store.array("query_maps").shape == (2, 2, 20, 20)
@@ -97,33 +96,30 @@ def test_index_retrieve_and_report(table, tmp_path):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     gallery = tmp_path / "gallery"
     paths = toy.pictures(gallery, 5)
-    result = run("index", gallery, "--out", tmp_path / "index")
+    result = run("index", gallery, "-o", tmp_path / "index")
     assert result.exit_code == 0, result.stderr
     assert "5 pictures, 0 of them not readable" in result.stdout
-    result = run(
-        "retrieve", paths[3], "--index", tmp_path / "index", "--top", 2, "--report",
-        tmp_path / "page", "--out", tmp_path / "maps", "--method", "decomposition",
-    )  # fmt: skip
+    query = ["retrieve", paths[3], "--index", tmp_path / "index", "--top", 2]
+    kept = ["--output", tmp_path / "page", "--maps", tmp_path / "maps"]
+    result = run(*query, *kept, "--method", "decomposition")
     assert result.exit_code == 0, result.stderr
     assert f"  1  1.0000  {paths[3]}\n" in result.stdout
     assert "rank 2" in (tmp_path / "page" / "index.html").read_text()
     assert bulk.open_store(tmp_path / "maps").settings["method_name"] == "decomposition"
-    for command in (["retrieve", "no.png", "--report"], ["report", tmp_path / "maps", "--out"]):
+    for command in (["retrieve", "no.png", "--output"], ["report", tmp_path / "maps", "--output"]):
         result = run(*command, tmp_path / "page")
         assert result.exit_code == 2
         assert "is not empty" in result.stderr  # said before anything else is done
-    result = run("report", tmp_path / "maps", "--out", tmp_path / "page", "--overwrite")
+    result = run("report", tmp_path / "maps", "--output", tmp_path / "page", "--overwrite")
     assert result.exit_code == 0, result.stderr
 
 
 def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     (path,) = toy.pictures(tmp_path / "gallery", 1)
-    assert run("index", tmp_path / "gallery", "--out", tmp_path / "index").exit_code == 0
-    result = run(
-        "retrieve", path, "--index", tmp_path / "index", "--weights", "random", "--report",
-        tmp_path / "page",
-    )  # fmt: skip
+    assert run("index", tmp_path / "gallery", "-o", tmp_path / "index").exit_code == 0
+    query = ["retrieve", path, "--index", tmp_path / "index"]
+    result = run(*query, "--weights", "random", "--output", tmp_path / "page")
     assert result.exit_code == 2
     assert "was made with another network, or with other weights" in result.stderr
     assert not (tmp_path / "page").exists()
@@ -136,7 +132,7 @@ def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
         (["map", "a.csv", "--queries", "x"], "give a table of PAIRS, or both"),
         (["map", "--queries", "x"], "give a table of PAIRS, or both"),
         (["map", "none.csv"], "no such file: none.csv"),
-        (["map", "a.csv", "--method", "contrastive"], "needs other pictures: --background"),
+        (["map", "a.csv", "--method", "contrastive"], "give them with --background"),
         (["map", "a.csv", "--method", "magic"], "--method: expected one of"),
         (["map", "a.csv", "--compute", "int8"], "--compute: expected one of float32, bfloat16"),
         (["map", "a.csv", "--batch", "0"], "--batch"),
@@ -145,7 +141,7 @@ def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
         (["retrieve", "a.png", "--index", "none"], "fam-jax index makes one"),
         (["report", "none"], "fam-jax map makes one"),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line(tmp_path, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("query,reference\na,b\n")
@@ -159,7 +155,7 @@ def test_errors_are_one_line(tmp_path, monkeypatch, args, message):
 def shown(terminal, moments):
     out, now = io.StringIO(), iter([0.0, *moments])
     console = Console(file=out, force_terminal=terminal, width=120, color_system=None)
-    with Line(console, clock=lambda: next(now)) as line:
+    with ProgressLine(console, clock=lambda: next(now)) as line:
         for i in range(len(moments)):
             line(
                 Progress("pairs", 10 * (i + 1), 1000, invalid=i, computed=10 * (i + 1), seconds=5.0)
@@ -179,11 +175,11 @@ def test_a_bar_on_a_terminal():
     assert "20 of 1,000 pairs, 4.0 pairs/s, 0:04:05 left, 1 invalid" in shown(True, [1, 2])
 
 
-LAST_WORDS = """
+WATCHED = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from fam_jax.bulk import cluster
-with cluster.last_words():
+from fam_jax.apps.hosts import message_if_killed
+with message_if_killed():
     print("in", flush=True)
     time.sleep({seconds})
 """
@@ -193,7 +189,7 @@ with cluster.last_words():
 def test_a_process_that_is_ended_from_outside_says_what_to_do(seconds, killed):
     """Whatever ended it: jax's runtime, when another host is lost, or the scheduler."""
     root = os.path.dirname(os.path.dirname(fam_jax.__file__))
-    script = LAST_WORDS.format(root=root, seconds=seconds)
+    script = WATCHED.format(root=root, seconds=seconds)
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -210,7 +206,7 @@ def test_two_hosts_by_the_command_line(table, store, tmp_path):
     port, out = toy.free_port(), tmp_path / "maps"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     command = [sys.executable, "-c", "from fam_jax.apps.main import main; main()"]
-    command += ["map", str(table), "--batch", "2", "--out", str(out), "--distributed"]
+    command += ["map", str(table), "--batch", "2", "--output", str(out), "--distributed"]
     command += ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process"]
     started = [
         subprocess.Popen(
@@ -222,8 +218,8 @@ def test_two_hosts_by_the_command_line(table, store, tmp_path):
         )
         for i in range(2)
     ]
-    said = [process.communicate(timeout=200) for process in started]
-    assert [process.returncode for process in started] == [3, 3], said
-    assert ["6 pairs, 1 of them without maps" in out for out, _ in said] == [True, False]
+    outputs = [process.communicate(timeout=200) for process in started]
+    assert [process.returncode for process in started] == [3, 3], outputs
+    assert ["6 pairs, 1 of them without maps" in out for out, _ in outputs] == [True, False]
     alone, _ = store
     assert toy.files(out) == toy.files(alone)

@@ -2,16 +2,16 @@
 
 from typing import ClassVar
 
-import jax
 import pytest
 
 import fam_jax
 from fam_jax import bulk
-from fam_jax.bulk import loading, programs
+from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._programs import DeviceProgram
 from tests.bulk import toy
 
 
-class Counting(loading.Load):
+class Counting(PictureLoader):
     """Counts the pictures that are decoded, by name."""
 
     seen: ClassVar[dict[str, int]] = {}
@@ -24,7 +24,7 @@ class Counting(loading.Load):
 
 def counted(monkeypatch):
     Counting.seen = {}
-    monkeypatch.setattr(loading, "Load", Counting)
+    monkeypatch.setattr("fam_jax.bulk._run.PictureLoader", Counting)
     return Counting.seen
 
 
@@ -37,9 +37,10 @@ def test_each_picture_is_decoded_and_encoded_once_in_a_batch(job, monkeypatch):
     images_encoded = []
     features = fam_jax.Encoder.features
     monkeypatch.setattr(
-        fam_jax.Encoder, "features",
+        fam_jax.Encoder,
+        "features",
         lambda self, x: images_encoded.append(x.shape[0]) or features(self, x),
-    )  # fmt: skip
+    )
     job(pairs=[(names[0], name) for name in names[1:] * 4], batch=4)
     assert seen[names[0]] == 4  # of four chunks
     assert set(images_encoded) == {2, 5}  # the shapes of the check beforehand, and of a chunk
@@ -66,15 +67,15 @@ def test_one_compilation_for_the_whole_job(job, monkeypatch, once):
     """Of each program: full, incomplete and padded steps are of one shape."""
     rows, made = toy.rows(job, 37), []
 
-    class Kept(programs.Spread):
+    class Kept(DeviceProgram):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
 
-    for module in ("job", "encode_once"):
-        monkeypatch.setattr(f"fam_jax.bulk.{module}.Spread", Kept)
+    for module in ("_run", "_features"):
+        monkeypatch.setattr(f"fam_jax.bulk.{module}.DeviceProgram", Kept)
     job(pairs=rows, once=once)
-    assert [spread.compiled._cache_size() for spread in made] == [1] * len(made)
+    assert [program.compiled._cache_size() for program in made] == [1] * len(made)
     assert len(made) == 1 + once
 
 
@@ -82,15 +83,13 @@ def test_no_communication_between_devices(job, monkeypatch):
     """The program of a step has no collective in it."""
     texts = []
 
-    class Compiled(programs.Spread):
+    class Compiled(DeviceProgram):
         def __call__(self, inputs):
-            arrays = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
-            )
-            texts.append(self.compiled.lower(self._parameters, arrays).compile().as_text())
+            lowered = self.compiled.lower(self.parameters, self.put(inputs))
+            texts.append(lowered.compile().as_text())
             return super().__call__(inputs)
 
-    monkeypatch.setattr("fam_jax.bulk.job.Spread", Compiled)
+    monkeypatch.setattr("fam_jax.bulk._run.DeviceProgram", Compiled)
     job()
     assert texts
     for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):

@@ -8,9 +8,7 @@ import pytest
 
 import fam_jax
 from fam_jax import bulk
-from fam_jax.bulk import loading
-from fam_jax.bulk import search as search_module
-from fam_jax.bulk.retrieve import retrieve
+from fam_jax.bulk._pictures import PictureLoader
 from fam_jax.io import pictures
 from tests.bulk import toy
 from tests.close import assert_close
@@ -25,7 +23,7 @@ def gallery(tmp_path):
     (tmp_path / "gallery" / "000.png").write_text("no picture")
     found = bulk.index(
         toy.encoder(), paths, tmp_path / "index", preprocess=toy.Preprocess(), batch=2
-    )  # fmt: skip
+    )
     assert (found.pictures, found.invalid) == (N, 1)
     return bulk.open_index(tmp_path / "index")
 
@@ -39,11 +37,11 @@ def test_embeddings_are_the_encoder_s(gallery):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("slab", [8192, 1])
+@pytest.mark.parametrize("device_rows", [8192, 1])
 @pytest.mark.parametrize("similarity", [fam_jax.cosine, fam_jax.dot, fam_jax.euclidean])
-def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, slab, similarity):
-    """On 8 devices, in one slab or in several; ties in the order of the gallery."""
-    monkeypatch.setattr(search_module, "_SLAB", slab)
+def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, device_rows, similarity):
+    """On 8 devices, in one part or in several; ties in the order of the gallery."""
+    monkeypatch.setattr("fam_jax.bulk._index._DEVICE_ROWS", device_rows)
     z = gallery.embeddings()
     queries = np.concatenate([z[3:6], z[5:6] * 2])
     scores, rows = gallery.search(queries, 7, similarity)
@@ -88,15 +86,21 @@ def test_an_index_is_not_a_store_of_maps(gallery, tmp_path):
 def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path, monkeypatch):
     """Also those that are hits of several queries, and a query that is in the gallery."""
     decoded = []
-    load = loading.Load.__call__
+    load = PictureLoader.__call__
     monkeypatch.setattr(
-        loading.Load, "__call__", lambda self, path: decoded.append(path) or load(self, path)
+        PictureLoader, "__call__", lambda self, path: decoded.append(path) or load(self, path)
     )
     queries = [gallery.pictures[4], gallery.pictures[9], *toy.pictures(tmp_path / "q", 1)]
-    found = retrieve(
-        toy.encoder(), queries, gallery, tmp_path / "maps", top=6,
-        preprocess=toy.Preprocess(), batch=4, dtype="float32",
-    )  # fmt: skip
+    found = bulk.retrieve(
+        toy.encoder(),
+        queries,
+        gallery,
+        tmp_path / "maps",
+        top=6,
+        preprocess=toy.Preprocess(),
+        batch=4,
+        dtype="float32",
+    )
     read = [path for path in decoded if path]
     assert len(read) == len(set(read))
     assert found.rows[:2, 0].tolist() == [4, 9]
@@ -115,16 +119,24 @@ def test_another_network_than_the_index_s_is_refused(gallery, tmp_path):
     """Told by its parameters, before anything is read."""
     scaled = fam_jax.encoder(partial(jnp.multiply, jnp.float32(2)), lambda A: A.mean((1, 2)))
     with pytest.raises(ValueError, match="was made with another network, or with other weights"):
-        retrieve(
-            scaled, gallery.pictures[1:2], gallery, tmp_path / "maps", top=2,
+        bulk.retrieve(
+            scaled,
+            gallery.pictures[1:2],
+            gallery,
+            tmp_path / "maps",
+            top=2,
             preprocess=toy.Preprocess(),
-        )  # fmt: skip
+        )
 
 
 def test_a_query_that_cannot_be_read_is_named(gallery, tmp_path):
     with pytest.raises(ValueError, match=r"no such file: nowhere\.png"):
-        retrieve(
-            toy.encoder(), ["nowhere.png"], gallery, tmp_path / "maps", top=2,
+        bulk.retrieve(
+            toy.encoder(),
+            ["nowhere.png"],
+            gallery,
+            tmp_path / "maps",
+            top=2,
             preprocess=toy.Preprocess(),
-        )  # fmt: skip
+        )
     assert not (tmp_path / "maps").exists()

@@ -13,18 +13,17 @@ import pytest
 from typer.testing import CliRunner
 
 from fam_jax.apps.main import app
-from fam_jax.bulk import store
-from fam_jax.bulk.quantise import quantise, restore
-from fam_jax.bulk.store import STATUS, Column, Group
+from fam_jax.bulk._maps import quantise, restore
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, encode_text
 from tests.bulk import toy
 
-COLUMNS = {"x": Column("float32", (2,)), **STATUS}
+COLUMNS = {"x": Column("float32", (2,)), **STATUS_COLUMNS}
 
 
 def chunk(n, value):
     return {
         "x": np.full((n, 2), value, np.float32),
-        "reason": store.encode_text([""] * n),
+        "reason": encode_text([""] * n),
         "status": np.ones(n, np.uint8),
     }
 
@@ -32,10 +31,10 @@ def chunk(n, value):
 def test_chunks_are_done_when_their_status_is(tmp_path):
     """Of a grid whose last tiles are smaller."""
     group = Group(str(tmp_path), (3, 5), (2, 4), COLUMNS, write=True)
-    assert [group.rows(i) for i in range(len(group))] == [8, 2, 4, 1]
+    assert [group.chunk_rows(i) for i in range(len(group))] == [8, 2, 4, 1]
     group.write({1: chunk(2, 7.0), 3: chunk(1, 9.0)})
-    assert group.done().tolist() == [False, True, False, True]
-    found = store.wait(group.read("x", ...), doing="read")[0]
+    assert group.written().tolist() == [False, True, False, True]
+    found = group.read("x")
     assert found[:2, 4].tolist() == [[7, 7], [7, 7]]
     assert found[2, 4].tolist() == [9, 9]
     assert not found[:, :4].any()
@@ -44,9 +43,9 @@ def test_chunks_are_done_when_their_status_is(tmp_path):
 def test_a_chunk_without_status_is_written_again(tmp_path):
     group = Group(str(tmp_path), (4,), (2,), COLUMNS, write=True)
     group._arrays["x"][:2].write(chunk(2, 1.0)["x"]).result()  # stopped after one array
-    assert not group.done().any()
+    assert not group.written().any()
     group.write({0: chunk(2, 3.0)})
-    assert store.wait(group.read("x", 0), doing="read")[0].tolist() == [3, 3]
+    assert group.read("x", 0).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
@@ -72,8 +71,8 @@ JOB = """
     import resource, signal, sys
     sys.path.insert(0, {root!r})
     from fam_jax.apps.main import main
-    from fam_jax.bulk import store
-    made = store.Group.write
+    from fam_jax.bulk._zarr import Group
+    made = Group.write
     def write(self, chunks):
         # From the third step on, no file may grow: what a full disk does.
         write.steps += 1
@@ -81,7 +80,7 @@ JOB = """
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         made(self, chunks)
     write.steps = 0
-    store.Group.write = write
+    Group.write = write
     main(sys.argv[1:])
 """
 
@@ -95,7 +94,7 @@ def test_a_full_disk_ends_in_one_line_and_the_job_goes_on(tmp_path):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
 
     def command(out):
-        return ["map", str(table), "--out", str(tmp_path / out), "--batch", "4"]
+        return ["map", str(table), "--output", str(tmp_path / out), "--batch", "4"]
 
     failed = subprocess.run(
         [sys.executable, "-c", script, *command("store")],

@@ -7,7 +7,9 @@ import pytest
 from etils import epath
 from pyarrow import parquet
 
-from fam_jax.bulk import pairs
+from fam_jax import bulk
+from fam_jax.bulk._pairs import table_pairs
+from fam_jax.io import pictures
 
 ROWS = [
     {"query": "a.png", "reference": "b.png", "id": "one", "label": "1"},
@@ -37,12 +39,12 @@ def write(folder, suffix):
 def test_formats_agree(tmp_path, suffix):
     """With a byte order mark, quoted commas, empty cells and columns of others."""
     file = write(tmp_path, suffix)
-    found = pairs.listed(file, batch=2)
-    given = pairs.listed(ROWS, batch=2)
-    assert found.scanned == given.scanned
-    assert (found.scanned.rows, found.scanned.distinct) == (3, 3)
+    found = table_pairs(file, batch=2)
+    given = table_pairs(ROWS, batch=2)
+    assert found.scan == given.scan
+    assert (found.scan.rows, found.scan.max_pictures) == (3, 3)
     found.save(epath.Path(tmp_path))
-    saved = found.opened(epath.Path(tmp_path))
+    saved = found.reopen(epath.Path(tmp_path))
     assert saved.chunk(0).pictures == [
         str(tmp_path / "a.png"),
         str(tmp_path / "b.png"),
@@ -66,26 +68,26 @@ def test_formats_agree(tmp_path, suffix):
         ("a.parquet", "no table", "is no Parquet file"),
         ("a.xlsx", "", r"from \.csv, \.jsonl or \.parquet, not '\.xlsx'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
-        pairs.listed(tmp_path / name, batch=4)
+        table_pairs(tmp_path / name, batch=4)
 
 
 def test_missing_files_and_rows_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.csv"):
-        pairs.listed(tmp_path / "none.csv", batch=4)
+        table_pairs(tmp_path / "none.csv", batch=4)
     with pytest.raises(ValueError, match=r"expected \(query, reference\) or a dict, got \('a',\)"):
-        pairs.listed([("a",)], batch=4)
+        table_pairs([("a",)], batch=4)
 
 
 def test_chunks_of_a_table_that_is_many_groups(tmp_path):
     """Rows are found across the groups in which the table is read."""
     rows = [(f"{i}.png", f"{i + 1}.png") for i in range(20_000)]
-    found = pairs.listed(rows, batch=48)
+    found = table_pairs(rows, batch=48)
     found.save(epath.Path(tmp_path))
-    saved = found.opened(epath.Path(tmp_path))
+    saved = found.reopen(epath.Path(tmp_path))
     for chunk in (0, 169, 170, 171, 416):
         first = chunk * 48
         assert saved.chunk(chunk).pictures[:2] == [f"{first}.png", f"{first + 1}.png"][:2]
@@ -96,12 +98,12 @@ def test_chunks_of_a_table_that_is_many_groups(tmp_path):
 def test_tiles_cover_a_grid_once(q, r, batch):
     """Whatever the sizes, every pair is in one tile of at most `batch` pairs."""
     queries, references = [f"q{i}" for i in range(q)], [f"r{i}" for i in range(r)]
-    grid = pairs.grid(queries, references, batch)
+    grid = bulk.grid(queries, references, batch)
     tiles = -(-q // grid.chunk_shape[0]) * -(-r // grid.chunk_shape[1])
     seen = []
     for i in range(tiles):
         chunk = grid.chunk(i)
-        assert len(chunk.pictures) <= grid.distinct
+        assert len(chunk.pictures) <= grid.max_pictures
         assert len(chunk.query) <= batch
         seen += [
             (chunk.pictures[a], chunk.pictures[b])
@@ -114,9 +116,9 @@ def test_pictures_of_a_folder_and_those_in_it(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.JPG", "sub/a.png", "notes.txt"):
         (tmp_path / name).write_text("")
-    assert pairs.folder_pictures(tmp_path) == [str(tmp_path / "b.JPG"), str(tmp_path / "sub/a.png")]
+    assert pictures.listed(tmp_path) == [str(tmp_path / "b.JPG"), str(tmp_path / "sub/a.png")]
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        pairs.folder_pictures(tmp_path / "none")
+        pictures.listed(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
-        pairs.folder_pictures(tmp_path / "empty")
+        pictures.listed(tmp_path / "empty")

@@ -79,8 +79,9 @@ def files(folder: Path) -> dict[str, bytes]:
     """Everything in a store, by name."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file()
-    }  # fmt: skip
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def start(script: Path, *args: object, devices: int = 1, **env: str) -> subprocess.Popen:
@@ -89,9 +90,11 @@ def start(script: Path, *args: object, devices: int = 1, **env: str) -> subproce
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, args)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(root), **env},
-    )  # fmt: skip
+    )
 
 
 def free_port() -> int:

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fam_jax
+from fam_jax.apps.main import main
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.results import Results
-from fam_jax.evaluate.rules import RULES
 from fam_jax.evaluate.run import evaluate
+from fam_jax.methods import registry
 from tests.evaluate import toy
 
 METHODS = ["random", "fam", "contrastive", "interaction-cam", "chefer"]
@@ -65,10 +67,10 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     assert sorted(changed) == ["random.csv", "random.npz"]
 
     said = go("retrieval", colours, folder, METHODS, cases=4)
-    assert "left out: chefer: is for vision transformers" in said
+    assert "left out: chefer: this method is for transformers" in said
     text = (folder / "table.md").read_text()
     assert "| interaction-cam |" in text
-    assert "- chefer: is for vision transformers" in text
+    assert "- chefer: this method is for transformers" in text
 
     with pytest.raises(FileExistsError, match="differs in: cases; pass --overwrite"):
         go("retrieval", colours, folder, METHODS[:1], cases=3)
@@ -86,10 +88,12 @@ def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
 
 
 def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypatch):
-    def silent(network):
-        return lambda ask: jnp.zeros((len(ask.images), 4, 4)).at[0].set(jnp.eye(4))
+    def silent(similarity=fam_jax.cosine):
+        return fam_jax.Method(
+            similarity, lambda s, enc, r: jnp.zeros((len(r), 4, 4)).at[0].set(jnp.eye(4))
+        )
 
-    monkeypatch.setitem(RULES, "silent", silent)
+    monkeypatch.setitem(registry._METHODS, "silent", registry.Entry(silent))
     folder = tmp_path / "out"
     said = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
     assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in said
@@ -135,9 +139,9 @@ def test_weights_are_the_same_wherever_they_lie(tmp_path):
         (["mosaic", "--methods", "fan"], "--methods: expected one of .*did you mean 'fam'"),
         (["mosaic", "--methods", ","], "--methods: no method is named"),
         (["mosaic", "--similarity", "cos"], "--similarity: expected one of"),
-        (["mosaic", "--cases", "0"], "--cases: expected a positive number"),
+        (["mosaic", "--cases", "0"], "--cases: expected a positive integer, got 0"),
         (["mosaic", "--data", "nowhere"], "--data: no such file or folder: nowhere"),
-        (["mosaic", "--model", "conv4", "--size", "28"], "conv4 has no default weights"),
+        (["mosaic", "--model", "conv4", "--image-size", "28"], "conv4 has no default weights"),
         (["localization", "--data", "nowhere"], "--data: no such"),
         (["verification", "--data", "nowhere.csv"], "--data: no such file: nowhere.csv"),
     ],
@@ -145,7 +149,7 @@ def test_weights_are_the_same_wherever_they_lie(tmp_path):
 def test_bad_use_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["evaluate", *args])
+        main(["evaluate", *args])
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.count("\n") == 1

@@ -5,9 +5,9 @@ import pytest
 
 import fam_jax
 from fam_jax.evaluate import tasks
+from fam_jax.evaluate.asking import Question, explainer
 from fam_jax.evaluate.cases import Batch, in_batches
 from fam_jax.evaluate.measures import measure
-from fam_jax.evaluate.rules import RULES, Ask
 from tests.evaluate import toy
 from tests.evaluate.test_data import boxed, omniglot
 
@@ -65,9 +65,9 @@ def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
     """Of colours, the margin's decomposition is largest where the reference's colour is."""
     network = toy.network()
     batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
-    ask = Ask(batch.images, batch.references, batch.background, toy.key())
-    explain = RULES["contrastive"](network)
-    found = measure("mosaic", network, batch, explain, ask, explain(ask), {}, 4)
+    question = Question(batch.images, batch.references, batch.background, toy.key())
+    explain = explainer(network, "contrastive")
+    found = measure("mosaic", network, batch, explain, question, explain(question), {}, 4)
     assert found.values["pointing"].tolist() == [1.0] * 6
     assert found.values["mass inside"].min() > 0.4
 

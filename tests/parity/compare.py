@@ -12,9 +12,10 @@ from torch import nn
 
 import pretrained_ports
 from benchmarks import torch_side
-from pretrained_ports import zoo
-from pretrained_ports.convert import parameters
-from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.catalog import find_entry
+from pretrained_ports.catalog.entry import abstract
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.models.state import parameters
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
@@ -158,7 +159,7 @@ def placed(reference, dialect):
 
 def shapes(name):
     """Our path -> shape of a model of the zoo."""
-    model = zoo.abstract(zoo.find_entry(name))
+    model = abstract(find_entry(name))
     return {path: value.shape for path, value in parameters(model).items()}
 
 

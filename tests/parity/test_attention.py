@@ -10,7 +10,7 @@ import pytest
 import fam_jax
 import pretrained_ports
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.vit import VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
 from tests.close import assert_close
 
 torch = pytest.importorskip("torch")
@@ -65,15 +65,14 @@ def theirs(model, images, references):
 
 
 def ours(model, images, r):
-    watch = fam_jax.watch(model, at=fam_jax.attention_layers(model))
-    last = f"blocks.{DEPTH - 1}.attn"
-    block = fam_jax.watch(model, at=(f"{last}.qkv", f"{last}.attn_drop"))
-    return watch(images).embeddings, {
-        "rollout": fam_jax.attention_rollout(watch, images, TOKENS),
-        "chefer": fam_jax.chefer(watch, images, r, TOKENS),
-        "le_grad": fam_jax.le_grad(watch, images, r, TOKENS),
-        "grad_eclip": fam_jax.grad_eclip(block, images, r, TOKENS),
+    methods = {
+        "rollout": fam_jax.attention_rollout(),
+        "chefer": fam_jax.chefer(),
+        "le_grad": fam_jax.le_grad(),
+        "grad_eclip": fam_jax.grad_eclip(),
     }
+    enc = fam_jax.capture(model, at="blocks.0", tokens=TOKENS)(images, *methods.values())
+    return enc.embeddings, {name: method(enc, r) for name, method in methods.items()}
 
 
 def test_maps(tmp_path, monkeypatch, x64, record_property):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fam_jax
+from tests.explained import explained
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -80,7 +81,7 @@ def test_occlusion_is_captums(both, record_property, fill):
         baselines=fill,
         additional_forward_args=both.references,
     )
-    maps = fam_jax.occlusion(*both.ours, window=(4, 6), stride=(2, 5), fill=fill)
+    maps = explained(fam_jax.occlusion(window=(4, 6), stride=(2, 5), fill=fill), *both.ours)
     # Captum adds its drops up in float32.
     agree(maps, theirs[:, 0].detach(), 1e-6, record_property)
 
@@ -103,7 +104,7 @@ def test_score_cam_is_pytorch_grad_cams(both, record_property, monkeypatch):
     with Noting(both.network, [both.network.layer]) as cam:
         cam(both.images, [Target(r) for r in both.references])
     # Its scores end in float32, and its masks are damped by 1e-8.
-    agree(fam_jax.score_cam(*both.ours), np.maximum(cam.raw, 0), 1e-6, record_property)
+    agree(explained(fam_jax.score_cam(), *both.ours), np.maximum(cam.raw, 0), 1e-6, record_property)
 
 
 @pytest.mark.parametrize("toward", [False, True])
@@ -118,5 +119,5 @@ def test_lots_is_the_loop_in_pytorch(both, record_property, toward):
     functional = compare.import_torchvision().transforms.functional
     grey = [functional.rgb_to_grayscale(images) for images in (x, both.images)]
     theirs = functional.gaussian_blur((grey[0] - grey[1]).abs(), 9)[:, 0]
-    maps = fam_jax.lots(*both.ours, toward=toward, steps=10, rate=1 / 50, kernel=9)
+    maps = explained(fam_jax.lots(toward=toward, steps=10, rate=1 / 50, kernel=9), *both.ours)
     agree(maps, theirs, 1e-6, record_property)

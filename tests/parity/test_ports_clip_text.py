@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import pretrained_ports
-from pretrained_ports import clip_text
-from pretrained_ports.tokenizer import Tokenizer
+from pretrained_ports.models import clip_text
+from pretrained_ports.text.tokenizer import Tokenizer
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")

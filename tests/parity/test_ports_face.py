@@ -2,7 +2,7 @@
 
 import pytest
 
-from pretrained_ports.iresnet import VARIANTS
+from pretrained_ports.models.iresnet import VARIANTS
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")

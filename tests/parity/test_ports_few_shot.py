@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import fam_jax
 import pretrained_ports
-from pretrained_ports import wide_resnet
-from pretrained_ports.checkpoint import read
-from pretrained_ports.relation_net import load_relation
+from fam_jax._core import similarity
+from pretrained_ports.checkpoints import read
+from pretrained_ports.models import wide_resnet
+from pretrained_ports.models.state import parameters
+from pretrained_ports.relation import load_relation
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -153,7 +154,7 @@ def test_relation_head(tmp_path, record_property, dtype):
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
         relation = load_relation(tmp_path / "head.pkl", shots=5, param_dtype=dtype)
         z, r = jax.numpy.asarray(z), jax.numpy.asarray(r)
-        got = relation.score(z, r), fam_jax.similarity.gradient(relation, z, r)
+        got = relation.score(z, r), similarity.gradient(relation, z, r)
     for what, ours, theirs in zip(("score", "gradient"), got, (expected, gradient), strict=True):
         theirs = theirs.detach().numpy()
         assert ours.dtype == dtype
@@ -178,7 +179,7 @@ def test_real_relation_network_converts_with_no_key_left_over(relation_pair):
     assert not backbone.report.ignored
     assert backbone.embedding_dim == 64 * 19 * 19
     weights = read(files[1]).tensors
-    assert len(weights) == len(pretrained_ports.convert.parameters(relation))
+    assert len(weights) == len(parameters(relation))
     np.testing.assert_array_equal(relation.fc1.kernel[...], weights["fc1.weight"].T)
 
 

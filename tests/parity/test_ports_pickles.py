@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pretrained_ports.checkpoint import CheckpointError, read
+from pretrained_ports.checkpoints import CheckpointError, read
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pretrained_ports.positions import Resampling, resample
+from pretrained_ports.models.positions import Resampling, resample
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pretrained_ports
-from pretrained_ports.convert import parameters
+from pretrained_ports.models.state import parameters
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")

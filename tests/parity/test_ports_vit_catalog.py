@@ -5,8 +5,8 @@ import pytest
 from flax import nnx
 
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.convert import parameters
-from pretrained_ports.dialects import DIALECTS
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.models.state import parameters
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")

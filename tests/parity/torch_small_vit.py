@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.vit import VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
 from tests.parity import compare
 
 SIZES = DIM, DEPTH, HEADS, PATCH, GRID = 48, 2, 3, 4, 5

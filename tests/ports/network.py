@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pretrained_ports.random_weights import randomise
+from pretrained_ports.weights.random import randomise
 
 
 @partial(jax.jit, static_argnums=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pretrained_ports.checkpoint import CheckpointError, read, unwrap
+from pretrained_ports.checkpoints.readers import CheckpointError, read, unwrap
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from PIL import Image
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.checkpoint import Checkpoint, CheckpointError
-from pretrained_ports.convert import parameters
-from pretrained_ports.zoo import abstract, find_entry
+from pretrained_ports.catalog import find_entry
+from pretrained_ports.catalog.entry import abstract
+from pretrained_ports.checkpoints import Checkpoint, CheckpointError
+from pretrained_ports.models.state import parameters
 
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 

@@ -10,13 +10,14 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import save_file
 
 import pretrained_ports
-from pretrained_ports import clip_text
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
 from pretrained_ports.catalog.vit import ENTRIES as ROWS
-from pretrained_ports.convert import parameters, write
-from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.vit import VisionTransformer
+from pretrained_ports.checkpoints import write
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.models import clip_text
+from pretrained_ports.models.state import parameters
+from pretrained_ports.models.vit import VisionTransformer
 from tests import toy_clip
 from tests.close import assert_close
 from tests.ports import network

@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import pretrained_ports
-from pretrained_ports.checkpoint import CheckpointError, read, sha256
-from pretrained_ports.convert import convert, parameters, provenance, write
-from pretrained_ports.dialects import DIALECTS, Dialect
-from pretrained_ports.dialects.rules import linear_part
+from pretrained_ports.checkpoints import convert, provenance, write
+from pretrained_ports.checkpoints.dialects import DIALECTS, Dialect
+from pretrained_ports.checkpoints.dialects.rules import linear_part
+from pretrained_ports.checkpoints.readers import CheckpointError, read, sha256
+from pretrained_ports.models.state import parameters
 
 
 def sequential(in_channels=3, width=64):

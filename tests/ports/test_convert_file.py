@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import pretrained_ports
-from pretrained_ports.checkpoint import CheckpointError, read, sha256
-from pretrained_ports.convert import parameters
-from pretrained_ports.convert_file import convert_file, find_model
+from pretrained_ports.checkpoints.readers import CheckpointError, read, sha256
+from pretrained_ports.conversion import convert_file, find_model
+from pretrained_ports.models.state import parameters
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pretrained_ports import describe
-from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.catalog import ENTRIES, describe
 
 
 def test_every_model_has_a_row_with_a_family_and_an_input():
@@ -28,7 +27,7 @@ def test_the_parameters_of_a_family_are_those_that_were_counted(name):
 
 @pytest.mark.slow
 def test_the_parameters_of_every_model_are_those_that_were_counted():
-    """`python -m pretrained_ports.describe` writes them anew."""
+    """`python -m pretrained_ports.catalog.describe` writes them anew."""
     assert {row.name: row.parameters for row in describe.table()} == describe.counted()
 
 

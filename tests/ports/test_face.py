@@ -10,10 +10,9 @@ from flax import nnx
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports import zoo
-from pretrained_ports.iresnet import VARIANTS, IResNet
-from pretrained_ports.layers import PReLU
-from pretrained_ports.zoo import ENTRIES
+from pretrained_ports.catalog import ENTRIES, entry
+from pretrained_ports.models.iresnet import VARIANTS, IResNet
+from pretrained_ports.models.layers import PReLU
 from tests.close import assert_close
 from tests.ports import network
 
@@ -34,7 +33,7 @@ def make(family):
 
 @cache
 def abstract(name):
-    return zoo.abstract(ENTRIES[name])
+    return entry.abstract(ENTRIES[name])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,7 @@ def test_modules_have_the_names_of_the_original(name, present):
 def test_embeddings_are_in_the_type_of_the_parameters(name, dtype):
     """Strict promotion refuses a mixture of types while it is traced."""
     with jax.enable_x64(dtype == "float64"):
-        model = zoo.abstract(ENTRIES[name], jnp.dtype(dtype))
+        model = entry.abstract(ENTRIES[name], jnp.dtype(dtype))
         model.eval()
         picture = jax.ShapeDtypeStruct((2, 112, 112, 3), "float32")
         out = nnx.eval_shape(lambda model, x: model(x), model, picture)

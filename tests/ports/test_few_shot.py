@@ -10,12 +10,15 @@ from flax import nnx
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports import resnet12, wide_resnet, zoo
-from pretrained_ports.cifar_resnet import CifarResNet
-from pretrained_ports.convert import parameters, write
-from pretrained_ports.dialects import DIALECTS
-from pretrained_ports.relation_net import Relation, RelationNet, load_relation
-from pretrained_ports.zoo import ENTRIES
+from fam_jax._core.similarity import gradient
+from pretrained_ports.catalog import ENTRIES, entry
+from pretrained_ports.checkpoints import write
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.models import resnet12, wide_resnet
+from pretrained_ports.models.cifar_resnet import CifarResNet
+from pretrained_ports.models.relation_net import Relation, RelationNet
+from pretrained_ports.models.state import parameters
+from pretrained_ports.relation import load_relation
 from tests.close import assert_close
 from tests.ports import network
 
@@ -46,7 +49,7 @@ def images(family):
 
 @cache
 def abstract(name):
-    return zoo.abstract(ENTRIES[name])
+    return entry.abstract(ENTRIES[name])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_the_default_layer_decomposes_the_cosine(x64, family):
 def test_embeddings_are_in_the_type_of_the_parameters(name, dtype):
     """Strict promotion refuses a mixture of types while it is traced."""
     with jax.enable_x64(dtype == "float64"):
-        model = zoo.abstract(ENTRIES[name], jnp.dtype(dtype))
+        model = entry.abstract(ENTRIES[name], jnp.dtype(dtype))
         model.eval()
         picture = jax.ShapeDtypeStruct((2, 84, 84, 3), "float32")
         assert nnx.eval_shape(lambda model, x: model(x), model, picture).dtype == dtype
@@ -146,8 +149,7 @@ def score(relation, z, r):
 @jax.jit
 def parts(relation, z, r):
     """Shares, their score, and the score's gradient."""
-    gradient = fam_jax.similarity.gradient(relation, z, r)
-    return relation.shares(z, r), relation.score(z, r), gradient
+    return relation.shares(z, r), relation.score(z, r), gradient(relation, z, r)
 
 
 def awake(dtype="float32", **options):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pretrained_ports
-from pretrained_ports.checkpoint import Checkpoint
+from pretrained_ports.checkpoints import Checkpoint
 from tests.close import assert_close
 from tests.ports import network
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import pretrained_ports
-from pretrained_ports.convert import write
+from pretrained_ports.checkpoints import write
 
 LOAD = """
 import pretrained_ports

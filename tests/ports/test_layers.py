@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pretrained_ports.layers import Pointwise, Wide, batch_norm, conv, max_pool
+from pretrained_ports.models.layers import Pointwise, Wide, batch_norm, conv, max_pool
 
 INIT = {"rngs": nnx.Rngs(0), "param_dtype": jnp.float32}
 

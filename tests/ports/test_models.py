@@ -9,11 +9,12 @@ import pytest
 from flax import nnx
 
 import pretrained_ports
-from pretrained_ports import zoo
-from pretrained_ports.cifar_resnet import CifarResNet
-from pretrained_ports.conv4 import Conv4
-from pretrained_ports.layers import as_input
-from pretrained_ports.resnet import VARIANTS, ResNet
+from pretrained_ports.catalog import find_entry
+from pretrained_ports.catalog.entry import abstract
+from pretrained_ports.models.cifar_resnet import CifarResNet
+from pretrained_ports.models.conv4 import Conv4
+from pretrained_ports.models.layers import as_input
+from pretrained_ports.models.resnet import VARIANTS, ResNet
 from tests.close import assert_close
 from tests.ports import network
 
@@ -79,7 +80,7 @@ def test_float64_without_64_bit_mode_is_refused():
 
 @pytest.mark.parametrize("variant", ["resnet18", "resnet50"])
 def test_resnet_modules_have_the_names_of_the_original(variant):
-    model = zoo.abstract(zoo.find_entry(variant))
+    model = abstract(find_entry(variant))
     depths = VARIANTS[variant].depths
     paths = network.paths(model)
     expected = {"conv1", "bn1", "layer1", "layer4.0.downsample.0", "layer4.0.downsample.1"}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from pretrained_ports.zoo import ENTRIES
 
 PHOTOGRAPH = ENTRIES["resnet50"].preprocess
 OMNIGLOT = ENTRIES["conv4-omniglot"].preprocess

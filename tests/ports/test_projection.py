@@ -12,10 +12,11 @@ from safetensors.numpy import save_file
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.convert import parameters, write
-from pretrained_ports.projection import DinoHead, ProjectionHead, with_head
-from pretrained_ports.resnet import VARIANTS, ResNet
-from pretrained_ports.zoo import ENTRIES
+from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.checkpoints import write
+from pretrained_ports.models.projection import DinoHead, ProjectionHead, with_head
+from pretrained_ports.models.resnet import VARIANTS, ResNet
+from pretrained_ports.models.state import parameters
 from tests.close import assert_close
 from tests.ports import network
 

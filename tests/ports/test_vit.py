@@ -14,10 +14,10 @@ import fam_jax
 import pretrained_ports
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.vit import ENTRIES as ROWS
-from pretrained_ports.checkpoint import CheckpointError
-from pretrained_ports.convert import parameters, write
-from pretrained_ports.positions import Resampling, resample, weights
-from pretrained_ports.vit import VARIANTS, VisionTransformer
+from pretrained_ports.checkpoints import CheckpointError, write
+from pretrained_ports.models.positions import Resampling, resample, weights
+from pretrained_ports.models.state import parameters
+from pretrained_ports.models.vit import VARIANTS, VisionTransformer
 from tests.close import assert_close
 from tests.ports import network
 

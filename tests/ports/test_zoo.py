@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 import pretrained_ports
-from pretrained_ports.zoo import ENTRIES
+from pretrained_ports.catalog import ENTRIES
 from tests.ports import network
 
 NAMES = [

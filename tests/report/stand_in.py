@@ -7,24 +7,15 @@ import numpy as np
 from PIL import Image
 
 from fam_jax.io import photographs
+from fam_jax.store import Row
 
 NASTY = "<b>\"'&.jpg"  # a file may be called so
 
 
-@dataclass
-class Row:
-    index: int
-    query: str
-    reference: str
-    score: float = 0.5
-    status: int = 1
-    reason: str = ""
-    id: str = ""
-    label: str | None = None
-    query_map: np.ndarray | None = None
-    reference_map: np.ndarray | None = None
-    query_box: tuple | None = None
-    reference_box: tuple | None = None
+def row(index: int, query: str, reference: str, score: float = 0.5, **fields) -> Row:
+    """A row without maps."""
+    names = {"id": "", "label": None, **fields}
+    return Row(index, query=query, reference=reference, score=score, **names)
 
 
 @dataclass
@@ -52,7 +43,7 @@ class Store:
     def but(self, index, **changes):
         """The store with one row changed."""
         made = list(self.made)
-        made[index] = replace(made[index], **changes)
+        made[index] = made[index]._replace(**changes)
         return replace(self, made=made)
 
 
@@ -75,12 +66,17 @@ def store_of(files: list[Path], n: int) -> Store:
         query, reference = str(files[i % len(files)]), str(files[(i * 3 + 1) % len(files)])
         maps = rng.random((2, 7, 7), np.float32) ** 4
         score = float(np.float32((i * 7 % n) / n))
-        row = Row(i, query, reference, score, id=f"pair-{i:04d}", label=("same", None)[i % 2])
-        boxes = (20.0, 10.0, 220.0, 210.0), None
         rows.append(
-            replace(
-                row, query_map=maps[0], reference_map=maps[1], query_box=boxes[0],
-                reference_box=boxes[1],
+            Row(
+                index=i,
+                id=f"pair-{i:04d}",
+                label=("same", None)[i % 2],
+                query=query,
+                reference=reference,
+                score=score,
+                query_map=maps[0],
+                reference_map=maps[1],
+                query_box=(20.0, 10.0, 220.0, 210.0),
             )
-        )  # fmt: skip
+        )
     return Store(rows)

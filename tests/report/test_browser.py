@@ -58,9 +58,8 @@ def test_it_works_by_keyboard_alone(visit, folder):
         order.append(seen.page.evaluate(focused))
         if order[-1] == "opacity":
             break
-    assert [name for name in order if name] == [
-        "text", "validity", "order", "least", "most", "opacity",
-    ]  # fmt: skip
+    controls = ["text", "validity", "order", "least", "most", "opacity"]
+    assert [name for name in order if name] == controls
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert seen.page.evaluate(outline) == "solid"
     keyboard.press("ArrowLeft")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fam_jax import plot, report
 from fam_jax.io import pictures
-from fam_jax.report import heat
+from fam_jax.report import _heat as heat
 from tests.report import stand_in
 
 pytest.importorskip("jinja2", reason='needs pip install ".[report]"')
@@ -55,7 +55,7 @@ def test_a_thumbnail_is_the_part_that_the_network_saw(tmp_path):
     picture = np.zeros((400, 900, 3), np.uint8)
     picture[100:300, 200:800] = 255
     heat = np.eye(4, dtype=np.float32)
-    row = stand_in.Row(
+    row = stand_in.row(
         0, "a", "b", query_map=heat, reference_map=heat, query_box=(200.0, 100.0, 800.0, 300.0)
     )
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.fromarray(picture))
@@ -67,14 +67,14 @@ def test_a_thumbnail_is_the_part_that_the_network_saw(tmp_path):
 
 
 def test_a_box_that_was_rounded_is_still_inside(tmp_path):
-    row = stand_in.Row(0, "a", "b", query_box=(-1e-5, 0.0, 32.00001, 24.0))
+    row = stand_in.row(0, "a", "b", query_box=(-1e-5, 0.0, 32.00001, 24.0))
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (32, 24)))
     with Image.open(tmp_path / "picture-00001.jpg") as seen:
         assert seen.size == (32, 24)
 
 
 def test_small_pictures_are_not_enlarged(tmp_path):
-    row = stand_in.Row(0, "a", "b")
+    row = stand_in.row(0, "a", "b")
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (32, 24)))
     with Image.open(tmp_path / "picture-00001.jpg") as seen:
         assert seen.size == (32, 24)

@@ -6,6 +6,7 @@ from PIL import Image
 
 import fam_jax
 from fam_jax import report
+from fam_jax.store import Row, Store
 from tests.report.html_check import parse, problems
 
 for _name in ("jinja2", "grain", "tensorstore", "pyarrow"):
@@ -39,8 +40,8 @@ def maps(tmp_path):
 
 
 def test_pairs_maps_boxes_and_reasons_arrive(maps, tmp_path):
-    assert isinstance(maps, report.Store)
-    assert isinstance(maps.rows([0])[0], report.Row)
+    assert isinstance(maps, Store)
+    assert isinstance(maps.rows([0])[0], Row)
     report.write(maps, tmp_path / "out", order="highest")
     page = parse((tmp_path / "out" / "index.html").read_text("utf-8"))
     assert problems(page) == []

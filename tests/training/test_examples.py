@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrained_ports.checkpoint import read
+from pretrained_ports.checkpoints import read
 from tests.run_example import EXAMPLES, run_example
 
 for needed in ("skimage", "sklearn", "optax", "orbax.checkpoint", "tensorboardX"):

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
-from pretrained_ports.conv4 import Conv4
+from pretrained_ports.models.conv4 import Conv4
 from tests.documents import ROOT, blocks
 
 optax = pytest.importorskip("optax", reason="needs the train extra")

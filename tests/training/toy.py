@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pretrained_ports.layers import batch_norm
+from pretrained_ports.models.layers import batch_norm
 
 MASKS = np.zeros((8, 6, 6), bool)
 MASKS[:, :3] = True

@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from fam_jax._core.frameworks.arrays import Call
+from jax import Array
+
+from fam_jax._core.frameworks.arrays import Call, join
+from fam_jax._core.tap import tap_names
 
 # A model cannot exist before its framework's import, so none is imported here. Keras comes first:
 # its layers may be modules of flax.nnx as well.
@@ -40,3 +44,36 @@ def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
 def layers(model: Any) -> list[str]:
     """Paths of every submodule of a flax.nnx module, from the input of the tree downwards."""
     return import_module(_FRAMEWORKS["flax.nnx"]).layers(model)
+
+
+def layer_names(network: Callable, images: Array) -> tuple[str, ...]:
+    """The layers of a tapped model that can be tapped, or the taps that a function meets."""
+    model, _ = _unwrapped(network)
+    names = getattr(model, "layers", None)
+    return tuple(names()) if names else tap_names(network, images)
+
+
+def with_layers(network: Callable, at: tuple[str, ...]) -> Callable:
+    """A tapped model with other layers tapped; a function, whose taps are its own, as it is."""
+    model, wrap = _unwrapped(network)
+    return wrap(replace(model, at=at)) if hasattr(model, "at") else network
+
+
+def changed(network: Callable, change: Callable) -> Callable:
+    """A tapped flax.nnx module with `change(module)` in the module's place.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    model, wrap = _unwrapped(network)
+    if not hasattr(model, "changed"):
+        raise TypeError("this method reads the layers of a flax.nnx module; the encoder is of none")
+    return wrap(model.changed(change))
+
+
+def _unwrapped(network: Callable) -> tuple[Any, Callable]:
+    """The model inside a call with keywords, and what puts another into its place."""
+    if not isinstance(network, Call):
+        return network, lambda model: model
+    fn, args, keywords = join(network.arrays, network.rest)
+    return fn, lambda model: Call.of(model, args, keywords)

@@ -1,6 +1,7 @@
 """flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,10 +30,24 @@ class _TappedModule:
         output, model = self._run(images, keywords)
         return output, nnx.state(model, nnx.Not(nnx.Param))
 
-    def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
+    def layers(self) -> list[str]:
+        """Paths of every submodule."""
+        return layers(self._model())
+
+    def changed(self, change: Callable) -> "_TappedModule":
+        """The same of `change(module)`."""
         from flax import nnx
 
-        model = nnx.merge(self.graph, self.state, copy=True)
+        graph, state = nnx.split(change(self._model()))
+        return replace(self, graph=graph, state=state)
+
+    def _model(self) -> Any:
+        from flax import nnx
+
+        return nnx.merge(self.graph, self.state, copy=True)
+
+    def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
+        model = self._model()
         # The classes of this copy's layers are exchanged, so that a layer keeps its place, its
         # attributes and its sharing; the model it was copied from is not touched.
         for at in self.at:

@@ -1,0 +1,45 @@
+"""`fam-jax convert`: a checkpoint of another project as a `.safetensors` file."""
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from fam_jax._core.checks import check_choice
+from fam_jax.apps import network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.apps.output import Output
+
+
+@one_line_errors
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint in any dialect.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
+    model: options.ModelOrNone = None,
+    dialect: Annotated[str, typer.Option(help="The names in it: auto, timm, ...")] = "auto",
+    head: options.Head = "drop",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Turn a PyTorch checkpoint into a file that loads without torch; account for every tensor.
+
+    Without --model, the backbone is found from the shapes of the tensors.
+    """
+    from pretrained_ports.conversion import convert_file
+
+    check_choice("--head", head, network.HEADS)
+    backbone = convert_file(
+        source, target, model, dialect, overwrite, cast(Literal["drop", "keep"], head)
+    )
+    report = backbone.report
+    assert report is not None
+    talk = Output(quiet, as_json)
+    talk.say(report.full(), f"wrote {target} ({backbone.name})")
+    talk.result(
+        model=backbone.name,
+        dialect=report.dialect,
+        used=dict(report.used),
+        ignored=dict(report.ignored),
+        files=[str(target)],
+    )

@@ -1,0 +1,104 @@
+"""`fam-jax evaluate`: the options as a task, a network and methods, and what came of it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fam_jax._core.checks import check_choice, check_count
+from fam_jax.apps import choices, network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.apps.output import Output
+from fam_jax.io import files
+
+_STEREO = "stereo"
+_TOLD = ("task", "model", "layer", "methods", "figures", "left_out", "silent")
+
+
+@one_line_errors
+def evaluate(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="fewshot, contrastive, retrieval, verification, mosaic, localization, sanity, or "
+            "stereo.",
+        ),
+    ],
+    model: options.Model = "tiny",
+    weights: options.Weights = None,
+    head: options.Head = "drop",
+    layer: options.Layer = None,
+    image_size: options.ImageSize = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder with a folder per class, or a .zip of one; Omniglot's run folders "
+            "(fewshot); a CSV of pairs: first,second,same (verification); pictures with NAME.xml "
+            "boxes or NAME_mask.png (localization); or: photographs, those at hand."
+        ),
+    ] = "photographs",
+    methods: Annotated[
+        str, typer.Option(help="Names with commas; or all, quick, main, baselines.")
+    ] = "main",
+    similarity: options.Similarity = "cosine",
+    cases: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    way: Annotated[int, typer.Option(help="Classes of an episode.")] = 5,
+    shot: Annotated[int, typer.Option(help="Supports of a class.")] = 5,
+    neighbours: Annotated[int, typer.Option(help="How many vote in contrastive.")] = 20,
+    steps: Annotated[int, typer.Option(help="Of a deletion or insertion.")] = 32,
+    output: options.Output = "fam-jax-evaluate",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how well each method's maps explain a network in TASK: tables, curves, examples.
+
+    --similarity decides the task. The same command run again goes on where it was stopped, and
+    adds methods to a finished run.
+    """
+    from fam_jax.evaluate import asking, run, stereo, tasks
+    from fam_jax.evaluate.network import Network
+
+    check_choice("TASK", task, (*tasks.TASKS, _STEREO))
+    check_choice("--similarity", similarity, choices.SIMILARITIES)
+    counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
+    for name, count in counts.items():
+        check_count(f"--{name}", count)
+    names = asking.named([name.strip() for name in methods.split(",") if name.strip()])
+    asked = tasks.Options(data, cases, seed, way, shot, neighbours, steps)
+    net = network.open_network(model, weights, head, layer, image_size)
+    explained = Network(net.backbone, net.encode.at, choices.SIMILARITIES[similarity])
+    settings = {
+        "task": task,
+        **vars(asked),
+        **net.facts(),
+        "map": list(explained.grid()),
+        "similarity": similarity,
+    }
+    talk, folder = Output(quiet, as_json), Path(output)
+    if task == _STEREO:
+        talk.say(stereo.run(explained, folder, settings, overwrite=overwrite))
+    else:
+        run.evaluate(
+            explained, task, asked, names, settings, folder,
+            overwrite=overwrite, say=talk.say, console=talk.progress(),
+        )  # fmt: skip
+    talk.result(**_found(folder))
+
+
+def _found(folder: Path) -> dict[str, Any]:
+    """What a run has written, as its manifest and its table say."""
+    manifest = json.loads((folder / files.MANIFEST).read_text())
+    told = {name: manifest[name] for name in _TOLD if name in manifest}
+    table: dict[str, dict[str, Any]] = {}
+    if (folder / "table.csv").exists():
+        with open(folder / "table.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                mean, error = float(row["mean"]), float(row["standard_error"])
+                entry = {"mean": mean, "standard_error": error, "cases": int(row["cases"])}
+                table.setdefault(row["method"], {})[row["measure"]] = entry
+    return {**told, "means": table, "files": [str(folder / name) for name in manifest["files"]]}

@@ -1,0 +1,57 @@
+"""`fam-jax index`: the embeddings of a gallery."""
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from fam_jax._core.checks import check_count
+from fam_jax.apps import network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.io import pictures
+
+
+@one_line_errors
+def index(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures.")],
+    model: options.Model = "tiny",
+    weights: options.Weights = None,
+    head: options.Head = "drop",
+    layer: options.Layer = None,
+    image_size: options.ImageSize = None,
+    batch: options.Batch = 32,
+    compute: options.Compute = "float32",
+    workers: options.Workers = 0,
+    distributed: options.Distributed = False,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process: options.Process = None,
+    output: options.Output = "fam-jax-index",
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Embed a gallery, for fam-jax retrieve.
+
+    The same command run again goes on where it was stopped. Exit code 3: some pictures could not
+    be read.
+    """
+    from fam_jax import bulk
+    from fam_jax.apps import hosts, jobs
+
+    check_count("--batch", batch)
+    if distributed:
+        hosts.join(coordinator, processes, process)
+    gallery = pictures.listed(folder)
+    net = network.open_network(model, weights, head, layer, image_size, compute)
+    with jobs.watched(quiet, distributed) as line:
+        summary = bulk.index(
+            net.encode, gallery, output, preprocess=net.preprocess, batch=batch, workers=workers,
+            about={**net.settings(), "weights_file": weights}, on_step=line,
+        )  # fmt: skip
+    talk = jobs.output(quiet, as_json)
+    talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
+    reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}
+    reasons = dict(islice(reasons.items(), jobs.LISTED))
+    talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))
+    talk.result(index=output, pictures=summary.pictures, invalid=summary.invalid, reasons=reasons)
+    raise typer.Exit(jobs.INCOMPLETE if summary.invalid else 0)

@@ -1,0 +1,90 @@
+"""`fam-jax map`: any number of pairs into a store of maps."""
+
+from typing import Annotated
+
+import typer
+
+from fam_jax._core.checks import check_count
+from fam_jax.apps import choices, network, options
+from fam_jax.apps.errors import one_line_errors
+from fam_jax.io import pictures
+
+
+@one_line_errors
+def map_pairs(
+    pairs: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PAIRS",
+            help="A .csv, .jsonl or .parquet file: query, reference, perhaps id and label.",
+        ),
+    ] = None,
+    queries: Annotated[
+        str | None, typer.Option(help="A folder instead of PAIRS: each of its pictures with")
+    ] = None,
+    references: Annotated[str | None, typer.Option(help="each of this folder's.")] = None,
+    model: options.Model = "tiny",
+    weights: options.Weights = None,
+    head: options.Head = "drop",
+    layer: options.Layer = None,
+    method: options.Method = "fam",
+    similarity: options.Similarity = "cosine",
+    background: options.Background = None,
+    image_size: options.ImageSize = None,
+    map_size: options.MapSize = None,
+    dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once", help="Encode each picture once in the job; its features go on the disk."
+        ),
+    ] = False,
+    batch: options.Batch = 32,
+    compute: options.Compute = "float32",
+    workers: options.Workers = 0,
+    distributed: options.Distributed = False,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process: options.Process = None,
+    output: options.Output = "fam-jax-maps",
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Explain any number of pairs on both pictures, into a zarr store.
+
+    The same command run again goes on where it was stopped. Exit code 3: some rows have no maps.
+    """
+    from fam_jax import bulk
+    from fam_jax.apps import hosts, jobs
+
+    choices.check(method, similarity, background=bool(background))
+    check_count("--batch", batch)
+    if map_size is not None:
+        check_count("--map-size", map_size)
+    source = pairs
+    if pairs is None and queries is not None and references is not None:
+        source = bulk.grid(pictures.listed(queries), pictures.listed(references), batch)
+    elif pairs is None or queries is not None or references is not None:
+        raise ValueError("give a table of PAIRS, or both --queries and --references")
+    if distributed:
+        hosts.join(coordinator, processes, process)
+    net = network.open_network(model, weights, head, layer, image_size, compute)
+    others = pictures.find(background or [])
+    about = {**net.settings(), "similarity": similarity, "method_name": method}
+    if others:
+        about["background"] = len(others)
+    with jobs.watched(quiet, distributed) as line:
+        summary = bulk.run(
+            net.encode, source, output, preprocess=net.preprocess,
+            method=choices.method_of(method, similarity, net.embed(others)), batch=batch,
+            size=map_size, dtype=dtype, once=once, workers=workers, about=about, on_step=line,
+        )  # fmt: skip
+    talk = jobs.output(quiet, as_json)
+    talk.say(f"{output}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps")
+    reasons = jobs.reasons(bulk.open_store(output)) if summary.invalid and not talk.silent else {}
+    talk.say(*(f"  {name}: {reason}" for name, reason in reasons.items()))
+    if summary.invalid > len(reasons):
+        more = summary.invalid - len(reasons)
+        talk.say(f"  and {more:,} more: `reason` in the store, where `status` is 2")
+    talk.result(store=output, pairs=summary.pairs, invalid=summary.invalid, reasons=reasons)
+    raise typer.Exit(jobs.INCOMPLETE if summary.invalid else 0)

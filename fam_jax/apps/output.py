@@ -1,0 +1,71 @@
+"""What a command says: lines of text, or one JSON object, or nothing."""
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_WIDTH = 200  # columns where the output is a file or a pipe
+
+
+@dataclass(frozen=True)
+class Output:
+    """Takes what the options --quiet and --json ask for.
+
+    Attributes:
+        quiet: no progress and no text.
+        as_json: no text; the result as JSON.
+    """
+
+    quiet: bool = False
+    as_json: bool = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether text is shown."""
+        return not (self.quiet or self.as_json)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all is shown."""
+        return self.quiet and not self.as_json
+
+    def say(self, *lines: str) -> None:
+        """Show lines of text."""
+        if self.speaks:
+            for line in lines:
+                typer.echo(line)
+
+    def show(self, *parts: "RenderableType") -> None:
+        """Show tables of `rich`."""
+        from rich.console import Console
+
+        if self.speaks:
+            width = None if sys.stdout.isatty() else _WIDTH
+            Console(width=width, highlight=False).print(*parts, sep="\n")
+
+    def progress(self) -> "Console":
+        """Where progress is shown: stderr, or nowhere."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet)
+
+    def result(self, **facts: Any) -> None:
+        """Show what the text says as one JSON object."""
+        if self.as_json:
+            typer.echo(json.dumps(_plain(facts), indent=2, allow_nan=False, default=str))
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

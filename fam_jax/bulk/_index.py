@@ -1,0 +1,248 @@
+"""A gallery's embeddings in a store, and the exact nearest of them, found on every device."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from PIL import Image
+
+from fam_jax._core.checks import check_count
+from fam_jax._core.chunks import padded_batches
+from fam_jax._core.encoding import Encoder
+from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.bulk import _tables
+from fam_jax.bulk._features import create_group, encode_pictures, picture_columns
+from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._settings import barrier, digest, prepare_store
+from fam_jax.bulk._steps import Progress
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
+from fam_jax.io.pictures import no_size_warnings
+from fam_jax.store import INVALID, VALID
+
+_PICTURES = "pictures.parquet"
+_DEVICE_ROWS = 8192  # of the gallery, on a device at a time
+
+
+class IndexSummary(NamedTuple):
+    """What indexing came to.
+
+    Attributes:
+        pictures: rows of the index.
+        invalid: how many of them could not be read.
+        progress: the last one of this run.
+    """
+
+    pictures: int
+    invalid: int
+    progress: Progress
+
+
+def index(
+    encode: Encoder,
+    pictures: Sequence[str],
+    store: str | os.PathLike,
+    *,
+    preprocess: Callable[[Image.Image], np.ndarray],
+    batch: int = 32,
+    workers: int = 0,
+    about: Mapping[str, Any] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> IndexSummary:
+    """Embed pictures into a store, on every device; the same call goes on after a stop.
+
+    Args:
+        encode: from `fam_jax.capture`.
+        pictures: their paths.
+        store: a folder or a URL.
+        preprocess: as for `run`, like all that follows.
+        batch: pictures of a device at a time, and of a file.
+        workers: processes that read pictures.
+        about: plain values to be kept with the store.
+        on_step: called when a step is written.
+
+    Returns:
+        `IndexSummary`; open the store with `open_index`.
+
+    Raises:
+        ValueError: one line: the store is of another job; no pictures.
+        OSError: one line: the store cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> import fam_jax
+        >>> from fam_jax import bulk
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> paths = [str(folder / f"{i}.png") for i in range(3)]
+        >>> for i, path in enumerate(paths):
+        ...     Image.new("RGB", (32, 32), (80 * i, 90, 200)).save(path)
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> to_array = lambda picture: np.asarray(picture.resize((8, 8)), np.float32) / 255
+        >>> _ = bulk.index(encode, paths, folder / "gallery", preprocess=to_array)
+        >>> gallery = bulk.open_index(folder / "gallery")
+        >>> scores, rows = gallery.search(np.array([[0.6, 0.4, 0.8]]), k=2)
+        >>> rows.tolist()
+        [[2, 1]]
+    """
+    check_count("batch", batch)
+    if not pictures:
+        raise ValueError("pictures: none are given")
+    path, load = absolute(store), PictureLoader(preprocess)
+    columns = picture_columns(encode, load, batch, "embeddings")
+    settings = {
+        "asked": {
+            **(about or {}),
+            "layer": encode.at,
+            "parameters_sha256": digest(encode),
+            "input": f"{load.dtype} {list(load.shape)}",
+            "batch": batch,
+            "pictures": len(pictures),
+            "pictures_sha256": sha256("\n".join(pictures).encode()).hexdigest(),
+        },
+        "columns": {"embeddings": list(columns["embeddings"].tail)},
+    }
+
+    def save(folder: epath.Path) -> None:
+        _tables.write(folder / _PICTURES, {"path": list(pictures)})
+
+    prepare_store(path, settings, _tables.with_parts(_PICTURES), save)
+    group = create_group(path, (len(pictures),), (batch,), columns)
+    with no_size_warnings():
+        progress = encode_pictures(
+            group, pictures, encode, load, keep="embeddings", workers=workers, on_step=on_step
+        )
+    barrier("indexed")
+    return IndexSummary(len(pictures), group.count_status(INVALID), progress)
+
+
+class Index:
+    """A gallery's embeddings; made by `open_index`.
+
+    Attributes:
+        path: where it is.
+        settings: what it was made with.
+    """
+
+    def __init__(self, path: str, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings["asked"]
+        tail = tuple(settings["columns"]["embeddings"])
+        shape, chunk_shape = (self.settings["pictures"],), (self.settings["batch"],)
+        columns = {"embeddings": Column("float32", tail), **STATUS_COLUMNS}
+        self._group = Group(path, shape, chunk_shape, columns)
+
+    def __len__(self) -> int:
+        return self._group.shape[0]
+
+    @cached_property
+    def pictures(self) -> list[str]:
+        """The gallery's paths."""
+        return _tables.read(epath.Path(self.path) / _PICTURES, "path")
+
+    def embeddings(self, rows: slice = slice(None)) -> np.ndarray:
+        """Embeddings [n, d]; zeros where a picture could not be read."""
+        return self._group.read("embeddings", rows)
+
+    def status(self, rows: slice = slice(None)) -> np.ndarray:
+        """Of every row: 0 not done, 1 valid, 2 not valid."""
+        return self._group.read("status", rows)
+
+    def reasons(self) -> dict[int, str]:
+        """Why rows are not valid."""
+        bad = np.flatnonzero(self.status() == INVALID)
+        if not len(bad):
+            return {}
+        texts = self._group.read("reason", (bad,))
+        return dict(zip(bad.tolist(), decode_text(texts), strict=True))
+
+    def search(
+        self, queries: Any, k: int, similarity: Similarity = cosine
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k most similar rows of the gallery, exactly; the first of equal ones wins.
+
+        The gallery is read a part at a time, spread over the devices; each finds its own best, of
+        which the best are kept.
+
+        Args:
+            queries: embeddings [q, d].
+            k: how many.
+            similarity: `cosine`, `dot`, `euclidean` or your own.
+
+        Returns:
+            Scores [q, k], falling, and rows [q, k].
+
+        Raises:
+            ValueError: other dimensions, or k outside 1 .. the pictures that could be read.
+        """
+        queries = jnp.asarray(queries, jnp.float32)
+        d = self._group.columns["embeddings"].tail[0]
+        if queries.ndim != 2 or queries.shape[1] != d:
+            raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")
+        valid = int(np.sum(self.status() == VALID))
+        if not 1 <= k <= valid:
+            raise ValueError(f"k: expected 1 to {valid}, the pictures of the gallery, got {k}")
+        devices = jax.local_devices()
+        mesh = Mesh(np.array(devices), ("gallery",))
+        put = partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("gallery")))
+        device_rows = max(k, min(_DEVICE_ROWS, -(-len(self) // len(devices))))
+        best = jnp.full((len(queries), k), -jnp.inf), jnp.full((len(queries), k), -1, jnp.int32)
+
+        def read(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            numbers = np.arange(rows.start, rows.stop, dtype=np.int32)
+            return self.embeddings(rows), self.status(rows) == VALID, numbers
+
+        for part, n in padded_batches(read, len(self), device_rows * len(devices)):
+            bank, usable, numbers = part
+            usable[n:] = False
+            best = _merge_best(
+                best, queries, put(bank), put(usable), put(numbers), similarity, mesh
+            )
+        return np.asarray(best[0]), np.asarray(best[1])
+
+
+def open_index(path: str | os.PathLike) -> Index:
+    """Read an index that `index` made.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a store of something else.
+    """
+    path = absolute(path)
+    settings = read_settings(path)
+    if settings is None:
+        raise FileNotFoundError(f"no index at {path}; fam-jax index makes one")
+    if "columns" not in settings:
+        raise ValueError(f"{path} is a store of maps, not an index")
+    return Index(path, settings)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _merge_best(best, queries, bank, usable, numbers, similarity, mesh):
+    """The best of those so far and of a part of the gallery."""
+    k = best[0].shape[1]
+
+    def device_best(queries, bank, usable, numbers):
+        def score(query):
+            return similarity.score(jnp.broadcast_to(query, bank.shape), bank)
+
+        scores = jax.lax.map(score, queries)
+        scores = jnp.where(usable[None] & jnp.isfinite(scores), scores, -jnp.inf)
+        values, at = jax.lax.top_k(scores, k)
+        return values[None], numbers[at][None]
+
+    part, whole = PartitionSpec("gallery"), PartitionSpec()
+    values, rows = jax.shard_map(
+        device_best, mesh=mesh, in_specs=(whole, part, part, part), out_specs=part, check_vma=False
+    )(queries, bank, usable, numbers)
+    # Rows before rows: of equal scores `top_k` takes the first.
+    values = jnp.concatenate([best[0], jnp.moveaxis(values, 0, 1).reshape(len(queries), -1)], 1)
+    rows = jnp.concatenate([best[1], jnp.moveaxis(rows, 0, 1).reshape(len(queries), -1)], 1)
+    values, at = jax.lax.top_k(values, k)
+    return values, jnp.take_along_axis(rows, at, axis=1)

@@ -1,0 +1,203 @@
+"""A store of maps: its arrays, how maps are stored in them, and its rows.
+
+Maps are stored in float32 as they are; in float16 and uint8 between their own low and high:
+
+    stored = (M - low) / (high - low),   M ~ low + (high - low) stored
+
+In uint8 the unit is 255. The error is at most (high - low) / 510, or 2^-12 of it for float16.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from etils import epath
+from jax import Array
+
+from fam_jax.bulk import _tables
+from fam_jax.bulk._zarr import (
+    STATUS_COLUMNS,
+    Column,
+    Group,
+    absolute,
+    decode_text,
+    read_settings,
+    wait,
+)
+from fam_jax.store import VALID, Row
+
+DTYPES = ("float16", "uint8", "float32")
+MAPS = ("query_maps", "reference_maps")
+_UNIT = {"float16": 1.0, "uint8": 255.0}
+
+
+def quantise(maps: Array, dtype: str) -> tuple[Array, Array]:
+    """Maps [b, h, w] as stored, and their ranges [b, 2]."""
+    low, high = jnp.min(maps, axis=(1, 2)), jnp.max(maps, axis=(1, 2))
+    ranges = jnp.stack([low, high], axis=1)
+    if dtype == "float32":
+        return maps.astype(jnp.float32), ranges
+    span = (high - low)[:, None, None]
+    unit = (maps - low[:, None, None]) / jnp.where(span == 0, 1, span)
+    if dtype == "uint8":
+        return jnp.round(unit * _UNIT[dtype]).astype(jnp.uint8), ranges
+    return _as_float16(unit), ranges
+
+
+def _as_float16(unit: Array) -> Array:
+    """Numbers from 0 to 1 in float16, to the nearest and then to the even one.
+
+    By their bits: XLA has no conversion on x86 processors without F16C.
+    """
+    bits = jax.lax.bitcast_convert_type(unit.astype(jnp.float32), jnp.uint32)
+    normal = ((bits + 0xFFF + ((bits >> 13) & 1)) >> 13) - (112 << 10)  # exponents from -14
+    small = jnp.round(unit * 2**24).astype(jnp.uint32)
+    half = jnp.where(unit < 2**-14, small, normal).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(half, jnp.float16)
+
+
+def restore(stored: np.ndarray, ranges: np.ndarray | None) -> np.ndarray:
+    """Float32 maps [..., h, w] from stored ones and their ranges [..., 2]."""
+    if ranges is None:
+        return np.asarray(stored, np.float32)
+    low, high = (ranges[..., i, None, None].astype(np.float32) for i in (0, 1))
+    unit = stored.astype(np.float32) / np.float32(_UNIT[stored.dtype.name])
+    return low + (high - low) * unit
+
+
+def map_columns(dtype: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Column]:
+    """The arrays of a store of maps, in `dtype` and of the given shapes."""
+    columns = {name: Column(dtype, shape) for name, shape in shapes.items()}
+    if dtype != "float32":
+        columns["ranges"] = Column("float32", (2, 2))
+    return columns | {
+        "boxes": Column("float32", (2, 4)),
+        "scores": Column("float32", (), "NaN"),
+        **STATUS_COLUMNS,
+    }
+
+
+class MapStore:
+    """A store of maps, finished or in the making; made by `open_store`.
+
+    Attributes:
+        path: where it is.
+        settings: what it was made with.
+        shape: leading axes of its arrays: (n,), or (queries, references).
+    """
+
+    def __init__(self, path: str, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings["asked"]
+        self.shape = tuple(settings["shape"])
+        shapes = zip(MAPS, map(tuple, settings["map_shapes"]), strict=True)
+        columns = map_columns(self.settings["map_dtype"], dict(shapes))
+        self._group = Group(path, self.shape, tuple(settings["chunk_shape"]), columns)
+
+    def __len__(self) -> int:
+        return int(np.prod(self.shape))
+
+    def array(self, name: str) -> np.ndarray:
+        """A whole array as it is stored, [..., *]: "scores", "status", "query_maps", ..."""
+        if name not in self._group.columns:
+            raise ValueError(f"no array {name!r}; there are: {', '.join(self._group.columns)}")
+        return self._group.read(name)
+
+    def scores(self) -> np.ndarray:
+        """All scores, flat, [n]; NaN where there is none."""
+        return self.array("scores").reshape(-1)
+
+    def status(self) -> np.ndarray:
+        """All rows' status, flat, [n]: 0 not done, 1 valid, 2 not valid."""
+        return self.array("status").reshape(-1)
+
+    def rows(self, indices: Iterable[int] | np.ndarray) -> list[Row]:
+        """Some rows, with their maps as float32.
+
+        Raises:
+            IndexError: a number outside 0 .. len - 1.
+        """
+        wanted = np.asarray(list(indices), int)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {wanted.tolist()}")
+        if not len(wanted):
+            return []
+        where = np.unravel_index(wanted, self.shape)
+        names = list(self._group.columns)
+        futures = (self._group.start_read(name, where) for name in names)
+        parts = wait(*futures, doing=f"read {self.path}")
+        arrays = dict(zip(names, parts, strict=True))
+        reasons = decode_text(arrays.pop("reason"))
+        return [
+            self._row(int(index), {name: x[i] for name, x in arrays.items()}, reasons[i])
+            for i, index in enumerate(wanted)
+        ]
+
+    def _row(self, index: int, values: dict[str, np.ndarray], reason: str) -> Row:
+        query_map = reference_map = None
+        if values["status"] == VALID:
+            ranges = values.get("ranges", (None, None))
+            query_map, reference_map = (
+                restore(values[m], r) for m, r in zip(MAPS, ranges, strict=True)
+            )
+        query_box, reference_box = map(_box, values["boxes"])
+        return Row(
+            index,
+            *self._names(index),
+            score=float(values["scores"]),
+            status=int(values["status"]),
+            reason=reason,
+            query_map=query_map,
+            reference_map=reference_map,
+            query_box=query_box,
+            reference_box=reference_box,
+        )
+
+    def _names(self, index: int) -> tuple[str, str | None, str, str]:
+        if len(self.shape) == 2:
+            i, j = np.unravel_index(index, self.shape)
+            queries, references = self._lists
+            return str(index), None, queries[i], references[j]
+        group, place = divmod(index, _tables.group_rows(self._group.chunk_shape[0]))
+        row = self._table(group).slice(place, 1).to_pylist()[0]
+        root = self.settings["pictures_root"]
+        query, reference = (_tables.picture_path(row[side], root) for side in _tables.NEEDED)
+        return row["id"] or str(index), row["label"], query, reference
+
+    @cached_property
+    def _table(self) -> Callable[[int], pa.Table]:
+        file = epath.Path(self.path) / _tables.FILE
+        return lru_cache(maxsize=2)(lambda group: _tables.read_group(file, group))
+
+    @cached_property
+    def _lists(self) -> tuple[list[str], list[str]]:
+        folder = epath.Path(self.path)
+        queries, references = (
+            _tables.read(folder / f"{name}.parquet", "path") for name in ("queries", "references")
+        )
+        return queries, references
+
+
+def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:
+    left, top, right, bottom = map(float, sides)
+    return (left, top, right, bottom) if sides.any() else None
+
+
+def open_store(path: str | os.PathLike) -> MapStore:
+    """Read a store that `run` made, or is making.
+
+    Raises:
+        FileNotFoundError: there is no store.
+        ValueError: a store of something else.
+    """
+    path = absolute(path)
+    settings = read_settings(path)
+    if settings is None:
+        raise FileNotFoundError(f"no store at {path}; fam-jax map makes one")
+    if "map_shapes" not in settings:
+        raise ValueError(f"{path} is an index, not a store of maps")
+    return MapStore(path, settings)

@@ -1,0 +1,233 @@
+"""Baselines that know nothing of the reference: what any method must beat.
+
+activation_sum   sum_k A_k
+eigen_cam        X v,  X = A - mean_hw A as [h w, c],  v the first eigenvector of X^T X
+random, centre   no map of the picture at all
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fam_jax._core.checks import check_key
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.leaf import Leaf
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, cosine, normalize
+from fam_jax.methods.method import Method
+from fam_jax.methods.pulled import pullback_method
+from fam_jax.methods.sums import Sum
+
+
+def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
+    return jnp.zeros_like(z)
+
+
+def _plain(G: Array, A: Array) -> Sum:
+    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=(1, 2, 3)))
+
+
+def activation_sum(similarity: Similarity = cosine) -> Method:
+    """M = sum_k A_k, whatever the reference: what any method must beat to have said something.
+
+    Args:
+        similarity: only the score that is reported beside the map.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[3.0, 1.0], [0.0, 3.0]]]]))
+        >>> fam_jax.activation_sum()(enc, jnp.array([[1.0, 0.0]])).tolist()
+        [[[4.0, 3.0]]]
+    """
+    return pullback_method(similarity, _zeros, _plain)
+
+
+def eigen_cam(similarity: Similarity = cosine) -> Method:
+    """Eigen-CAM: A, centred, on its first principal component. A baseline blind to the reference.
+
+        M = X v,   X = A - mean_hw A as [h w, c],   v the first eigenvector of X^T X
+
+    The sign of v, which is open, is the one for which the map and sum_k A_k do not correlate
+    negatively. A map is zero where A is the same everywhere. Where the two largest eigenvalues
+    are equal, v is not unique and there is no derivative.
+
+    Args:
+        similarity: only the score that is reported beside the map.
+
+    Returns:
+        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+
+    Raises:
+        TypeError: if `similarity` is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[6.0, 1.0], [0.0, 1.0], [0.0, 1.0]]]]))
+        >>> fam_jax.eigen_cam()(enc, jnp.ones((1, 2))).round(3).tolist()
+        [[[4.0, -2.0, -2.0]]]
+
+    Source:
+        Muhammad and Yeasin: Eigen-CAM, IJCNN 2020 (arXiv 2008.00299).
+    """
+    return pullback_method(similarity, _zeros, _principal_component)
+
+
+def _principal_component(G: Array, A: Array) -> Sum:
+    b, h, w, c = A.shape
+    X = A.reshape(b, h * w, c)
+    X = X - X[:, :1]  # constant channels become exact zeros, which rounding of a mean would not
+    X = X - jnp.mean(X, axis=1, keepdims=True)
+    v = jax.vmap(_direction)(X)
+    maps = jnp.sum(X * v[:, None, :], axis=-1).reshape(b, h, w)
+    return Sum(maps, jnp.zeros_like(maps[:, 0, 0]))  # terms that differ by as much do not cancel
+
+
+def _direction(X: Array) -> Array:
+    """The first right singular vector of X [n, c]; 0 if X is."""
+    # The direction does not depend on the scale: squares neither overflow nor vanish.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(X)))
+    X = X / jnp.where(largest == 0, 1, largest)
+    n, c = X.shape
+    if n < c:
+        v = normalize(_matmul(X.T, _eigenvector(_matmul(X, X.T))))
+    else:
+        v = _eigenvector(_matmul(X.T, X))
+    # X^T M is a positive multiple of v, so sum_k v_k has the sign of the correlation of M with
+    # sum_k A_k.
+    return jnp.where(jnp.sum(v) < 0, -v, v)
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.custom_jvp
+def _eigenvector(C: Array) -> Array:
+    """The eigenvector of the largest eigenvalue of a positive semidefinite C [n, n]."""
+    return jnp.linalg.eigh(C)[1][:, -1]
+
+
+@_eigenvector.defjvp
+def _eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Dv = (lambda - C)^+ dC v: needs a gap to the second eigenvalue only.
+
+    The derivative of `eigh` needs every eigenvalue to be simple; here most of them are often 0.
+    """
+    (C,), (dC,) = primals, tangents
+    v = _eigenvector(C)
+    value = _matmul(v, _matmul(C, v))
+    change = _matmul(dC, v)
+    # lambda (1 + v v^T) - C is lambda - C but for v itself, where it is lambda and not 0.
+    eye = jnp.eye(C.shape[0], dtype=C.dtype)
+    gap = jnp.where(value > 0, value * (eye + jnp.outer(v, v)) - C, eye)
+    return v, jnp.linalg.solve(gap, change - v * _matmul(v, change))
+
+
+def random_baseline(similarity: Similarity = cosine, *, key: Array | None = None) -> Method:
+    """Independent uniform values at every position of the layer's map: see `metrics.random_map`.
+
+    Args:
+        similarity: only the score that is reported beside the map.
+        key: a `jax.random.key`, that of seed 0 if not given.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> from fam_jax.methods import random_baseline
+        >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
+        >>> random_baseline()(encode(jnp.ones((1, 4, 4, 3))), jnp.ones((1, 3))).shape
+        (1, 4, 4)
+    """
+    if key is not None:
+        check_key(key)
+    return Method(similarity, _Random(jax.random.key(0) if key is None else key))
+
+
+@partial(register_dataclass, data_fields=["key"], meta_fields=[])
+@dataclass(frozen=True)
+class _Random:
+    key: Leaf[Array]
+
+    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
+        return random_map(self.key, enc.activations.shape[:3])
+
+
+def centre_baseline(similarity: Similarity = cosine) -> Method:
+    """A Gaussian in the middle of the picture: see `metrics.centre_gaussian`.
+
+    Args:
+        similarity: only the score that is reported beside the map.
+    """
+    return Method(similarity, _centre)
+
+
+def _centre(similarity: Similarity, enc: Encoding, references: Array) -> Array:
+    return centre_gaussian(enc.activations.shape[:3])
+
+
+def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b h w"]:
+    """Independent uniform values in [0, 1).
+
+    Args:
+        key: `jax.random.key(seed)`.
+        shape: (b, h, w); at the resolution of the methods' maps, for an upsampled random map is
+            smoother than a random one.
+
+    Returns:
+        Maps [b, h, w].
+
+    Raises:
+        ValueError: if the shape is another.
+
+    Example:
+        >>> import jax
+        >>> from fam_jax.metrics import random_map
+        >>> random_map(jax.random.key(0), (2, 7, 7)).shape
+        (2, 7, 7)
+    """
+    _check_shape(shape)
+    return jax.random.uniform(key, shape, jnp.float32)
+
+
+def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array, "b h w"]:
+    """A Gaussian in the middle, where photographers put things.
+
+        exp(-(y^2 + x^2) / (2 sigma^2))   y, x from the centre, in heights and widths of the map
+
+    Args:
+        shape: (b, h, w).
+        sigma: its width as a share of each side.
+
+    Returns:
+        Maps [b, h, w], all the same.
+
+    Raises:
+        ValueError: if the shape is another, or sigma not positive.
+
+    Example:
+        >>> from fam_jax.metrics import centre_gaussian
+        >>> [round(v, 3) for v in centre_gaussian((1, 1, 3), sigma=1 / 3)[0, 0].tolist()]
+        [0.607, 1.0, 0.607]
+    """
+    _check_shape(shape)
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
+    b, h, w = shape
+    y, x = (((jnp.arange(n, dtype=jnp.float32) + 0.5) / n - 0.5) / sigma for n in (h, w))
+    one = jnp.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2))
+    return jnp.broadcast_to(one, (b, h, w))
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or any(side < 1 for side in shape):
+        raise ValueError(f"shape: expected (batch, height, width), got {shape!r}")

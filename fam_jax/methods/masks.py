@@ -1,0 +1,266 @@
+"""Random masks of the picture: the scores of what they leave, put together again.
+
+rise        M = sum_i s_i m_i / (N p)
+corr_rise   M_x = corr_i(m_i(x), s_i)         s_i = score of the image times mask m_i
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fam_jax._core.checks import check_count, check_key
+from fam_jax._core.encoding import Encoding, as_embedding
+from fam_jax._core.leaf import Leaf
+from fam_jax._core.mesh import vary_with
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.method import Method
+from fam_jax.methods.perturbation import (
+    IMAGES,
+    fold,
+    masked,
+    score_copies,
+    weighted_masks,
+    wide_dtype,
+)
+
+
+def rise(
+    similarity: Similarity = cosine,
+    *,
+    masks: int = 2000,
+    cells: int = 7,
+    keep: float = 0.5,
+    chunk: int = 16,
+    key: Array | None = None,
+) -> Method:
+    """RISE: the mean score of random masks, weighted at each pixel by how much of it they keep.
+
+        M = sum_i score(z(x * m_i), r) m_i / (N keep)
+
+    A mask is a grid of `cells` x `cells` that are kept with probability `keep`, enlarged
+    bilinearly a little beyond the image and shifted at random by up to a cell. What is masked is
+    multiplied towards 0, the mean of images that were normalised. The map estimates the expected
+    score given that a pixel is kept: it has a large constant part, which `rescale` removes, and an
+    error that falls with the square root of `masks`.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        masks: N.
+        cells: rows and columns of the grid.
+        keep: the probability that a cell is kept, above 0 and below 1.
+        chunk: masked copies of the whole batch that are embedded at a time; memory does not grow
+            with `masks`.
+        key: a `jax.random.key`, that of seed 0 if not given; every image sees the same masks,
+            alone as in a batch.
+
+    Returns:
+        A `Method` that needs the images: raw maps [b, H, W], in units of the score.
+
+    Raises:
+        ValueError, TypeError: for arguments of other types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.mean((1, 2)))
+        >>> images, references = jnp.ones((2, 8, 8, 3)), jnp.ones((2, 3))
+        >>> fam_jax.explain(encode, images, references, fam_jax.rise(masks=8)).maps.shape
+        (2, 8, 8)
+
+    Source:
+        Petsiuk, Das, Saenko: RISE, BMVC 2018 (arXiv 1806.07421).
+    """
+    for name, value in {"masks": masks, "cells": cells, "chunk": chunk}.items():
+        check_count(name, value)
+    if not 0 < keep < 1:
+        raise ValueError(f"keep: expected a probability above 0 and below 1, got {keep!r}")
+    return Method(similarity, _Rise(_key(key), masks, cells, float(keep), chunk), IMAGES)
+
+
+def _key(key: Array | None) -> Array:
+    if key is None:
+        return jax.random.key(0)
+    check_key(key)
+    return key
+
+
+@partial(register_dataclass, data_fields=["key"], meta_fields=["masks", "cells", "keep", "chunk"])
+@dataclass(frozen=True)
+class _Rise:
+    key: Leaf[Array]
+    masks: int
+    cells: int
+    keep: float
+    chunk: int
+
+    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
+        images, embed = enc.images, as_embedding(enc.encoder)
+        size = images.shape[1:3]
+
+        def add(total, indices, valid):
+            kept = grid_masks(self.key, indices, size, self.cells, self.keep)
+            scores = score_copies(embed, similarity, masked(images, kept), references)
+            return total + weighted_masks(jnp.where(valid[None], scores, 0), kept), None
+
+        start = jnp.zeros((images.shape[0], *size), wide_dtype(images, references))
+        total, _ = fold(add, vary_with(start, images, references), self.masks, self.chunk)
+        return total / (self.masks * self.keep)
+
+
+def grid_masks(key: Array, indices: Array, size: tuple[int, int], cells: int, keep: float) -> Array:
+    """The masks of these numbers [n], in [0, 1], [n, H, W]; each depends on its number alone."""
+    cell = [-(-side // cells) for side in size]
+
+    def one(index):
+        # The type is named, so that the masks are the same where float64 is enabled.
+        draws = jax.random.uniform(
+            jax.random.fold_in(key, index), (2 + cells * cells,), jnp.float32
+        )
+        grid = draws[2:].reshape(cells, cells) < keep
+        large = jax.image.resize(
+            grid.astype(jnp.float32), [(cells + 1) * side for side in cell], "bilinear"
+        )
+        shift = jnp.floor(draws[:2] * jnp.array(cell, jnp.float32))
+        return jax.lax.dynamic_slice(large, shift.astype(jnp.int32), size)
+
+    return jax.vmap(one)(indices)
+
+
+def corr_rise(
+    similarity: Similarity = cosine,
+    *,
+    masks: int = 500,
+    patches: int = 3,
+    patch: int | None = None,
+    chunk: int = 16,
+    key: Array | None = None,
+) -> Method:
+    """CorrRISE: Pearson's correlation between a pixel's visibility and the similarity.
+
+        M_x = corr_i(m_i(x), score(z(x * m_i), r))
+
+    A mask is 0 in square patches at random places and 1 elsewhere. Positive: showing the pixel
+    makes the pair more alike; negative: less. The reference's image stays whole; for its own map
+    exchange the roles.
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        masks: how many.
+        patches: in each mask; they may overlap, and lie inside the image.
+        patch: a patch's side in pixels; 30 for each 112 of the image's shorter side if not given.
+        chunk: as for `rise`.
+        key: as for `rise`.
+
+    Returns:
+        A `Method` that needs the images: raw maps [b, H, W] in [-1, 1]; 0 for a pixel that was
+        always or never visible.
+
+    Raises:
+        ValueError, TypeError: for arguments of other types or values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.mean((1, 2)))
+        >>> image = jnp.array([[[[1.0], [0.0]], [[0.0], [0.0]]]])  # one pixel is all there is
+        >>> method = fam_jax.corr_rise(fam_jax.dot, masks=20, patches=1)
+        >>> fam_jax.explain(encode, image, jnp.ones((1, 1)), method).maps[0, 0, 0].round(3).item()
+        1.0
+
+    Source:
+        Lu, Xu, Ebrahimi: Towards Visual Saliency Explanations of Face Verification, WACV 2024
+        (arXiv 2305.08546); numbers of masks and patches from the comparison in
+        github.com/AIML-IfI/fame, which correlates the scores' ranks instead.
+    """
+    for name, value in {"masks": masks, "patches": patches, "chunk": chunk}.items():
+        check_count(name, value)
+    if patch is not None:
+        check_count("patch", patch)
+    return Method(similarity, _CorrRise(_key(key), masks, patches, patch, chunk), IMAGES)
+
+
+@partial(
+    register_dataclass, data_fields=["key"], meta_fields=["masks", "patches", "patch", "chunk"]
+)
+@dataclass(frozen=True)
+class _CorrRise:
+    key: Leaf[Array]
+    masks: int
+    patches: int
+    patch: int | None
+    chunk: int
+
+    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
+        images, embed = enc.images, as_embedding(enc.encoder)
+        b, size, dtype = images.shape[0], images.shape[1:3], wide_dtype(images, references)
+        patch = self.patch or max(1, round(min(size) * 30 / 112))
+        check_count("patch", patch, min(size))
+
+        def add(carry, indices, valid):
+            m = patch_masks(self.key, indices, size, self.patches, patch)
+            s = score_copies(embed, similarity, masked(images, m), references)
+            return _merge(carry, _moments(s, m.astype(dtype), valid.astype(dtype))), None
+
+        shapes = (), (b,), size, (b,), size, (b, *size)
+        start = tuple(vary_with(jnp.zeros(shape, dtype), images, references) for shape in shapes)
+        (count, mean, _, s_square, m_square, product), _ = fold(add, start, self.masks, self.chunk)
+        # Scores that are constant up to rounding are constant: their correlation would be noise.
+        rounding = 8 * jnp.finfo(dtype).eps * jnp.abs(mean)
+        s_varies = s_square > count * rounding**2
+        varies = s_varies[:, None, None] & (m_square > 0)[None]
+        s_scale = jnp.sqrt(jnp.where(s_varies, s_square, 1))
+        m_scale = jnp.sqrt(jnp.where(m_square > 0, m_square, 1))
+        return jnp.where(varies, product / s_scale[:, None, None] / m_scale[None], 0)
+
+
+def _moments(s, m, valid):
+    """Count, means and sums of products about the means of a chunk: s [b, n], m [n, H, W]."""
+    count = jnp.sum(valid)
+    s_mean = jnp.sum(s * valid[None], axis=1) / count
+    m_mean = jnp.sum(m * valid[:, None, None], axis=0) / count
+    s = (s - s_mean[:, None]) * valid[None]
+    m = (m - m_mean[None]) * valid[:, None, None]
+    squares = jnp.sum(s * s, axis=1), jnp.sum(m * m, axis=0)
+    return count, s_mean, m_mean, *squares, weighted_masks(s, m)
+
+
+def _merge(a, b):
+    """The moments of two sets together, without the cancellation of sums of squares.
+
+    As Chan, Golub and LeVeque do for the variance (The American Statistician, 1983).
+    """
+    count = a[0] + b[0]
+    s, m = b[1] - a[1], b[2] - a[2]
+    weight = a[0] * b[0] / count
+    return (
+        count,
+        a[1] + s * (b[0] / count),
+        a[2] + m * (b[0] / count),
+        a[3] + b[3] + s * s * weight,
+        a[4] + b[4] + m * m * weight,
+        a[5] + b[5] + s[:, None, None] * m[None] * weight,
+    )
+
+
+def patch_masks(
+    key: Array, indices: Array, size: tuple[int, int], patches: int, patch: int
+) -> Array:
+    """The masks of these numbers [n], False in the patches, [n, H, W]."""
+
+    def one(index):
+        # The type is named, so that the masks are the same where float64 is enabled.
+        draws = jax.random.uniform(jax.random.fold_in(key, index), (2, patches, 1), jnp.float32)
+        down, across = (_inside(u, n, patch) for u, n in zip(draws, size, strict=True))
+        return ~jnp.any(down[:, :, None] & across[:, None, :], axis=0)
+
+    return jax.vmap(one)(indices)
+
+
+def _inside(draws, side, patch):
+    start = jnp.floor(draws * (side - patch + 1)).astype(jnp.int32)
+    pixels = jnp.arange(side, dtype=jnp.int32)[None]
+    return (pixels >= start) & (pixels < start + patch)

@@ -1,0 +1,187 @@
+"""Concepts that two images share: non-negative factors of both images' activations.
+
+[A; B] = W H,  W >= 0 [positions, k],  H >= 0 [k, channels]
+a_k    = sum_c mean_hw |G_c| H_kc
+M      = sum_k a_k W_k
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fam_jax._core.checks import check_count, wide
+from fam_jax._core.encoding import Encoding
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
+from fam_jax.methods.method import Method, check_pair, sayable
+from fam_jax.methods.nonnegative import factorise
+from fam_jax.methods.pairs import OTHER
+
+
+class Concepts(NamedTuple):
+    """Concepts of pairs of images; made by `concepts`, the weightiest of the pair first.
+
+    Attributes:
+        concepts: their directions among the channels, of norm 1, [b, k, c].
+        query_concepts: how strong each is where in the query, [b, k, h, w].
+        reference_concepts: the same in the reference, [b, k, hr, wr].
+        query_weights: how much the similarity depends on each in the query, [b, k].
+        reference_weights: the same in the reference, [b, k].
+        query_maps: the weighted sum of the query's concepts, raw maps [b, h, w].
+        reference_maps: the same of the reference, [b, hr, wr].
+        errors: ||[A; B] - W H|| / ||[A; B]||, the part that is in no concept, [b].
+    """
+
+    concepts: Float[Array, "b k c"]
+    query_concepts: Float[Array, "b k h w"]
+    reference_concepts: Float[Array, "b k hr wr"]
+    query_weights: Float[Array, "b k"]
+    reference_weights: Float[Array, "b k"]
+    query_maps: Float[Array, "b h w"]
+    reference_maps: Float[Array, "b hr wr"]
+    errors: Float[Array, " b"]
+
+
+def nmf_concepts(similarity: Similarity = cosine, *, k: int = 6, steps: int = 200) -> Method:
+    """The concepts that two images share, weighted by how much the similarity depends on them.
+
+        M = sum_k a_k W_k,   a and W from `concepts`
+
+    Args:
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        k: number of concepts.
+        steps: updates of both factors.
+
+    Returns:
+        A `Method` that needs the other image: raw maps [b, h, w], not negative.
+
+    Raises:
+        ValueError, TypeError: for `k` or `steps` below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> a, b = jnp.array([[[[3.0, 0.0], [0.0, 1.0]]]]), jnp.array([[[[0.0, 2.0]]]])
+        >>> fam_jax.explain_pairs(encode, a, b, fam_jax.nmf_concepts(k=2)).query_maps.shape
+        (1, 1, 2)
+
+    Source:
+        As for `concepts`.
+    """
+    check_count("k", k)
+    check_count("steps", steps)
+    return Method(similarity, _Nmf(k, steps), OTHER)
+
+
+@partial(register_dataclass, data_fields=[], meta_fields=["k", "steps"])
+@dataclass(frozen=True)
+class _Nmf:
+    k: int
+    steps: int
+
+    def __call__(self, similarity: Similarity, enc: Encoding, other: Encoding) -> Array:
+        return self.pair(similarity, enc, other)[0]
+
+    def pair(
+        self, similarity: Similarity, query: Encoding, reference: Encoding
+    ) -> tuple[Array, Array]:
+        """Both maps, from one factorisation."""
+        found = concepts(query, reference, self.k, self.steps, similarity)
+        return found.query_maps, found.reference_maps
+
+
+def concepts(
+    query: Encoding,
+    reference: Encoding,
+    k: int = 6,
+    steps: int = 200,
+    similarity: Similarity = cosine,
+) -> Concepts:
+    """Split the activations of two images into concepts they share.
+
+        [A; B] = W H  (all non-negative),   a_k = sum_c mean_hw |G_c| H_kc,   M = sum_k a_k W_k
+
+    The positions of both images are the rows of one matrix; W says where a concept is, H what
+    channels it is made of, G = pullback(ds/dz with norms frozen) how much it matters.
+    Multiplicative updates from a fixed start: the same images give the same concepts.
+
+    Args:
+        query: the encoded images.
+        reference: the other image of each pair; its map may have another size.
+        k: number of concepts.
+        steps: updates of both factors.
+        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+
+    Returns:
+        `Concepts`. Negative activations count as zero; all is zero for a pair of which nothing
+        can be said.
+
+    Raises:
+        ValueError, TypeError: for encodings that make no pairs, or `k` or `steps` below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> a, b = jnp.array([[[[3.0, 0.0], [0.0, 1.0]]]]), jnp.array([[[[0.0, 2.0]]]])
+        >>> found = fam_jax.concepts(encode(a), encode(b), k=2)
+        >>> found.query_concepts.shape, bool(found.errors[0] < 0.01)
+        ((1, 2, 1, 2), True)
+
+    Source:
+        Lee, Seung: Algorithms for Non-negative Matrix Factorization, NIPS 2000; the idea of
+        weighing factors by gradients from Liu et al.: FFAM, NeurIPS 2024 (2405.12601).
+    """
+    check_pair(query, reference)
+    channels = query.activations.shape[-1], reference.activations.shape[-1]
+    if channels[0] != channels[1]:
+        raise ValueError(f"reference: expected {channels[0]} channels, got {channels[1]}")
+    check_count("k", k)
+    check_count("steps", steps)
+    return _concepts(query, reference, as_similarity(similarity), k=k, steps=steps)
+
+
+@partial(jax.jit, static_argnames=("k", "steps"))
+def _concepts(query, reference, similarity, *, k, steps):
+    A, B, z, r = wide(
+        query.activations, reference.activations, query.embeddings, reference.embeddings
+    )
+    G = query.pullback(frozen_gradient(similarity, z, r))
+    F = reference.pullback(frozen_gradient(similarity, r, z))
+    G, F = (jnp.mean(jnp.abs(x), axis=(1, 2)) for x in wide(G, F))
+    ok = sayable(z) & sayable(r)
+    for x in (A, B, G, F):
+        ok = ok & jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
+
+    def rows(x):
+        return jnp.maximum(x.reshape(x.shape[0], -1, x.shape[-1]), 0)
+
+    V = jnp.where(ok[:, None, None], jnp.concatenate([rows(A), rows(B)], axis=1), 0)
+    factors = jax.vmap(partial(factorise, k=k, steps=steps))(V)
+
+    def one(V, factors, g, f):
+        W, H = factors
+        weights = jnp.stack([H @ g, H @ f])
+        # By its part in both maps; by a product rather than an index, which would gather.
+        order = jnp.argsort(-jnp.sum(weights, axis=0) * jnp.sum(W, axis=0))
+        P = jax.nn.one_hot(order, k, dtype=W.dtype)
+        W, H, weights = W @ P.T, P @ H, weights @ P.T
+        size = jnp.sqrt(jnp.sum(V * V))
+        error = jnp.sqrt(jnp.sum(jnp.square(V - W @ H))) / jnp.where(size > 0, size, 1)
+        return W, H, weights, error
+
+    with jax.default_matmul_precision("highest"):
+        G, F = (jnp.where(ok[:, None], x, 0) for x in (G, F))
+        W, H, weights, errors = jax.vmap(one)(V, factors, G, F)
+    n = A.shape[1] * A.shape[2]
+    parts = []
+    for where, of, a in ((W[:, :n], A, weights[:, 0]), (W[:, n:], B, weights[:, 1])):
+        maps = jnp.moveaxis(where, 1, 2).reshape(-1, k, *of.shape[1:3])
+        parts.append((maps, a, jnp.sum(a[:, :, None, None] * maps, axis=1)))
+    (Q, q, M), (R, s, N) = parts
+    return Concepts(H, Q, R, q, s, M, N, errors)

@@ -1,0 +1,142 @@
+"""From rows of a store to what the page says of each pair; writes their pictures and maps."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fam_jax.report import _heat
+from fam_jax.report._thumbnails import Thumbnail, Thumbnails
+from fam_jax.store import VALID, Row, Store
+
+_ROWS = 64  # rows, with their maps, in memory at a time
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what HTML has no place for
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A map: its file and size, and where it is high."""
+
+    file: str
+    width: int
+    height: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One picture of a pair; `note` says why there is no map."""
+
+    role: str
+    name: str
+    thumbnail: Thumbnail
+    heat: Heat | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A pair as the page shows it."""
+
+    index: int
+    name: str
+    label: str
+    score: float | None
+    valid: bool
+    reason: str
+    sides: tuple[Side, Side]
+
+
+def make_cards(
+    store: Store, indices: list[int], stage: Path, thumbnails: Thumbnails, *, signed: bool
+) -> list[Card]:
+    """The cards of these rows, in their order; only some rows are in memory at a time."""
+    made = {}
+    near = sorted(indices)  # rows beside each other lie in the same files of a store
+    for start in range(0, len(near), _ROWS):
+        for row in store.rows(near[start : start + _ROWS]):
+            made[int(row.index)] = _card(row, stage, thumbnails, signed)
+    return [made[index] for index in indices]
+
+
+def _card(row: Row, stage: Path, thumbnails: Thumbnails, signed: bool) -> Card:
+    valid = int(row.status) == VALID
+    parts = (
+        ("query", row.query, row.query_box, row.query_map),
+        ("reference", row.reference, row.reference_box, row.reference_map),
+    )
+    sides = []
+    for role, path, box, map_ in parts:
+        thumbnail = thumbnails.of(str(path), box)
+        drawn, note = None, ""
+        if valid and thumbnail.file:
+            file = stage / f"map-{int(row.index):07d}-{role}.png"
+            drawn, note = _draw_map(map_, thumbnail, file, signed)
+        if thumbnail.problem:
+            thumbnail = replace(thumbnail, problem=printable(thumbnail.problem))
+        sides.append(Side(role, str(path), thumbnail, drawn, note))
+    score = float(row.score)
+    return Card(
+        index=int(row.index),
+        name=printable(str(row.id)) or f"pair {int(row.index)}",
+        label="" if row.label is None else printable(str(row.label)),
+        score=score if math.isfinite(score) else None,
+        valid=valid,
+        reason=printable(row.reason or "no reason was noted"),
+        sides=tuple(sides),
+    )
+
+
+def _draw_map(
+    map_: np.ndarray | None, thumbnail: Thumbnail, file: Path, signed: bool
+) -> tuple[Heat | None, str]:
+    """The map's file, or why there is none."""
+    if map_ is None:
+        return None, "no map"
+    if not np.all(np.isfinite(map_)):
+        return None, "no map: its values are not finite"
+    if signed:  # evidence for the background is not drawn
+        map_ = np.maximum(map_, 0)
+    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height))
+    if not m.any():
+        return None, "no map: it is the same everywhere"
+    _heat.save(m, file)
+    return Heat(file.name, m.shape[1], m.shape[0], _heat.describe(m)), ""
+
+
+def shorten_names(cards: Sequence[Card]) -> tuple[list[Card], str]:
+    """The cards with pictures named by what follows the folder they share, and that folder.
+
+    Names without their folders would not do: cat/1.jpg and dog/1.jpg are two pictures.
+    """
+    folders = [side.name[: _after_folder(side.name)] for card in cards for side in card.sides]
+    shared = _shared(min(folders), max(folders))  # what these two share, all between them do
+    short = [
+        replace(card, sides=tuple(_renamed(side, len(shared)) for side in card.sides))
+        for card in cards
+    ]
+    return short, printable(shared)
+
+
+def _shared(first: str, last: str) -> str:
+    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    alike = first[: next(differ, min(len(first), len(last)))]
+    # One folder's name may begin another's, cat and cats: cut at a separator.
+    return alike[: _after_folder(alike)]
+
+
+def _after_folder(path: str) -> int:
+    return max(path.rfind(separator) for separator in {"/", os.sep}) + 1
+
+
+def _renamed(side: Side, cut: int) -> Side:
+    return replace(side, name=printable(side.name[cut:]))
+
+
+def printable(text: str) -> str:
+    """The text without control characters and what no UTF-8 file can hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)

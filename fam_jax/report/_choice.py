@@ -1,0 +1,64 @@
+"""Which pairs of a store a report shows."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fam_jax._core.checks import check_choice, check_count
+from fam_jax.store import NOT_DONE, VALID, Store
+
+ORDERS = {
+    "store": "in store order",
+    "highest": "highest scores first",
+    "lowest": "lowest scores first",
+}
+
+
+class Choice(NamedTuple):
+    """The pairs of a page, and what a store holds besides.
+
+    Attributes:
+        indices: the pairs that are shown, in their order.
+        total: pairs in the store.
+        valid: of these, explained.
+        invalid: done, but nothing could be said.
+        not_done: still to be explained.
+        invalid_shown: how many of `indices` are invalid.
+    """
+
+    indices: list[int]
+    total: int
+    valid: int
+    invalid: int
+    not_done: int
+    invalid_shown: int
+
+
+def choose(store: Store, limit: int, order: str) -> Choice:
+    """At most `limit` pairs that are done; by score, those without one come last.
+
+    Raises:
+        ValueError: for an unknown order, a limit below 1, or if no pair is done.
+    """
+    check_choice("order", order, ORDERS)
+    check_count("limit", limit)
+    if len(store) == 0:
+        raise ValueError(f"{store.path} holds no pairs: there is nothing to report")
+    status = np.asarray(store.status())
+    done = np.flatnonzero(status != NOT_DONE)
+    if not done.size:
+        raise ValueError(f"none of the {len(store)} pairs of {store.path} is done yet")
+    if order != "store":
+        scores = np.asarray(store.scores(), np.float64)[done]
+        keys = np.where(np.isfinite(scores), scores if order == "lowest" else -scores, np.inf)
+        done = done[np.argsort(keys, kind="stable")]
+    shown = done[:limit]
+    valid = int(np.count_nonzero(status == VALID))
+    return Choice(
+        indices=shown.tolist(),
+        total=len(store),
+        valid=valid,
+        invalid=done.size - valid,
+        not_done=len(store) - done.size,
+        invalid_shown=int(np.count_nonzero(status[shown] != VALID)),
+    )

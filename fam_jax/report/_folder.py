@@ -1,0 +1,110 @@
+"""Write a report: its page, thumbnails and manifest, whole or not at all."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fam_jax.io import files, pictures
+from fam_jax.report._cards import make_cards, shorten_names
+from fam_jax.report._choice import choose
+from fam_jax.report._page import write_page
+from fam_jax.report._thumbnails import Thumbnails
+from fam_jax.store import Store
+
+PAGE = "index.html"
+
+
+def write(
+    store: Store,
+    folder: str | os.PathLike,
+    *,
+    limit: int = 1000,
+    order: str = "store",
+    title: str | None = None,
+    signed: bool | None = None,
+    overwrite: bool = False,
+    read: Callable[[str], Image.Image] = pictures.read,
+) -> list[Path]:
+    """Write explained pairs as a static page with thumbnails: no server, no network.
+
+    Args:
+        store: the explained pairs.
+        folder: where index.html and its pictures go.
+        limit: how many pairs at most.
+        order: which come first: "store", "highest" or "lowest" (scores).
+        title: the page's heading.
+        signed: whether negative values are evidence against a pair and not drawn; by default
+            where the store's settings name a background, as `fam-jax explain` does.
+        overwrite: replace an earlier report in that folder.
+        read: a path -> an upright RGB picture; the card shows the text of its ValueError or
+            OSError.
+
+    Returns:
+        The files, index.html first.
+
+    Raises:
+        ValueError: for an unknown order, a limit below 1, or if no pair is done.
+        FileExistsError: if the folder holds something and `overwrite` is not set.
+        OSError: if it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from fam_jax import report
+        >>> from fam_jax.store import Row
+        >>> heat = np.eye(4, dtype=np.float32)
+        >>> pair = Row(
+        ...     0, "cats", None, "a.jpg", "b.jpg", 0.9, query_map=heat, reference_map=heat
+        ... )
+        >>> class Pairs:
+        ...     path, settings = "memory", {"model": "tiny"}
+        ...     def __len__(self): return 1
+        ...     def scores(self): return np.float32([pair.score])
+        ...     def status(self): return np.uint8([pair.status])
+        ...     def rows(self, indices): return [pair for _ in indices]
+        >>> files = report.write(Pairs(), tempfile.mkdtemp(), read=lambda path: Image.new(
+        ...     "RGB", (64, 48)))
+        >>> [file.name for file in files][:3]
+        ['index.html', 'manifest.json', 'map-0000000-query.png']
+    """
+    choice = choose(store, limit, order)
+    signed = _is_signed(store.settings) if signed is None else signed
+    with files.folder(folder, overwrite=overwrite) as stage:
+        thumbnails = Thumbnails(stage, read)
+        made = make_cards(store, choice.indices, stage, thumbnails, signed=signed)
+        shown, shared = shorten_names(made)
+        write_page(
+            stage / PAGE,
+            shown,
+            choice,
+            order=order,
+            title=title,
+            settings=store.settings,
+            places={"store": store.path, "pictures in": shared},
+            not_shown=thumbnails.not_shown,
+            signed=signed,
+        )
+        names = files.write_manifest(
+            stage,
+            command="report",
+            store=store.path,
+            settings=dict(store.settings),
+            order=order,
+            limit=limit,
+            signed=signed,
+            title=title,
+            pairs=choice._asdict(),
+            not_shown=thumbnails.not_shown,
+        )
+    return [Path(folder) / name for name in sorted(names, key=lambda name: (name != PAGE, name))]
+
+
+def _is_signed(settings: Mapping[str, Any]) -> bool:
+    named = settings.get("method_name"), settings.get("method")
+    # A method that is written out in full names its background, too.
+    in_full = any("background=" in name for name in named if isinstance(name, str))
+    return "contrastive" in named or bool(settings.get("background")) or in_full

@@ -1,0 +1,101 @@
+"""The page itself: one HTML file with its style and its script inside."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fam_jax._core.extras import needed
+from fam_jax.report import _heat
+from fam_jax.report._cards import Card, printable
+from fam_jax.report._choice import ORDERS, Choice
+
+with needed("the report needs", "report"):
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+TITLE = "Why these pairs look alike"
+_SETUP = (("model",), ("layer",), ("method_name", "method"), ("similarity",))
+
+
+def write_page(
+    file: Path,
+    cards: Sequence[Card],
+    choice: Choice,
+    *,
+    order: str,
+    title: str | None,
+    settings: Mapping[str, Any],
+    places: Mapping[str, str],
+    not_shown: int,
+    signed: bool,
+) -> None:
+    """Write the page of these cards.
+
+    Args:
+        file: where.
+        cards: the pairs, in their order.
+        choice: what the store holds besides.
+        order: one of `ORDERS`.
+        title: the heading, or None.
+        settings: what was asked.
+        places: where things lie, by their names.
+        not_shown: how many pictures could not be shown.
+        signed: whether negative values were left out of the maps.
+    """
+    # Whatever is not Markup is escaped: a file may be called <b>"'&.jpg.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    scores = [card.score for card in cards if card.score is not None]
+    stream = environment.from_string(_part("page.html")).stream(
+        style=Markup(_part("page.css")),
+        script=Markup(_part("page.js")),
+        title=printable(title or TITLE),
+        setup=_setup(settings),
+        order=order,
+        orders=ORDERS,
+        summary=_summary(choice, order),
+        choice=choice,
+        not_shown=not_shown,
+        signed=signed,
+        settings=_listed({**settings, **places}),
+        cards=cards,
+        lowest=f"{min(scores):.4f}" if scores else "",
+        highest=f"{max(scores):.4f}" if scores else "",
+        opacity=round(100 * _heat.OPACITY),
+        gradient=Markup(_heat.gradient()),
+    )
+    stream.enable_buffering(100)
+    with file.open("wb") as out:
+        stream.dump(out, encoding="utf-8")
+
+
+def _setup(settings: Mapping[str, Any]) -> list[str]:
+    """The main settings that are short: names, not the representations of objects."""
+    values = [next(filter(None, map(settings.get, keys)), "") for keys in _SETUP]
+    return [printable(v) for v in values if isinstance(v, str) and 0 < len(v) <= 60]
+
+
+def _summary(choice: Choice, order: str) -> str:
+    shown, done = len(choice.indices), choice.valid + choice.invalid
+    count = f"All {shown:,}" if shown == done else f"{shown:,} of {done:,}"
+    if done == 1:
+        return "One pair."
+    return f"{count} pairs, {ORDERS[order]}."
+
+
+def _listed(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values as text, without those that are empty."""
+    texts = {
+        str(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in settings.items()
+        if value not in (None, "", [], {})
+    }
+    return [(printable(name), printable(text)) for name, text in texts.items()]
+
+
+def _part(name: str) -> str:
+    return files("fam_jax.report").joinpath(name).read_text("utf-8")

@@ -1,0 +1,70 @@
+"""What a store of maps holds: rows and their status, whoever writes or reads it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+NOT_DONE, VALID, INVALID = 0, 1, 2  # of a row; invalid: done, but without maps
+
+
+class Row(NamedTuple):
+    """One explained pair.
+
+    Attributes:
+        index: its place in the store.
+        id: its name, or its number.
+        label: a class or another remark, or None.
+        query: the path of one picture.
+        reference: the path of the other.
+        score: the similarity; NaN if there is none.
+        status: `NOT_DONE`, `VALID` or `INVALID`.
+        reason: why it is invalid.
+        query_map: raw map [h, w]; None if it is not valid.
+        reference_map: that of the reference.
+        query_box: left, top, right, bottom: the part of the upright picture that the network saw
+            and the map covers, in the picture's own pixels; None for all of it.
+        reference_box: that of the reference.
+    """
+
+    index: int
+    id: str
+    label: str | None
+    query: str
+    reference: str
+    score: float
+    status: int = VALID
+    reason: str = ""
+    query_map: np.ndarray | None = None
+    reference_map: np.ndarray | None = None
+    query_box: tuple[float, float, float, float] | None = None
+    reference_box: tuple[float, float, float, float] | None = None
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Explained pairs: scores and status of all of them, the rest of a row on demand."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What it was made with, as plain JSON values: model, layer, method, similarity, ..."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def scores(self) -> np.ndarray:
+        """Of all rows, float32 [n]; NaN where there is none."""
+        ...
+
+    def status(self) -> np.ndarray:
+        """Of all rows, uint8 [n]."""
+        ...
+
+    def rows(self, indices: Sequence[int]) -> Iterable[Row]:
+        """The rows at `indices`, in that order."""
+        ...

@@ -1,0 +1,132 @@
+"""A checkpoint file into a `.safetensors` file that needs no torch: `fam-jax convert`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from flax import nnx
+
+from pretrained_ports import zoo
+from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
+from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.checkpoints.matching import knows
+from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
+from pretrained_ports.checkpoints.writing import provenance, write
+from pretrained_ports.text.towers import load_text
+from pretrained_ports.zoo import Backbone
+
+
+def convert_file(
+    source: str | Path,
+    target: str | Path,
+    model: str | None = None,
+    dialect: str = "auto",
+    overwrite: bool = False,
+    head: Literal["drop", "keep"] = "drop",
+) -> Backbone:
+    """Read a checkpoint in any dialect and write the model it holds as `.safetensors`.
+
+    Args:
+        source: The checkpoint.
+        target: The file to write; its header names the architecture, the source and its SHA-256.
+        model: One of `names()`; None finds the one that the checkpoint fits.
+        dialect: As for `load`.
+        overwrite: Whether an existing `target` is replaced.
+        head: As for `load`.
+
+    Returns:
+        The backbone that was written, with the account of every tensor in `.report`.
+
+    Raises:
+        ValueError: `target` exists or does not end in `.safetensors`; unknown model or dialect.
+        CheckpointError: The source cannot be read, or fits no model, or several.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> convs = {f"{4 * b}.weight": np.ones((64, 64 if b else 3, 3, 3), "f") for b in range(4)}
+        >>> vectors = [f"{4 * b}.bias" for b in range(4)]
+        >>> leaves = ("weight", "bias", "running_mean", "running_var")
+        >>> vectors += [f"{4 * b + 1}.{leaf}" for b in range(4) for leaf in leaves]
+        >>> tensors = convs | {key: np.ones(64, "f") for key in vectors}
+        >>> save_file(tensors, folder / "theirs.safetensors")
+        >>> convert_file(folder / "theirs.safetensors", folder / "ours.safetensors").name
+        'conv4'
+    """
+    target = Path(target)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"the file to write must end in .safetensors, got {target}")
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} exists; pass --overwrite to replace it")
+    if not target.parent.is_dir():
+        raise ValueError(f"the folder {target.parent} does not exist")
+    checkpoint = read(source)
+    name = model or find_model(checkpoint, dialect)
+    backbone = zoo.load(name, checkpoint, dialect=dialect, head=head)
+    write(target, backbone.model, provenance(name, source), _text_tower(name, checkpoint))
+    return backbone
+
+
+def _text_tower(name: str, checkpoint: Checkpoint) -> nnx.Module | None:
+    """The other half of a CLIP file, if the model has one and the file holds it."""
+    tables = [DIALECTS[dialect] for dialect in TEXT_DIALECTS]
+    if name in TOWERS and any(t.place(key) for t in tables for key in checkpoint.tensors):
+        return load_text(name, checkpoint).model
+    return None
+
+
+def find_model(checkpoint: Checkpoint, dialect: str = "auto") -> str:
+    """The one model of the zoo that a checkpoint fits.
+
+    Of models that differ in their preprocessing only, the plain name ("resnet50" before
+    "resnet50-a1") stands for all.
+
+    Raises:
+        ValueError: Unknown dialect.
+        CheckpointError: None fits, or models of several names.
+    """
+    if dialect != "auto" and dialect not in DIALECTS:
+        raise ValueError(f"no dialect {dialect!r}; there are: auto, {', '.join(sorted(DIALECTS))}")
+    claimed = checkpoint.metadata.get("architecture")
+    if claimed in ENTRIES:
+        return claimed
+    known = {
+        name
+        for name, table in DIALECTS.items()
+        if not name.startswith("native") and dialect in ("auto", name) and knows(checkpoint, table)
+    }
+    if not known:
+        raise CheckpointError(
+            f"{checkpoint.path} follows no known dialect; its first keys are: "
+            f"{', '.join(list(checkpoint.tensors)[:6])}"
+        )
+    fitting = list(_fitting(checkpoint, known))
+    plain = [name for name in fitting if not any(name.startswith(f"{n}-") for n in fitting)]
+    if len(plain) == 1:
+        return plain[0]
+    dialects = " and ".join(sorted(known))
+    if not plain:
+        raise CheckpointError(
+            f"{checkpoint.path} has the keys of {dialects}, but the shapes of no model of the "
+            "zoo; name the nearest with --model to see what differs"
+        )
+    raise CheckpointError(
+        f"{checkpoint.path} fits {len(plain)} models alike; say which with --model: "
+        f"{', '.join(plain)}"
+    )
+
+
+def _fitting(checkpoint: Checkpoint, dialects: set[str]) -> Iterable[str]:
+    """Names of the models whose parameters the checkpoint fills; rows of one build only once."""
+    verdicts = {}
+    for name, entry in ENTRIES.items():
+        for dialect in dialects.intersection(entry.dialects):
+            key = dialect, repr(entry.build)
+            if key not in verdicts:
+                verdicts[key] = zoo.fits(checkpoint, name, dialect)
+            if verdicts[key]:
+                yield name
+                break

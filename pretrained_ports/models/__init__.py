@@ -1,0 +1,1 @@
+"""The networks: flax.nnx modules from images, or token numbers, to embeddings."""
