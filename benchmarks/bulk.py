@@ -32,7 +32,7 @@ def real(folder: Path, out: Path) -> None:
     sources = [photo for photo in sources if min(photo.size) >= 64]
     paths = crops(out / "pictures", 220, None, sources)
     backbone = pretrained_ports.load("tiny")
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     table = Table(title=f"12,100 pairs of {len(paths)} crops of {len(sources)} photographs, tiny")
     for name in ("pairs", "maps", "seconds", "pairs/s", "invalid", "store"):
         table.add_column(name, justify="right")

@@ -46,7 +46,7 @@ def demo_photos() -> list[Image.Image]:
 def captured(network: str):
     """A network with random weights, ready to explain."""
     backbone = pretrained_ports.create(network)
-    return backbone, fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
+    return backbone, fam_jax.capture(backbone)
 
 
 class Steps:

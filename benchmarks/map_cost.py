@@ -72,7 +72,7 @@ def torch_side(sizes: Sizes) -> TorchSide | None:
 def pairs(sizes: Sizes, side: TorchSide | None) -> Table:
     """A batch of images, one reference each: every framework against its own embedding."""
     backbone = pretrained_ports.create(sizes.network)
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     graph, state = nnx.split(backbone.model)
     embed = jax.jit(lambda state, images: nnx.merge(graph, state)(images))
     images = random(0, sizes.batch, sizes.pixels, sizes.pixels, 3)
@@ -111,7 +111,7 @@ def pairs(sizes: Sizes, side: TorchSide | None) -> Table:
 def many_references(sizes: Sizes, side: TorchSide | None) -> Table:
     """One image against many references, its forward pass included."""
     backbone = pretrained_ports.create(sizes.network)
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     image = random(0, 1, sizes.pixels, sizes.pixels, 3)
     references = random(1, sizes.many, backbone.embedding_dim)
     ours = "JAX: fam_jax.explain_all"

@@ -112,7 +112,7 @@ METRICS: dict[str, Callable[[Pairs], object]] = {
 
 
 def capture(backbone: pretrained_ports.Backbone) -> fam_jax.Encoder:
-    return fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
+    return fam_jax.capture(backbone)
 
 
 def of_a_forward_pass(

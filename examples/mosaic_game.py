@@ -31,7 +31,7 @@ def rank_correlation(a, b):
 
 def play(backbone, cell, count, seed):
     """Method -> mass, hits, swap correlation, each [count]."""
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     prepare = backbone.preprocess.normalise
     photos = photographs.load()
     games = photographs.mosaics(photos, np.random.default_rng(seed), count, cell)

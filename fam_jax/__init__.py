@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fam_jax._core.capture import capture as capture
 from fam_jax._core.capture import encoder as encoder
-from fam_jax._core.encoding import Encoder as Encoder
+from fam_jax._core.encoder import Encoder as Encoder
 from fam_jax._core.encoding import Encoding as Encoding
 from fam_jax._core.maps import fuse as fuse
 from fam_jax._core.maps import minmax as minmax
@@ -23,7 +23,6 @@ from fam_jax._core.similarity import margin as margin
 from fam_jax._core.similarity import normalize as normalize
 from fam_jax._core.tap import tap as tap
 from fam_jax._core.tokens import TokenGrid as TokenGrid
-from fam_jax._core.watch import watch as watch
 from fam_jax.methods import Method as Method
 from fam_jax.methods import activation_sum as activation_sum
 from fam_jax.methods import all_pairs as all_pairs

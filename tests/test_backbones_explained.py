@@ -22,7 +22,7 @@ create = cache(pretrained_ports.create)
 
 def case(name, batch, dtype="float32"):
     backbone = create(name, param_dtype=dtype)
-    encode = fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
+    encode = fam_jax.capture(backbone)
     x, y = np.random.default_rng(0).standard_normal((2, batch, *BACKBONES[name], 3), dtype)
     return backbone, encode, x, y
 
@@ -71,5 +71,5 @@ def test_a_preprocessed_picture_goes_straight_in():
     backbone = pretrained_ports.load("tiny")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8)
     inputs = jnp.asarray(backbone.preprocess(pixels))[None]
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     assert encode(inputs).embeddings.shape == (1, backbone.embedding_dim)

@@ -204,7 +204,7 @@ def test_the_two_functions_of_an_encoder_and_watched_layers():
     fn = lambda x: embed(x, holder.w)  # noqa: E731
     for make in (
         lambda: fam_jax.encoder(features, head),
-        lambda: fam_jax.watch(fn, at=["a"]),
+        lambda: fam_jax.capture(fn, at=["a"]),
         lambda: lambda x: fam_jax.explain_pairs(fam_jax.capture(fn, at="a"), x, x, fam_jax.fam()),
     ):
         holder.w = jnp.asarray(W)

@@ -1,4 +1,4 @@
-"""Several layers of one forward pass: `watch`, `capture(at=(...))` and `replay`."""
+"""Several layers of one forward pass: `capture(at=(...))`, its `watch`, and `replay`."""
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +52,11 @@ def test_several_layers_cost_one_forward_pass(net, images):
     assert convolutions(LAYERS) == convolutions("bn1") == 5
 
 
-def test_watch_gives_what_is_no_map(images):
+def test_layers_that_are_no_map_are_watched(images):
     model = Tokens(nnx.Rngs(0))
     images = images.astype(np.float32)
-    watch = fam_jax.watch(model, at=("blocks.0", "blocks.1"))
-    seen = jax.jit(lambda watch, x: watch(x))(watch, images)
+    layers = fam_jax.capture(model, at=("blocks.0", "blocks.1"))
+    seen = jax.jit(lambda layers, x: layers.watch(x))(layers, images)
     assert [x.shape for x in seen.values] == [(2, 98, 3)] * 2
     v = jnp.ones((2, 3), jnp.float32)
     # z = mean of x + block1(x): the last block's output reaches z as a mean over 98 tokens
@@ -89,9 +89,9 @@ def test_replay_leaves_other_tokens_as_they_are(images):
     [
         (lambda m: fam_jax.capture(m, at=("conv1", "conv2")), ValueError, "no layer 'conv2'"),
         (lambda m: fam_jax.capture(m, at=()), ValueError, "different layers, at least one"),
-        (lambda m: fam_jax.watch(m, at=("fc", "fc")), ValueError, "different layers"),
-        (lambda m: fam_jax.watch(m, at=("conv1", 3)), TypeError, "a layer's name, or several"),
-        (lambda m: fam_jax.watch("net", at=("conv1",)), TypeError, "model: expected a module"),
+        (lambda m: fam_jax.capture(m, at=("fc", "fc")), ValueError, "different layers"),
+        (lambda m: fam_jax.capture(m, at=("conv1", 3)), TypeError, "a layer's name, or several"),
+        (lambda m: fam_jax.capture("net", at=("conv1",)), TypeError, "model: expected a module"),
         (
             lambda m: fam_jax.capture(m, at="conv1").replay(
                 np.ones((1, 8, 8, 3)), np.ones((1, 4, 4, 8))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import fam_jax
 import pretrained_ports
-from fam_jax._core.encoding import LayersEncoder
+from fam_jax._core.encoder import LayersEncoder
 from fam_jax._core.features import Features
 from fam_jax.metrics import Curve, Estimate
 
@@ -26,7 +26,7 @@ def encoders(model: nnx.Module, images: Array) -> None:
     features = assert_type(encode.features(images), Features)
     assert_type(features.values, tuple[Array, ...])
     assert_type(encode.from_features(features), fam_jax.Encoding)
-    seen = fam_jax.watch(model, at=["layer3"])(images)
+    seen = fam_jax.capture(model, at=["layer3"]).watch(images)
     assert_type(seen.values, tuple[Array, ...])
     assert_type(seen.pullback(seen.embeddings), tuple[Array, ...])
 

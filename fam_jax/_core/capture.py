@@ -3,34 +3,54 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
 
 from fam_jax._core.checks import check_choice
-from fam_jax._core.encoding import Encoder, LayersEncoder
+from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
-from fam_jax._core.watch import check_layers, check_model
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A network that says where it is to be explained, as `pretrained_ports.load` gives it."""
+
+    @property
+    def model(self) -> Any:
+        """The network, as `capture` takes one."""
+
+    @property
+    def layer(self) -> str:
+        """Where maps are taken."""
+        ...
+
+    @property
+    def tokens(self) -> Any:
+        """Where the patches are, for layers that give tokens."""
 
 
 @overload
 def capture(
-    model: Callable, at: str, tokens: TokenGrid | tuple | None = None, layout: str = "NHWC"
+    model: Callable | Backbone,
+    at: str | None = None,
+    tokens: TokenGrid | tuple | None = None,
+    layout: str = "NHWC",
 ) -> Encoder: ...
 @overload
 def capture(
-    model: Callable,
+    model: Callable | Backbone,
     at: Sequence[str],
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
 ) -> LayersEncoder: ...
 def capture(
-    model: Callable,
-    at: str | Sequence[str],
+    model: Callable | Backbone,
+    at: str | Sequence[str] | None = None,
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
 ) -> Encoder | LayersEncoder:
@@ -50,10 +70,12 @@ def capture(
             - a method bound to one of these, or a `functools.partial` with its keywords
               (`train=False`);
             - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
-              a partial or the globals it names hold are its parameters.
+              a partial or the globals it names hold are its parameters;
+            - a backbone of `pretrained_ports`, which brings its own layer and tokens.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
-            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`).
+            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
+            backbone has a layer of its own.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
@@ -81,8 +103,12 @@ def capture(
         (2, 16, 16, 8)
     """
     check_choice("layout", layout, ("NHWC", "NCHW"))
-    names = check_layers(at)
-    network = tapped_model(check_model(model), names) or as_pytree(model)
+    if isinstance(model, Backbone) and not callable(model):
+        at = model.layer if at is None else at
+        tokens = model.tokens if tokens is None else tokens
+        model = model.model
+    names, model = check_layers(at), check_model(model)
+    network = tapped_model(model, names) or as_pytree(model)
     if isinstance(at, str):
         return Encoder(network, at, as_token_grid(tokens), layout)
     return LayersEncoder(network, names, as_token_grid(tokens), layout)
@@ -122,3 +148,20 @@ class _Composition:
 
     def __call__(self, images: Array) -> Array:
         return self.head(tap(self.features(images), "activations"))
+
+
+def check_model(model: Any) -> Callable:
+    """The model, if it can be called; else TypeError."""
+    if not callable(model):
+        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
+    return model
+
+
+def check_layers(at: Any) -> tuple[str, ...]:
+    """The names of one layer or several as a tuple; TypeError or ValueError for anything else."""
+    names = (at,) if isinstance(at, str) else at
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"at: expected a layer's name, or several, got {type(at).__name__}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"at: expected different layers, at least one, got {list(names)}")
+    return tuple(names)

@@ -1,11 +1,9 @@
-"""Watch several layers of a network at once: their outputs, and the embedding's gradients there.
+"""Several layers of a network at once: their outputs, and the embedding's gradients there.
 
-    z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
-
-`capture` is this, for layers whose outputs are maps.
+z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._core.checks import AnyArray, check_choice, check_float
-from fam_jax._core.frameworks import tapped_model
-from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
 from fam_jax._core.pytree import register_dataclass
@@ -85,26 +80,6 @@ class Watched:
     embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Pull]
     state: Any = None
-
-
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "layout"])
-@dataclass(frozen=True)
-class Watch:
-    """Images -> `Watched`; made by `watch`. A pytree: parameters are its leaves."""
-
-    network: Callable[[Array], Array]
-    at: tuple[str, ...]
-    layout: str = "NHWC"
-
-    def __call__(self, images: Float[AnyArray, "b H W c"]) -> Watched:
-        """Run the network on a batch of images."""
-        check_float("images", images, "batch height width channels")
-        return _watch(self, images)
-
-
-@jax.jit
-def _watch(watch: Watch, images: Array) -> Watched:
-    return run_watched(watch.network, watch.at, images, watch.layout, lambda name, x: None)
 
 
 def run_watched(
@@ -181,50 +156,3 @@ def check_embeddings(output: Any, batch: int) -> None:
         raise ValueError(
             f"the network must return embeddings [{batch}, d] for {batch} images, got {got}"
         )
-
-
-def watch(model: Callable, at: Sequence[str], layout: str = "NHWC") -> Watch:
-    """See several layers of a model in one forward pass, whatever the shapes of their outputs.
-
-    Args:
-        model: images -> embeddings; whatever `capture` takes.
-        at: the layers' names, as `capture` takes them.
-        layout: "NCHW" for a model that takes images channels first; the outputs stay as they are.
-
-    Returns:
-        A `Watch`, images [b, H, W, c] -> `Watched`.
-
-    Raises:
-        ValueError: if there is no such layer, or it runs more than once.
-        TypeError: if `model` cannot be called.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import fam_jax
-        >>> def embed(images):
-        ...     x = fam_jax.tap(images.reshape(2, 16, 3), "tokens")
-        ...     return fam_jax.tap(x.mean(1), "mean")
-        >>> seen = fam_jax.watch(embed, at=("tokens", "mean"))(jnp.ones((2, 4, 4, 3)))
-        >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
-        ([(2, 16, 3), (2, 3)], (2, 16, 3))
-    """
-    check_choice("layout", layout, ("NHWC", "NCHW"))
-    names = check_layers(at)
-    return Watch(tapped_model(check_model(model), names) or as_pytree(model), names, layout)
-
-
-def check_model(model: Any) -> Callable:
-    """The model, if it can be called; else TypeError."""
-    if not callable(model):
-        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
-    return model
-
-
-def check_layers(at: Any) -> tuple[str, ...]:
-    """The names of one layer or several as a tuple; TypeError or ValueError for anything else."""
-    names = (at,) if isinstance(at, str) else at
-    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"at: expected a layer's name, or several, got {type(at).__name__}")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"at: expected different layers, at least one, got {list(names)}")
-    return tuple(names)

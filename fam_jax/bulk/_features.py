@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fam_jax._core.encoding import Encoder
+from fam_jax._core.encoder import Encoder
 from fam_jax._core.features import Features
 from fam_jax.bulk._pictures import PictureLoader, load_batches
 from fam_jax.bulk._programs import DeviceProgram, encode_chunk

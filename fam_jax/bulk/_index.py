@@ -15,7 +15,7 @@ from PIL import Image
 
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import padded_batches
-from fam_jax._core.encoding import Encoder
+from fam_jax._core.encoder import Encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
 from fam_jax.bulk._features import create_group, encode_pictures, picture_columns

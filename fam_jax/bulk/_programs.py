@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fam_jax._core.encoding import Encoder
+from fam_jax._core.encoder import Encoder
 from fam_jax._core.maps import upsample
 from fam_jax.bulk._maps import quantise
 from fam_jax.methods import Method, fam

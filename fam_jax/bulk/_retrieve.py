@@ -13,7 +13,7 @@ from PIL import Image
 
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import map_batches
-from fam_jax._core.encoding import Encoder
+from fam_jax._core.encoder import Encoder
 from fam_jax._core.features import Features
 from fam_jax.bulk._features import (
     as_features,

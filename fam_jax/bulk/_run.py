@@ -16,7 +16,7 @@ from etils import epath
 from PIL import Image
 
 from fam_jax._core.checks import check_choice, check_count
-from fam_jax._core.encoding import Encoder
+from fam_jax._core.encoder import Encoder
 from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
 from fam_jax.bulk._features import (
     as_features,

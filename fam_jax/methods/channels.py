@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fam_jax._core.checks import check_count, wide
-from fam_jax._core.encoding import Encoding, as_embedding
+from fam_jax._core.encoder import as_embedding
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.maps import rescale, upsample
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_count, check_float
-from fam_jax._core.encoding import Encoder, Encoding
+from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax.methods.method import Method, all_pairs, check_encoding, check_method

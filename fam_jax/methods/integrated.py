@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
-from fam_jax._core.encoding import Encoder, Encoding
+from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Dot, Similarity, cosine, dot, normalize

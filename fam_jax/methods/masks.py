@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fam_jax._core.checks import check_count, check_key
-from fam_jax._core.encoding import Encoding, as_embedding
+from fam_jax._core.encoder import as_embedding
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.pytree import register_dataclass

@@ -120,12 +120,12 @@ class Method:
 @jax.jit
 def _maps(method: Method, enc: Encoding, references: Any) -> Array:
     r = references.embeddings if isinstance(references, Encoding) else references
-    return zero_unless(sayable(enc.embeddings) & sayable(r), method._of(enc, references))
+    return zero_unless(explainable(enc.embeddings) & explainable(r), method._of(enc, references))
 
 
 @jax.jit
 def _pair(method: Method, query: Encoding, reference: Encoding) -> tuple[Array, Array]:
-    ok = sayable(query.embeddings) & sayable(reference.embeddings)
+    ok = explainable(query.embeddings) & explainable(reference.embeddings)
     both = getattr(method.maps, "pair", None)
     if both is None:
         maps, back = method._of(query, reference), method._of(reference, query)
@@ -134,7 +134,7 @@ def _pair(method: Method, query: Encoding, reference: Encoding) -> tuple[Array, 
     return zero_unless(ok, maps), zero_unless(ok, back)
 
 
-def sayable(embeddings: Float[AnyArray, "b d"]) -> Array:
+def explainable(embeddings: Float[AnyArray, "b d"]) -> Array:
     """Whether an embedding can be explained: finite and not zero. [b]."""
     return jnp.all(jnp.isfinite(embeddings), axis=-1) & jnp.any(embeddings != 0, axis=-1)
 

@@ -17,7 +17,7 @@ from fam_jax._core.checks import check_count, wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
-from fam_jax.methods.method import Method, check_pair, sayable
+from fam_jax.methods.method import Method, check_pair, explainable
 from fam_jax.methods.nonnegative import factorise
 from fam_jax.methods.pairs import OTHER
 
@@ -154,7 +154,7 @@ def _concepts(query, reference, similarity, *, k, steps):
     G = query.pullback(frozen_gradient(similarity, z, r))
     F = reference.pullback(frozen_gradient(similarity, r, z))
     G, F = (jnp.mean(jnp.abs(x), axis=(1, 2)) for x in wide(G, F))
-    ok = sayable(z) & sayable(r)
+    ok = explainable(z) & explainable(r)
     for x in (A, B, G, F):
         ok = ok & jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
 

@@ -18,7 +18,7 @@ from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Cosine, Dot, Similarity, cosine
 from fam_jax.methods.cams import gradient_weights
 from fam_jax.methods.jacobian import position_parts
-from fam_jax.methods.method import Method, check_pair, sayable
+from fam_jax.methods.method import Method, check_pair, explainable
 from fam_jax.methods.pulled import pullback_method
 from fam_jax.methods.sums import Sum, products
 
@@ -177,7 +177,7 @@ def all_products(u: Array, v: Array, z: Array, r: Array, similarity: Similarity)
     if isinstance(similarity, Cosine):
         u, v = over_norm(u, z), over_norm(v, r)
     products = jnp.einsum("bijd,bxyd->bijxy", u, v, precision=jax.lax.Precision.HIGHEST)
-    ok = sayable(z) & sayable(r) & jnp.all(jnp.isfinite(products), axis=(1, 2, 3, 4))
+    ok = explainable(z) & explainable(r) & jnp.all(jnp.isfinite(products), axis=(1, 2, 3, 4))
     return jnp.where(ok[:, None, None, None, None], products, 0)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_count
-from fam_jax._core.encoding import Encoding, as_embedding
+from fam_jax._core.encoder import as_embedding
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import as_embedding
+from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity
 
 IMAGES = "batch height width channels"

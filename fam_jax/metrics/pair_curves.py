@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import as_embedding
+from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
 from fam_jax.metrics._pixels import embed_each, in_chunks, score_each

@@ -51,7 +51,7 @@ def test_map_writes_a_store_and_says_what_has_no_maps(table, store):
     found = bulk.open_store(out)
     assert found.settings["model"] == "tiny"
     backbone = pretrained_ports.load("tiny")
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     (row,) = found.rows([0])
     pair = [backbone.preprocess(pictures.read(path))[None] for path in (row.query, row.reference)]
     expected = fam_jax.explain_pairs(encode, *pair)

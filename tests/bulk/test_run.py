@@ -91,7 +91,7 @@ def test_bfloat16_networks(tmp_path):
     stores = []
     for dtype in (jnp.float32, jnp.bfloat16):
         backbone = pretrained_ports.load("tiny", param_dtype=dtype)
-        encode = fam_jax.capture(backbone.model, at=backbone.layer)
+        encode = fam_jax.capture(backbone)
         store = tmp_path / jnp.dtype(dtype).name
         bulk.run(encode, table, store, preprocess=backbone.preprocess, batch=1)
         stores.append(bulk.open_store(store).scores())

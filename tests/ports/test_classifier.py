@@ -101,7 +101,7 @@ def test_real_photographs_are_classified_and_their_logits_mapped(assets):
             for name in pictures
         ]
     )
-    encode = fam_jax.capture(backbone.model, at=backbone.layer)
+    encode = fam_jax.capture(backbone)
     enc = encode(images)
     logits = enc.embeddings @ kernel + bias[None]
     classes = jnp.array(list(pictures.values()))

@@ -169,7 +169,7 @@ def test_maps_go_through_a_kept_head(kept, dropped):
     images = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
 
     def maps(backbone):
-        encode = fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
+        encode = fam_jax.capture(backbone)
         return fam_jax.explain_pairs(encode, images[:1], images[1:])
 
     with_it, without = (np.asarray(maps(backbone).query_maps) for backbone in (kept, dropped))

@@ -1,0 +1,266 @@
+"""Encoders: images -> the `Encoding` at a layer, at several, of other activations, in two steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
+from fam_jax._core.features import Features, cut, join
+from fam_jax._core.frameworks import changed, layer_names, with_layers
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.map_form import Form
+from fam_jax._core.mesh import zeros_like
+from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.tokens import TokenGrid
+from fam_jax._core.watch import Pull, PullOne, Watched, embed, laid_out, run_watched
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@dataclass(frozen=True)
+class Encoder:
+    """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
+
+    Compiled on its first call for a shape. The network is a pure function: what it would write
+    into its own state (batch statistics, random streams) is dropped.
+    """
+
+    network: Callable[[Array], Array]
+    at: str
+    tokens: TokenGrid | None = None
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"], *methods: Any) -> Encoding:
+        """Encode a batch of images; see `Encoding`.
+
+        Args:
+            images: preprocessed images.
+            *methods: what these read beside activations, embeddings and pullback is kept.
+        """
+        check_float("images", images, "batch height width channels")
+        encode = self
+        networks = {method.network for method in methods} - {None}
+        if networks:
+            if {method.network for method in methods} != networks or len(networks) > 1:
+                raise ValueError("these methods read the network in different ways: encode twice")
+            encode = changed_encoder(self, networks.pop())
+        choices = tuple(method.layers for method in methods if "layers" in method.needs)
+        (encoding,), _ = _encode(encode, images, choices=choices)
+        if any({"images", "layers"} & method.needs for method in methods):
+            encoding = replace(encoding, images=jnp.asarray(images), encoder=encode)
+        return encoding
+
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
+        """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
+
+        One forward pass for everything in a training step: running statistics of batch norm and
+        counters of random streams come out instead of being dropped, and `nnx.update(model,
+        state)` leaves the model as `model(images)` would.
+
+        Args:
+            images: a training batch.
+
+        Returns:
+            The `Encoding`, and an `nnx.State` of all variables but the parameters.
+
+        Raises:
+            TypeError: if the encoder is of anything but a `flax.nnx` module.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from flax import nnx
+            >>> import fam_jax
+            >>> class Net(nnx.Module):
+            ...     def __init__(self, rngs):
+            ...         self.norm = nnx.BatchNorm(3, momentum=0.5, rngs=rngs)
+            ...     def __call__(self, images):
+            ...         return self.norm(images).mean((1, 2))
+            >>> model = Net(nnx.Rngs(0))
+            >>> enc, state = fam_jax.capture(model, at="norm").with_state(jnp.ones((2, 4, 4, 3)))
+            >>> nnx.update(model, state)
+            >>> model.norm.mean[...].tolist()
+            [0.5, 0.5, 0.5]
+        """
+        (encoding,), state = _with_state(self, images)
+        return encoding, state
+
+    def replay(
+        self, images: Float[AnyArray, "b H W c"], activations: Float[AnyArray, "b h w k"]
+    ) -> Encoding:
+        """The encoding that images would have, were `activations` the layer's output for them.
+
+        What does not go through the layer's map (skip connections around it, a class token) is
+        the images' own.
+
+        Raises:
+            ValueError: if the activations have another shape than the layer's.
+        """
+        check_float("images", images, "batch height width channels")
+        check_float("activations", activations, "batch height width channels")
+        (encoding,), _ = _encode(self, images, activations)
+        return encoding
+
+    def features(self, images: Float[AnyArray, "b H W c"]) -> Features:
+        """All that crosses the layer: what `from_features` makes the encoding of.
+
+        `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
+        first costs the network below the layer, and its rows may be stored, picked and repeated.
+
+        Raises:
+            ValueError: if a value that crosses the layer is of no single image.
+
+        Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
+            >>> import fam_jax
+            >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
+            >>> features = encode.features(jnp.ones((2, 4, 4, 3)))
+            >>> again = jax.tree.map(lambda x: x[jnp.array([1, 0, 1])], features)
+            >>> encode.from_features(again).embeddings.shape
+            (3, 3)
+        """
+        check_float("images", images, "batch height width channels")
+        return _features(self, jnp.asarray(images))
+
+    def from_features(self, features: Features) -> Encoding:
+        """The encoding of the images that `features` are of; only the head is run."""
+        if not isinstance(features, Features):
+            got = type(features).__name__
+            raise TypeError(f"features: expected encode.features(...), got {got}")
+        return _from_features(self, features)
+
+
+@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@dataclass(frozen=True)
+class LayersEncoder:
+    """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
+
+    network: Callable[[Array], Array]
+    at: tuple[str, ...]
+    tokens: TokenGrid | None = None
+    layout: str = "NHWC"
+
+    def __call__(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, ...]:
+        """Encode a batch of images at every layer, in the order of `at`."""
+        check_float("images", images, "batch height width channels")
+        return _encode(self, images)[0]
+
+    def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+        """The layers' outputs as they are, maps or not, and the embedding's gradients there.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import fam_jax
+            >>> def embed(images):
+            ...     x = fam_jax.tap(images.reshape(2, 16, 3), "tokens")
+            ...     return fam_jax.tap(x.mean(1), "mean")
+            >>> seen = fam_jax.capture(embed, at=("tokens", "mean")).watch(jnp.ones((2, 4, 4, 3)))
+            >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
+            ([(2, 16, 3), (2, 3)], (2, 16, 3))
+        """
+        check_float("images", images, "batch height width channels")
+        return _watch(self, images)
+
+    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
+        """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
+        return _with_state(self, images)
+
+
+def _with_state(
+    encode: Encoder | LayersEncoder, images: AnyArray
+) -> tuple[tuple[Encoding, ...], Any]:
+    check_float("images", images, "batch height width channels")
+    if not hasattr(encode.network, "with_state"):
+        raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
+    return _encode(encode, images, with_state=True)
+
+
+def changed_encoder(encode: Encoder, change: Callable) -> Encoder:
+    """The encoder of the changed model: `change` takes a model and gives another."""
+    return replace(encode, network=changed(encode.network, change))
+
+
+@partial(jax.jit, static_argnames=("with_state", "choices"))
+def _encode(
+    encode: Encoder | LayersEncoder,
+    images: Array,
+    activations: Array | None = None,
+    with_state: bool = False,
+    choices: tuple[LayerChoice, ...] = (),
+) -> tuple[tuple[Encoding, ...], Any]:
+    names = (encode.at,) if isinstance(encode.at, str) else encode.at
+    further: tuple[str, ...] = ()
+    network = encode.network
+    if choices:
+        every = layer_names(network, laid_out(images, encode.layout))
+        further = tuple(dict.fromkeys(name for c in choices for name in chosen(c, every)))
+        if same := {*names} & {*further}:
+            raise ValueError(
+                f"the method reads the layer {same.pop()!r} as it is, the encoder as a map; "
+                "capture another one"
+            )
+        network = with_layers(network, (*names, *further))
+
+    def form(name: str, x: Array) -> Form | None:
+        if name not in names:
+            return None
+        return Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
+
+    both = (*names, *further)
+    seen = run_watched(network, both, images, encode.layout, form, with_state, activations)
+    values = dict(zip(both, seen.values, strict=True))
+    layers = (
+        Layers(further, tuple(values[n] for n in further), seen.pullback.of(further))
+        if choices
+        else None
+    )
+    encodings = tuple(
+        Encoding(values[name], seen.embeddings, PullOne(seen.pullback.of((name,))), layers=layers)
+        for name in names
+    )
+    return encodings, seen.state
+
+
+@jax.jit
+def _watch(encode: LayersEncoder, images: Array) -> Watched:
+    return run_watched(encode.network, encode.at, images, encode.layout, lambda name, x: None)
+
+
+@jax.jit
+def _features(encode: Encoder, images: Array) -> Features:
+    return cut(encode.network, encode.at, encode.layout, images)
+
+
+@jax.jit
+def _from_features(encode: Encoder, features: Features) -> Encoding:
+    x, head = join(encode.network, encode.at, encode.layout, features)
+    form = Form(
+        encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
+        encode.tokens, encode.layout,
+    )  # fmt: skip
+    A = form.to_map(x)
+    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
+    z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
+    return Encoding(A, z, PullOne(Pull(pullback, z, (encode.at,))))
+
+
+def as_embedding(model: Callable) -> Callable:
+    """Images -> embeddings as a pytree of arrays: of an `Encoder`, or of any function."""
+    if isinstance(model, Encoder | LayersEncoder):
+        return Partial(_embed, model)
+    if not callable(model):
+        raise TypeError(
+            "embed: expected a function images -> embeddings or an encoder, got "
+            f"{type(model).__name__}"
+        )
+    return as_pytree(model)
+
+
+def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
+    return embed(encode.network, images, encode.layout)
