@@ -9,7 +9,8 @@ from jax.test_util import check_grads
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.models.vit import VARIANTS, VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 from tests.explained import explained
 from tests.test_explain import COLLECTIVES

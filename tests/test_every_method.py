@@ -9,7 +9,8 @@ from flax import nnx
 import fam_jax
 from fam_jax import methods
 from fam_jax.methods.registry import _METHODS, entry
-from pretrained_ports.models.vit import VARIANTS, VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 
 

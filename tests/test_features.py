@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.models.vit import VARIANTS, VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 
 ROWS = np.array([2, 0, 1, 2])

@@ -6,7 +6,8 @@ from math import isqrt
 
 from pretrained_ports.catalog.entry import Entry, Hub, Tokens
 from pretrained_ports.models.state import Shapes
-from pretrained_ports.models.vit import VARIANTS, Variant, VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import VARIANTS, Variant
 from pretrained_ports.preprocess import Preprocess
 
 _IMAGENET = {"interpolation": "bicubic"}

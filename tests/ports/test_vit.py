@@ -17,7 +17,8 @@ from pretrained_ports.catalog.vit import ENTRIES as ROWS
 from pretrained_ports.checkpoints import CheckpointError, write
 from pretrained_ports.models.positions import Resampling, resample, weights
 from pretrained_ports.models.state import parameters
-from pretrained_ports.models.vit import VARIANTS, VisionTransformer
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 from tests.ports import network
 
