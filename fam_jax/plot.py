@@ -200,9 +200,15 @@ def points_figure(
 def _dot(ax: Any, row: float, column: float, colour: tuple, number: int) -> None:
     ax.plot(column, row, "o", color=colour, markersize=15, markeredgecolor="white")
     ax.text(
-        column, row, str(number), color="white", fontsize=9, weight="bold", ha="center",
+        column,
+        row,
+        str(number),
+        color="white",
+        fontsize=9,
+        weight="bold",
+        ha="center",
         va="center_baseline",
-    )  # fmt: skip
+    )
 
 
 def grid_figure(

@@ -241,9 +241,12 @@ def _features(encode: Encoder, images: Array) -> Features:
 def _from_features(encode: Encoder, features: Features) -> Encoding:
     x, head = join(encode.network, encode.at, encode.layout, features)
     form = Form(
-        encode.at, x.shape, (features.values[0].shape[0], *features.image[0][:2]),
-        encode.tokens, encode.layout,
-    )  # fmt: skip
+        encode.at,
+        x.shape,
+        (features.values[0].shape[0], *features.image[0][:2]),
+        encode.tokens,
+        encode.layout,
+    )
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)

@@ -99,9 +99,13 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     axes = _batch_axes(at, halves, _halves(network, at, layout, one_more), images.shape[0])
     jaxpr = halves.jaxpr
     part = Jaxpr(
-        jaxpr.constvars, jaxpr.invars, halves.crossing, jaxpr.eqns[: halves.at + 1],
-        jaxpr.effects, jaxpr.debug_info,
-    )  # fmt: skip
+        jaxpr.constvars,
+        jaxpr.invars,
+        halves.crossing,
+        jaxpr.eqns[: halves.at + 1],
+        jaxpr.effects,
+        jaxpr.debug_info,
+    )
     values = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))(images)
     values = tuple(jnp.moveaxis(x, axis, 0) for x, axis in zip(values, axes, strict=True))
     return Features(values, (images.shape[1:], str(images.dtype)), axes)
@@ -120,9 +124,13 @@ def join(network: Callable, at: str, layout: str, features: Features) -> tuple[A
         eqn for eqn in jaxpr.eqns[: halves.at] if halves.below.isdisjoint(eqn.outvars)
     ]  # parameters only
     part = Jaxpr(
-        jaxpr.constvars, halves.crossing, jaxpr.outvars, constant + jaxpr.eqns[halves.at + 1 :],
-        jaxpr.effects, jaxpr.debug_info,
-    )  # fmt: skip
+        jaxpr.constvars,
+        halves.crossing,
+        jaxpr.outvars,
+        constant + jaxpr.eqns[halves.at + 1 :],
+        jaxpr.effects,
+        jaxpr.debug_info,
+    )
     head = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))
     values = zip(features.values, features.axes, strict=True)
     x, *others = (jnp.moveaxis(value, 0, axis) for value, axis in values)

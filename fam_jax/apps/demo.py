@@ -70,10 +70,13 @@ def _pair(encode, prepare, photos):
     small = [photographs.resize(crop, 2 * SIZE)[None] for crop in crops]
     out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
     return fam_jax.plot.pair_figure(
-        *crops, out.query_maps[0], out.reference_maps[0], score=float(out.scores[0]),
+        *crops,
+        out.query_maps[0],
+        out.reference_maps[0],
+        score=float(out.scores[0]),
         title="Two overlapping crops of one photograph: fam, cosine",
         names=("query", "reference"),
-    )  # fmt: skip
+    )
 
 
 def _mosaics(encode, prepare, photos, players, talk):

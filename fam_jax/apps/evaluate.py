@@ -63,7 +63,7 @@ def evaluate(
     from fam_jax.evaluate import asking, run, stereo, tasks
     from fam_jax.evaluate.network import Network
 
-    check_choice("TASK", task, (*tasks.TASKS, _STEREO))
+    check_choice("TASK", task, (*tasks.names(), _STEREO))
     check_choice("--similarity", similarity, choices.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
     for name, count in counts.items():
@@ -84,9 +84,16 @@ def evaluate(
         talk.say(stereo.run(explained, folder, settings, overwrite=overwrite))
     else:
         run.evaluate(
-            explained, task, asked, names, settings, folder,
-            overwrite=overwrite, say=talk.say, console=talk.progress(),
-        )  # fmt: skip
+            explained,
+            task,
+            asked,
+            names,
+            settings,
+            folder,
+            overwrite=overwrite,
+            say=talk.say,
+            console=talk.progress(),
+        )
     talk.result(**_found(folder))
 
 

@@ -45,9 +45,15 @@ def index(
     net = network.open_network(model, weights, head, layer, image_size, compute)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.index(
-            net.encode, gallery, output, preprocess=net.preprocess, batch=batch, workers=workers,
-            about={**net.settings(), "weights_file": weights}, on_step=line,
-        )  # fmt: skip
+            net.encode,
+            gallery,
+            output,
+            preprocess=net.preprocess,
+            batch=batch,
+            workers=workers,
+            about={**net.settings(), "weights_file": weights},
+            on_step=line,
+        )
     talk = jobs.output(quiet, as_json)
     talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
     reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}

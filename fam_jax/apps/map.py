@@ -75,10 +75,19 @@ def map_pairs(
         about["background"] = len(others)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.run(
-            net.encode, source, output, preprocess=net.preprocess,
-            method=choices.method_of(method, similarity, net.embed(others)), batch=batch,
-            size=map_size, dtype=dtype, once=once, workers=workers, about=about, on_step=line,
-        )  # fmt: skip
+            net.encode,
+            source,
+            output,
+            preprocess=net.preprocess,
+            method=choices.method_of(method, similarity, net.embed(others)),
+            batch=batch,
+            size=map_size,
+            dtype=dtype,
+            once=once,
+            workers=workers,
+            about=about,
+            on_step=line,
+        )
     talk = jobs.output(quiet, as_json)
     talk.say(f"{output}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps")
     reasons = jobs.reasons(bulk.open_store(output)) if summary.invalid and not talk.silent else {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,6 +14,7 @@ from jax import Array
 import fam_jax
 from fam_jax._core import frameworks
 from fam_jax._core.checks import check_choice
+from fam_jax._core.chunks import map_batches
 from fam_jax.io import files, pictures
 
 if TYPE_CHECKING:
@@ -74,16 +75,20 @@ class Network:
 
     def embed(self, paths: Iterable[Path]) -> Array | None:
         """Embeddings [n, d] of pictures, a batch in memory at a time; None for none."""
-        run = jax.jit(lambda encode, batch: encode(batch).embeddings)
-        paths, batches = iter(paths), []
-        while batch := list(islice(paths, _BATCH)):
-            images = np.stack([self.preprocess(pictures.read(path)) for path in batch])
-            z = run(self.encode, images)
-            for path, finite in zip(batch, np.isfinite(z.astype(jnp.float32)).all(1), strict=True):
-                if not finite:
-                    raise ValueError(f"{path}: its embedding, computed in {z.dtype}, is not finite")
-            batches.append(z)
-        return jnp.concatenate(batches) if batches else None
+        paths = list(paths)
+        if not paths:
+            return None
+
+        def load(rows: slice) -> np.ndarray:
+            return np.stack([self.preprocess(pictures.read(path)) for path in paths[rows]])
+
+        run = jax.jit(lambda encode, images: encode(images).embeddings)
+        z = jnp.asarray(map_batches(partial(run, self.encode), load, len(paths), _BATCH))
+        finite = jnp.isfinite(z).all(1).tolist()
+        for path, good in zip(paths, finite, strict=True):
+            if not good:
+                raise ValueError(f"{path}: its embedding, computed in {z.dtype}, is not finite")
+        return z
 
 
 def open_network(

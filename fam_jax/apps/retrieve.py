@@ -61,11 +61,18 @@ def retrieve(
         store = maps or str(Path(scratch) / "maps")
         with jobs.watched(quiet) as line:
             hits = bulk.retrieve(
-                net.encode, [str(Path(q).absolute()) if "://" not in q else q for q in queries],
-                gallery, store, top=top, preprocess=net.preprocess, batch=batch, on_step=line,
-                method=choices.method_of(method, similarity, net.embed(others)), size=map_size,
+                net.encode,
+                [str(Path(q).absolute()) if "://" not in q else q for q in queries],
+                gallery,
+                store,
+                top=top,
+                preprocess=net.preprocess,
+                batch=batch,
+                on_step=line,
+                method=choices.method_of(method, similarity, net.embed(others)),
+                size=map_size,
                 about=about,
-            )  # fmt: skip
+            )
         explained = bulk.open_store(store)
         page = write(explained, output, title="Nearest pictures", overwrite=overwrite)
     talk, nearest = jobs.output(quiet, as_json), []

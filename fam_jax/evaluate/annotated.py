@@ -108,8 +108,9 @@ def _place(thing: ET.Element) -> Place:
         round(float(thing.findtext(f"bndbox/{name}", "")))
         for name in ("xmin", "ymin", "xmax", "ymax")
     )
-    return Place(max(left - 1, 0) if left >= 0 else left, max(top - 1, 0) if top >= 0 else top,
-                 right, bottom)  # fmt: skip
+    return Place(
+        max(left - 1, 0) if left >= 0 else left, max(top - 1, 0) if top >= 0 else top, right, bottom
+    )
 
 
 def _with_mask(path: Path, mask: Path) -> Annotated:

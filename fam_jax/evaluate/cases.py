@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,16 @@ class Batch:
     prototypes: np.ndarray | None = None
     same: np.ndarray | None = None
     correct: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, images: np.ndarray, references: np.ndarray, background: np.ndarray, **more: Any
+    ) -> "Batch":
+        """Cases of your own: images [n H W c], embeddings [n d], [m d]; `more` as above."""
+        names = more.pop("names", [f"case {i}" for i in range(len(images))])
+        swapped = more.pop("swapped", np.roll(references, 1, axis=0))
+        pixels = more.pop("pixels", images)
+        return cls(names, pixels, images, references, swapped, background, **more)
 
     def __len__(self) -> int:
         return len(self.names)

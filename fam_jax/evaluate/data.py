@@ -132,8 +132,11 @@ def _files_by_class(root: Path, shown: str) -> tuple[dict[str, list[Path]], list
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in pictures.SUFFIXES and path.parent != root:
             files[path.parent.relative_to(root).as_posix()].append(path)
-    empty = [folder.name for folder in root.iterdir() if folder.is_dir() and not any(
-        path.is_file() for path in folder.rglob("*"))]  # fmt: skip
+    empty = [
+        folder.name
+        for folder in root.iterdir()
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
+    ]
     if not files:
         raise ValueError(
             f"--data: no pictures in folders of {shown}; a folder per class is expected"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from PIL import Image
 
 import fam_jax
 from fam_jax._core import frameworks
+from fam_jax._core.chunks import map_batches
 
 _BATCH = 32
 
@@ -55,9 +56,8 @@ class Network:
 
     def embed(self, images: Float32[np.ndarray, "n H W c"]) -> Float32[np.ndarray, "n d"]:
         """Embeddings, a batch at a time."""
-        parts = [_embed(self.encode, padded(images[i : i + _BATCH], _BATCH))
-                 for i in range(0, len(images), _BATCH)]  # fmt: skip
-        return np.concatenate(parts)[: len(images)]
+        run = partial(_embed, self.encode)
+        return map_batches(run, images.__getitem__, len(images), _BATCH)
 
     def grid(self) -> tuple[int, int]:
         """Rows and columns of its maps."""
@@ -77,19 +77,15 @@ class Network:
         """Its parts with parameters, from input to output; blocks of a transformer one by one."""
         names = frameworks.layers(self.backbone.model)
         tops = [name for name in names if "." not in name]
-        inside = {top: [n for n in names if n.startswith(f"{top}.") and n.count(".") == 1]
-                  for top in tops}  # fmt: skip
+        inside = {
+            top: [n for n in names if n.startswith(f"{top}.") and n.count(".") == 1] for top in tops
+        }
         return [n for top in tops for n in (inside[top] if top == "blocks" else [top])]
 
 
 @jax.jit
 def _embed(encode, images):
     return encode(images).embeddings
-
-
-def padded(array: np.ndarray, count: int) -> np.ndarray:
-    """The array with its last row repeated up to `count` rows: one shape, one compilation."""
-    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
 
 
 def views(network: Network, pictures: Sequence[Any]) -> UInt8[np.ndarray, "n H W c"]:

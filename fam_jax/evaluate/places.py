@@ -29,8 +29,12 @@ def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Case
     for n in range(options.cases):
         chosen = [sorted(by_class)[i] for i in rng.permutation(len(by_class))[:4]]
         cells = [by_class[c][rng.integers(len(by_class[c]))] for c in chosen]
-        small = [np.asarray(Image.fromarray(np.squeeze(network.view(p.image))).resize((w, h)))
-                 .reshape(h, w, -1) for p in cells]  # fmt: skip
+        small = [
+            np.asarray(Image.fromarray(np.squeeze(network.view(p.image))).resize((w, h))).reshape(
+                h, w, -1
+            )
+            for p in cells
+        ]
         pixels.append(np.concatenate([np.concatenate(small[:2], 1), np.concatenate(small[2:], 1)]))
         right = int(rng.integers(4))
         mask = np.zeros((2 * h, 2 * w), bool)
@@ -44,10 +48,15 @@ def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Case
         names.append(f"mosaic {n}: {cells[right].label}")
     pixels = np.stack(pixels)
     whole = Batch(
-        names, pixels, network.prepare(pixels), references=np.stack(references),
-        swapped=np.stack(swapped), background=some_of(gallery, rng), masks=np.stack(masks),
+        names,
+        pixels,
+        network.prepare(pixels),
+        references=np.stack(references),
+        swapped=np.stack(swapped),
+        background=some_of(gallery, rng),
+        masks=np.stack(masks),
         others=network.prepare(np.stack(others)),
-    )  # fmt: skip
+    )
     about = f"{len(names)} mosaics of 2 x 2 cells of {h} x {w} pixels, chance 0.25"
     _, _, z, truth, _ = queries_of(network, found, number)
     nearest = np.argmax(scores_of(network.similarity, z, gallery), axis=1)
@@ -75,16 +84,22 @@ def localization(network: Network, options: Options, rng: np.random.Generator) -
     background = network.embed(network.prepare(np.stack(around)))
     masks = np.stack([_seen(network, picture.mask) for picture in found])
     some = np.array([mask.any() and not mask.all() for mask in masks])
-    left_out += [f"{p.name}: the crop shows the object everywhere or nowhere"
-                 for p, ok in zip(found, some, strict=True) if not ok]  # fmt: skip
+    left_out += [
+        f"{p.name}: the crop shows the object everywhere or nowhere"
+        for p, ok in zip(found, some, strict=True)
+        if not ok
+    ]
     if not some.any():
         raise ValueError("localization: the network's crop shows no object's edge in any picture")
     whole = Batch(
-        [picture.name for picture in found], pixels, network.prepare(pixels),
+        [picture.name for picture in found],
+        pixels,
+        network.prepare(pixels),
         references=references.astype(np.float32),
         swapped=background[rng.integers(len(background), size=len(found))],
-        background=background, masks=masks,
-    )  # fmt: skip
+        background=background,
+        masks=masks,
+    )
     whole = whole.take(np.flatnonzero(some))
     figures = {"pictures": len(whole), "object's share of the picture": float(masks[some].mean())}
     about = "each picture with the mean of the other pictures' objects"

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from fam_jax.evaluate import asking, figures, tables, tasks
 from fam_jax.evaluate.cases import Batch, Cases
-from fam_jax.evaluate.measures import measure
+from fam_jax.evaluate.measures import Answer, measure
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.randomise import randomisation
 from fam_jax.evaluate.results import Results
@@ -38,7 +38,7 @@ def evaluate(
 
     Args:
         network: what is explained.
-        task: one of `tasks.TASKS`.
+        task: one of `tasks.names()`.
         options: how its cases are drawn.
         names: of methods, in the order of the tables; see `methods.names`.
         settings: what tells this run from another; kept in the folder.
@@ -89,11 +89,23 @@ def _one(
     for i, batch in enumerate(cases.batches):
         n = len(batch)
         question = asking.Question(
-            batch.images, batch.references, batch.background,
-            jax.random.fold_in(jax.random.key(0), i), batch.others,
-        )  # fmt: skip
+            batch.images,
+            batch.references,
+            batch.background,
+            jax.random.fold_in(jax.random.key(0), i),
+            batch.others,
+        )
         maps = explain(question)
-        found = measure(task, network, batch, explain, question, maps, cases.figures, options.steps)
+        answer = Answer(
+            network.encode,
+            batch,
+            explain,
+            question,
+            maps,
+            cases.figures.get("threshold"),
+            options.steps,
+        )
+        found = measure(tasks.find(task).measures, answer)
         extra = {}
         if task == "sanity":
             extra = randomisation(network, name, batch, question, maps)
@@ -155,9 +167,14 @@ def _write(
     shown = figures.examples(first, {name: a["maps"] for name, a in arrays.items()})
     files.save_figure(results.folder / "examples.png", shown)
     files.write_manifest(
-        results.folder, command="evaluate", **settings, methods=done, figures=cases.figures,
-        left_out=left_out, silent=silent,
-    )  # fmt: skip
+        results.folder,
+        command="evaluate",
+        **settings,
+        methods=done,
+        figures=cases.figures,
+        left_out=left_out,
+        silent=silent,
+    )
 
 
 def _first(cases: Cases, count: int) -> list[Batch]:

@@ -29,10 +29,12 @@ Table = dict[str, dict[str, Entry]]  # method -> measure -> entry
 def means(values: Values) -> Table:
     """Mean of every method's every measure."""
     return {
-        method: {name: _entry(metrics.mean_and_error(column, _KEY), column)
-                 for name, column in columns.items()}
+        method: {
+            name: _entry(metrics.mean_and_error(column, _KEY), column)
+            for name, column in columns.items()
+        }
         for method, columns in values.items()
-    }  # fmt: skip
+    }
 
 
 def differences(values: Values, against: str) -> Table:

@@ -9,11 +9,14 @@ localization   a picture with the mean of the objects in the other pictures; aga
 sanity         as retrieval
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import fam_jax
+from fam_jax._core.checks import check_choice
 from fam_jax.evaluate import data
 from fam_jax.evaluate.cases import Batch, Cases, in_batches
 from fam_jax.evaluate.drawing import (
@@ -27,12 +30,54 @@ from fam_jax.evaluate.drawing import (
     some_of,
 )
 from fam_jax.evaluate.drawing import Options as Options
+from fam_jax.evaluate.measures import MEASURES
 from fam_jax.evaluate.network import Network, views
 from fam_jax.evaluate.places import localization, mosaic
 
-TASKS = (
-    "fewshot", "contrastive", "retrieval", "verification", "mosaic", "localization", "sanity",
-)  # fmt: skip
+
+class Task(NamedTuple):
+    """A way to draw cases, and what is measured of the maps.
+
+    Attributes:
+        build: (network, options, random numbers) -> cases.
+        measures: names of `measures.MEASURES`.
+    """
+
+    build: Callable[[Network, Options, np.random.Generator], Cases]
+    measures: tuple[str, ...]
+
+
+def names() -> list[str]:
+    """The names of all tasks."""
+    return list(_TASKS)
+
+
+def find(name: str) -> Task:
+    """A task; ValueError that names the nearest if there is none of that name."""
+    check_choice("task", name, _TASKS)
+    return _TASKS[name]
+
+
+def register_task(
+    name: str,
+    build: Callable[[Network, Options, np.random.Generator], Cases],
+    measures: Sequence[str],
+) -> None:
+    """Add a task of your own, for `fam-jax evaluate NAME` and `evaluate`.
+
+    Args:
+        name: no other's.
+        build: (network, options, random numbers) -> `Cases`.
+        measures: what is measured, of `MEASURES`.
+
+    Raises:
+        ValueError: the name is another task's, or an unknown measure.
+    """
+    if name in _TASKS:
+        raise ValueError(f"name: {name!r} is another task's")
+    for measure in measures:
+        check_choice("measures", measure, MEASURES)
+    _TASKS[name] = Task(build, tuple(measures))
 
 
 def build(task: str, network: Network, options: Options) -> Cases:
@@ -41,8 +86,7 @@ def build(task: str, network: Network, options: Options) -> Cases:
     Raises:
         ValueError, OSError: if the data has none.
     """
-    rng = np.random.default_rng(options.seed)
-    return _BUILDERS[task](network, options, rng)
+    return find(task).build(network, options, np.random.default_rng(options.seed))
 
 
 def _fewshot(network: Network, options: Options, rng: np.random.Generator) -> Cases:
@@ -85,10 +129,15 @@ def _episode(network: Network, episode: data.Episode) -> Batch:
     order = np.argsort(-scores, axis=1)
     truth = np.array([number[picture.label] for picture in episode.queries])
     return Batch(
-        [picture.name for picture in episode.queries], pixels, images,
-        references=prototypes[order[:, 0]], swapped=prototypes[order[:, 1]],
-        background=prototypes, prototypes=prototypes, correct=order[:, 0] == truth,
-    )  # fmt: skip
+        [picture.name for picture in episode.queries],
+        pixels,
+        images,
+        references=prototypes[order[:, 0]],
+        swapped=prototypes[order[:, 1]],
+        background=prototypes,
+        prototypes=prototypes,
+        correct=order[:, 0] == truth,
+    )
 
 
 def _contrastive(network: Network, options: Options, rng: np.random.Generator) -> Cases:
@@ -99,10 +148,14 @@ def _contrastive(network: Network, options: Options, rng: np.random.Generator) -
     near = fam_jax.neighbours(z, gallery, k=k, labels=labels)
     correct = np.asarray(near.labels) == truth
     whole = Batch(
-        names, pixels, images, references=np.asarray(near.reference),
+        names,
+        pixels,
+        images,
+        references=np.asarray(near.reference),
         swapped=gallery[of_other_classes(labels, np.asarray(near.labels), rng)],
-        background=some_of(gallery, rng), correct=correct,
-    )  # fmt: skip
+        background=some_of(gallery, rng),
+        correct=correct,
+    )
     figures = {f"{k}-NN accuracy": float(correct.mean()), "queries": len(z)}
     return drawn(whole, figures, options, rng, f"{k} nearest of {len(gallery)}", found.left_out)
 
@@ -120,10 +173,17 @@ def _retrieval(network: Network, options: Options, rng: np.random.Generator) -> 
         return network.prepare(views(network, [found.gallery[i] for i in rows]))
 
     whole = Batch(
-        names, pixels, images, references=gallery[nearest], others=seen(nearest),
-        swapped=gallery[swapped], swapped_others=seen(swapped),
-        background=gallery[far], background_images=seen(far), correct=correct,
-    )  # fmt: skip
+        names,
+        pixels,
+        images,
+        references=gallery[nearest],
+        others=seen(nearest),
+        swapped=gallery[swapped],
+        swapped_others=seen(swapped),
+        background=gallery[far],
+        background_images=seen(far),
+        correct=correct,
+    )
     figures = {"recall@1": float(correct.mean()), "queries": len(z)}
     return drawn(whole, figures, options, rng, f"nearest of {len(gallery)}", found.left_out)
 
@@ -146,20 +206,26 @@ def _verification(network: Network, options: Options, rng: np.random.Generator) 
     threshold = float(eer_threshold(scores, same))
     correct = (scores >= threshold) == same
     whole = Batch(
-        [f"{a.name} ~ {b.name}" for a, b in zip(first, second, strict=True)], pixels, images,
-        references=r, swapped=np.roll(r, len(r) // 2 + 1, axis=0), background=some_of(r, rng),
-        others=others, same=same, correct=correct,
-    )  # fmt: skip
+        [f"{a.name} ~ {b.name}" for a, b in zip(first, second, strict=True)],
+        pixels,
+        images,
+        references=r,
+        swapped=np.roll(r, len(r) // 2 + 1, axis=0),
+        background=some_of(r, rng),
+        others=others,
+        same=same,
+        correct=correct,
+    )
     figures = {"accuracy": float(correct.mean()), "threshold": threshold, "pairs": len(pairs)}
     return Cases(in_batches(whole, BATCH), figures, f"{len(pairs)} pairs", left_out)
 
 
-_BUILDERS = {
-    "fewshot": _fewshot,
-    "contrastive": _contrastive,
-    "retrieval": _retrieval,
-    "verification": _verification,
-    "mosaic": mosaic,
-    "localization": localization,
-    "sanity": _retrieval,
+_TASKS = {
+    "fewshot": Task(_fewshot, ("faithfulness", "fidelity")),
+    "contrastive": Task(_contrastive, ("faithfulness",)),
+    "retrieval": Task(_retrieval, ("faithfulness", "pairs")),
+    "verification": Task(_verification, ("faithfulness", "pairs", "decisions")),
+    "mosaic": Task(mosaic, ("place",)),
+    "localization": Task(localization, ("place", "region", "faithfulness")),
+    "sanity": Task(_retrieval, ("sanity",)),
 }

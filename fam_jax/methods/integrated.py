@@ -93,9 +93,15 @@ class _Integrated:
     ) -> tuple[Array, Array]:
         """Both maps, from the same products."""
         found = _integrated_pair(
-            query.encoder, query.images, reference.images, (None, None), similarity,
-            steps=self.steps, norms=self.norms, chunk=self.chunk,
-        )  # fmt: skip
+            query.encoder,
+            query.images,
+            reference.images,
+            (None, None),
+            similarity,
+            steps=self.steps,
+            norms=self.norms,
+            chunk=self.chunk,
+        )
         return both_sums(found.maps)
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._core.checks import wide
+from fam_jax._core.frameworks.paths import with_call
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.method import Method
 from fam_jax.methods.pulled import pullback_method
@@ -126,8 +127,7 @@ def _with_rule(kind: type) -> type:
         z = x if passes_whole else _positive(kind, self, x)
         return carry(y, z)
 
-    changed = {"__call__": __call__, "__module__": kind.__module__, "carries_relevance": True}
-    return type(kind)(kind.__name__, (kind,), changed)
+    return with_call(kind, __call__, carries_relevance=True)
 
 
 def _positive(kind: type, layer: Any, x: Array) -> Array:

@@ -95,9 +95,16 @@ def deletion(
     embed, similarity = check_case(embed, images, references, maps, similarity)
     steps = check_way(steps, order, chunk, images)
     return along(
-        embed, images, references, maps, similarity,
-        steps=steps, order=order, chunk=chunk, full_first=True,
-    )  # fmt: skip
+        embed,
+        images,
+        references,
+        maps,
+        similarity,
+        steps=steps,
+        order=order,
+        chunk=chunk,
+        full_first=True,
+    )
 
 
 def insertion(
@@ -149,9 +156,16 @@ def insertion(
     embed, similarity = check_case(embed, images, references, maps, similarity)
     steps = check_way(steps, order, chunk, images)
     return along(
-        embed, images, references, maps, similarity,
-        steps=steps, order=order, chunk=chunk, full_first=False,
-    )  # fmt: skip
+        embed,
+        images,
+        references,
+        maps,
+        similarity,
+        steps=steps,
+        order=order,
+        chunk=chunk,
+        full_first=False,
+    )
 
 
 def normalised(curve: Curve) -> Curve:
@@ -268,9 +282,16 @@ def along(embed, images, references, maps, similarity, *, steps, order, chunk, f
 def _aid(embed, images, references, maps, similarity, *, steps, chunk):
     least, most = (
         along(
-            embed, images, references, maps, similarity,
-            steps=steps, order=order, chunk=chunk, full_first=True,
+            embed,
+            images,
+            references,
+            maps,
+            similarity,
+            steps=steps,
+            order=order,
+            chunk=chunk,
+            full_first=True,
         ).area
         for order in ("least", "most")
-    )  # fmt: skip
+    )
     return least - most

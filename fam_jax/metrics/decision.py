@@ -68,9 +68,14 @@ def fewshot_fidelity(
     check_between("fraction", fraction, 0, 1)
     check_between("temperature", temperature, 0, float("inf"))
     return _fewshot_fidelity(
-        as_embedding(embed), images, prototypes, maps, as_similarity(similarity),
-        float(temperature), fraction=float(fraction),
-    )  # fmt: skip
+        as_embedding(embed),
+        images,
+        prototypes,
+        maps,
+        as_similarity(similarity),
+        float(temperature),
+        fraction=float(fraction),
+    )
 
 
 @partial(jax.jit, static_argnames="fraction")

@@ -174,9 +174,17 @@ def _road(embed, images, references, maps, key, similarity, noise, *, percentile
 def _combined(embed, images, references, maps, key, similarity, noise, *, percentiles, chunk):
     least, most = (
         _road(
-            embed, images, references, maps, key, similarity, noise,
-            percentiles=percentiles, order=order, chunk=chunk,
+            embed,
+            images,
+            references,
+            maps,
+            key,
+            similarity,
+            noise,
+            percentiles=percentiles,
+            order=order,
+            chunk=chunk,
         )
         for order in ("least", "most")
-    )  # fmt: skip
+    )
     return jnp.mean(least - most, axis=1) / 2

@@ -59,9 +59,17 @@ def deletion_pairs(
         [1.0, 1.0, 1.0]
     """
     return _checked(
-        embed, queries, reference_images, query_maps, reference_maps, similarity,
-        steps=steps, order=order, chunk=chunk, full_first=True,
-    )  # fmt: skip
+        embed,
+        queries,
+        reference_images,
+        query_maps,
+        reference_maps,
+        similarity,
+        steps=steps,
+        order=order,
+        chunk=chunk,
+        full_first=True,
+    )
 
 
 def insertion_pairs(
@@ -107,9 +115,17 @@ def insertion_pairs(
         [0.16, 0.08, 0.08, 0.0]
     """
     return _checked(
-        embed, queries, reference_images, query_maps, reference_maps, similarity,
-        steps=steps, order=order, chunk=chunk, full_first=False,
-    )  # fmt: skip
+        embed,
+        queries,
+        reference_images,
+        query_maps,
+        reference_maps,
+        similarity,
+        steps=steps,
+        order=order,
+        chunk=chunk,
+        full_first=False,
+    )
 
 
 def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, order, **options):
@@ -123,9 +139,14 @@ def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, ord
     steps = check_way(steps, order, options["chunk"], queries)
     check_way(steps, order, options["chunk"], images)
     return _along_both(
-        as_embedding(embed), (queries, images), (query_maps, maps), as_similarity(similarity),
-        steps=steps, order=order, **options,
-    )  # fmt: skip
+        as_embedding(embed),
+        (queries, images),
+        (query_maps, maps),
+        as_similarity(similarity),
+        steps=steps,
+        order=order,
+        **options,
+    )
 
 
 @partial(jax.jit, static_argnames=("steps", "order", "chunk", "full_first"))

@@ -1,13 +1,16 @@
 """Who is compared with whom: on pictures of one colour each, everything is known beforehand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import fam_jax
+from fam_jax import evaluate
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.asking import Question, explainer
 from fam_jax.evaluate.cases import Batch, in_batches
-from fam_jax.evaluate.measures import measure
+from fam_jax.evaluate.measures import Answer, measure
 from tests.evaluate import toy
 from tests.evaluate.test_data import boxed, omniglot
 
@@ -67,7 +70,7 @@ def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
     batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
     question = Question(batch.images, batch.references, batch.background, toy.key())
     explain = explainer(network, "contrastive")
-    found = measure("mosaic", network, batch, explain, question, explain(question), {}, 4)
+    found = measure(["place"], Answer(network.encode, batch, explain, question, explain(question)))
     assert found.values["pointing"].tolist() == [1.0] * 6
     assert found.values["mass inside"].min() > 0.4
 
@@ -98,3 +101,44 @@ def test_batches_are_filled_to_one_shape():
     assert second.images[:, 0].tolist() == [3, 4, 4]
     assert len(second) == 2
     assert second.background.shape == (2, 1)
+
+
+def test_a_task_of_a_users_own_is_drawn_and_measured(colours, tmp_path, monkeypatch):
+    """By the same run, with a file for each method; its name is then taken."""
+
+    def first_of_each(network, options, rng):
+        return tasks.build("mosaic", network, options)
+
+    monkeypatch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
+    evaluate.register_task("mine", first_of_each, ["place"])
+    options = evaluate.Options(colours, cases=2)
+    settings = {"task": "mine", "model": "colours", "layer": "conv", "map": [4, 4]}
+    evaluate.evaluate(
+        toy.network(), "mine", options, ["contrastive"], settings, tmp_path / "out", say=str
+    )
+    assert "| contrastive | 0." in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(ValueError, match="'mine' is another task's"):
+        evaluate.register_task("mine", first_of_each, ["place"])
+    with pytest.raises(ValueError, match="measures: expected one of sanity"):
+        evaluate.register_task("other", first_of_each, ["places"])
+
+
+def test_arrays_of_ones_own_are_compared_without_files():
+    """A users's encoder, images and masks: a map in closed form points at what was marked."""
+    encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+    images = np.zeros((3, 8, 8, 2), np.float32)
+    images[:, :4, :, 0], images[:, 4:, :, 1] = 1, 1
+    masks = np.zeros((3, 8, 8), bool)
+    masks[:, :4] = True
+    references = np.tile(np.float32([1, 0]), (3, 1))
+    batch = evaluate.Batch.of(images, references, background=references[:, ::-1], masks=masks)
+    found = evaluate.compare(encode, batch, ["contrastive", "activation-sum"], ["place"])
+    assert found["contrastive"]["mass inside"].tolist() == [1.0] * 3
+    assert found["activation-sum"]["mass inside"].tolist() == [0.5] * 3
+    table = evaluate.means(found)
+    assert table["contrastive"]["pointing"].mean == 1
+    with pytest.raises(ValueError, match="prototypes: this is measured of cases that have it"):
+        evaluate.compare(encode, batch, ["fam"], ["fidelity"])
+    told = replace(batch, same=np.ones(3, bool))
+    with pytest.raises(ValueError, match="threshold: decisions"):
+        evaluate.compare(encode, told, ["fam"], ["decisions"])

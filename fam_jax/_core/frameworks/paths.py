@@ -23,7 +23,13 @@ def tapped_class(kind: type, at: str) -> type:
     def __call__(self, *args, **kwargs):  # noqa: N807
         return tap_output(call(self, *args, **kwargs), at)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    return with_call(kind, __call__)
+
+
+def with_call(kind: type, call: Callable, **attributes: Any) -> type:
+    """A subclass of a layer's class with another `__call__`; any instance may take it on."""
+    own = {"__call__": call, "__module__": kind.__module__, **attributes}
+    return type(kind)(kind.__name__, (kind,), own)
 
 
 def in_order(paths: list[str]) -> list[str]:
