@@ -174,15 +174,15 @@ def test_the_sizes_of_pictures_and_of_maps(here):
 
 
 def test_a_head_is_kept_by_every_command_that_opens_the_file(here):
-    named = ("--weights", "headed.safetensors", "--head", "keep")
+    named = ("--weights", "headed.safetensors", "--head", "keep", "--image-size", 32)
     scores = {}
     for head in ("drop", "keep"):
-        line = ("explain", "some/a.png", "some/b.png", *named[:2], "--head", head, "-o", head)
+        line = ("explain", "some/a.png", "some/b.png", *named, "--head", head, "-o", head)
         result = run(*line, "--json")
         assert result.exit_code == 0, result.stderr
         scores[head] = json.loads(result.stdout)["pairs"][0]["score"]
     assert abs(scores["keep"] - scores["drop"]) > 1e-4
-    result = run("map", "pairs.csv", *named, "-o", "maps", "--dtype", "float32")
+    result = run("map", "pairs.csv", *named, "-o", "maps", "--dtype", "float32", "--batch", 2)
     assert result.exit_code == 0, result.stderr
     assert_close(bulk.open_store("maps").scores(), np.float32([scores["keep"]]))
     assert bulk.open_store("maps").settings["head"] == "keep"
@@ -191,9 +191,9 @@ def test_a_head_is_kept_by_every_command_that_opens_the_file(here):
 def test_retrieve_opens_the_network_of_the_index(here):
     """With its head and its size; against a background, scores are margins."""
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
-    named = ("--weights", "headed.safetensors", "--head", "keep", "--image-size", 64)
-    assert run("index", "some", *named, "-o", "index").exit_code == 0
-    line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "--json")
+    named = ("--weights", "headed.safetensors", "--head", "keep", "--image-size", 32)
+    assert run("index", "some", *named, "-o", "index", "--batch", 2).exit_code == 0
+    line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "--json", "--batch", 2)
     result = run(*line, "-o", "page")
     assert result.exit_code == 0, result.stderr
     plain = json.loads(result.stdout)["nearest"][0]["hits"]
@@ -201,7 +201,7 @@ def test_retrieve_opens_the_network_of_the_index(here):
     assert result.exit_code == 0, result.stderr
     margins = json.loads(result.stdout)["nearest"][0]["hits"]
     assert [hit["picture"] for hit in plain] == [hit["picture"] for hit in margins]
-    net = open_network("tiny", "headed.safetensors", "keep", image_size=64)
+    net = open_network("tiny", "headed.safetensors", "keep", image_size=32)
     a, c, d = (np.asarray(net.embed([here / "some" / name])[0])
                for name in ("a.png", "more/c.png", "more/d.png"))  # fmt: skip
     cosine = lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y)  # noqa: E731

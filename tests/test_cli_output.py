@@ -9,6 +9,9 @@ from fam_jax import bulk
 from tests import commands
 from tests.commands import run
 
+BATCH = ("--batch", 2)  # each of eight devices fills one up
+SMALL = ("--image-size", 32, *BATCH)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -26,7 +29,9 @@ def here(folder, tmp_path, monkeypatch):
 
 def test_one_json_object_says_what_the_text_says(here):
     """Of the commands that take moments; the others are below."""
-    result = run("explain", "some/a.png", "some/b.png", "some/more/c.png", "--json", "-o", "out")
+    result = run(
+        "explain", "some/a.png", "some/b.png", "some/more/c.png", "--json", "-o", "out", *SMALL[:2]
+    )
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
     manifest = json.loads((here / "out" / "manifest.json").read_text())
@@ -50,16 +55,16 @@ def test_large_jobs_in_json(here):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     (here / "pairs.csv").unlink()
     (here / "pairs.csv").write_text("query,reference\nsome/a.png,some/b.png\nno.png,some/a.png\n")
-    result = run("map", "pairs.csv", "-o", "maps", "--map-size", 12, "--json")
+    result = run("map", "pairs.csv", "-o", "maps", "--map-size", 12, *SMALL, "--json")
     assert result.exit_code == 3, result.stderr
     said = json.loads(result.stdout)
     assert (said["store"], said["pairs"], said["invalid"]) == ("maps", 2, 1)
     assert said["reasons"]["1"].startswith("query: no such file")
     assert bulk.open_store("maps").array("query_maps").shape == (2, 12, 12)
 
-    said = json.loads(run("index", "some", "-o", "index", "--json").stdout)
+    said = json.loads(run("index", "some", "-o", "index", *SMALL, "--json").stdout)
     assert said == {"index": "index", "pictures": 4, "invalid": 0, "reasons": {}}
-    line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "-o", "page")
+    line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "-o", "page", *BATCH)
     result = run(*line, "--maps", "hits", "--map-size", 9, "--json")
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
@@ -74,7 +79,7 @@ def test_large_jobs_in_json(here):
 
 def test_an_evaluation_in_json(here):
     pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
-    line = "evaluate mosaic --image-size 64 --cases 2 --steps 2 --methods fam,random -o out"
+    line = "evaluate mosaic --image-size 32 --cases 2 --steps 2 --methods fam,random -o out"
     result = run(*line.split(), "--weights", "random", "--json")
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
@@ -83,15 +88,15 @@ def test_an_evaluation_in_json(here):
     assert "out/table.csv" in said["files"]
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["weights"] == {"source": "random weights, seed 0"}
-    assert manifest["image_size"] == [64, 64]
+    assert manifest["image_size"] == [32, 32]
 
 
 def test_quiet_commands_say_nothing_but_errors(here):
     lines = {
-        "explain some/a.png some/b.png -o out": 0,
+        "explain some/a.png some/b.png -o out --image-size 32": 0,
         "convert headed.safetensors b.safetensors": 0,
-        "map pairs.csv -o maps": 0,
-        "index some -o index": 0,
+        "map pairs.csv -o maps --image-size 32 --batch 2": 0,
+        "index some -o index --image-size 32 --batch 2": 0,
     }
     for line, code in lines.items():
         result = run(*line.split(), "--quiet")
