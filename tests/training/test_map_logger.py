@@ -123,24 +123,24 @@ def test_five_hundred_steps_compile_everything_once(tmp_path, caplog):
     assert list(maps_in(tmp_path)) == [f"step-{step:08}.npz" for step in range(0, 501, 50)]
 
 
-def moved(model, step):
-    """The model after some deterministic training."""
-    model.fc.kernel[...] = Net().fc.kernel[...] * (1 + step)
-    return model
+def train(log, steps, seed=lambda step: step):
+    """Log every step of some deterministic training."""
+    model = Net()
+    start = model.fc.kernel[...]
+    for step in steps:
+        model.fc.kernel[...] = start * (1 + seed(step))
+        log(step, model)
 
 
 def test_a_run_that_goes_on_leaves_what_one_without_a_break_leaves(tmp_path):
     """Stopped at 120 after a checkpoint at 40: maps from 50 on are made again."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     with logger(whole) as log:
-        for step in range(151):
-            log(step, moved(Net(), step))
+        train(log, range(151))
     with logger(broken) as log:
-        for step in range(120):
-            log(step, moved(Net(), step + 1000 * (step > 40)))  # goes another way after 40
+        train(log, range(120), lambda step: step + 1000 * (step > 40))  # another way after 40
     with logger(broken, resume=True) as log:
-        for step in range(41, 151):
-            log(step, moved(Net(), step))
+        train(log, range(41, 151))
     expected, found = maps_in(whole), maps_in(broken)
     assert list(found) == list(expected)
     for name in expected:
