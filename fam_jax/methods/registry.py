@@ -50,11 +50,6 @@ class Entry(NamedTuple):
 # Min-max would undo what the background does: contrastive FAM takes signed shares.
 _SIGNED = partial(shares.fam, normalize="none")
 _METHODS: dict[str, Entry] = {
-    # baselines
-    "random": Entry(baselines.random_baseline),
-    "centre": Entry(baselines.centre_baseline),
-    "activation-sum": Entry(baselines.activation_sum),
-    "eigen-cam": Entry(baselines.eigen_cam),
     # weights from the similarity's shares
     "fam": Entry(shares.fam, against=_SIGNED),
     "fam-signed": Entry(_SIGNED),
@@ -91,6 +86,11 @@ _METHODS: dict[str, Entry] = {
     "rise": Entry(partial(masks.rise, masks=500), copies=True),
     "corr-rise": Entry(masks.corr_rise, copies=True),
     "lots": Entry(steps.lots, copies=True),
+    # baselines
+    "random": Entry(baselines.random_baseline),
+    "centre": Entry(baselines.centre_baseline),
+    "activation-sum": Entry(baselines.activation_sum),
+    "eigen-cam": Entry(baselines.eigen_cam),
 }
 
 
