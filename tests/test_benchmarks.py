@@ -55,7 +55,7 @@ def test_methods_prints_a_row_for_each():
     printed = output("methods.py")
     for name in ("fam", "relevance-cam", "chefer", "occlusion"):
         assert f"| {name} " in printed
-    assert "is for vision transformers" in printed
+    assert "this method is for transformers" in printed
 
 
 # What is no number of a map by itself: other maps, parts of metrics, statistics over pairs.

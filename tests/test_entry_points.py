@@ -76,8 +76,13 @@ def case(name, attentive, files):
     return encode, method, images, fam_jax.explain_pairs(encode, *images, method)
 
 
-@every
-@pytest.mark.parametrize("pairs", ["table", "grid"])
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [
+        *(pytest.param(*name.values, "table", marks=name.marks) for name in NAMES),
+        *((name, "grid") for name in KINDS),
+    ],
+)
 def test_large_jobs(name, pairs, case, files, tmp_path):
     encode, method, _, expected = case
     rows = [tuple(files)] if pairs == "table" else bulk.grid(files[:1], files[1:], 1)
@@ -101,7 +106,7 @@ def test_the_evaluation(name, case):
     assert_close(found, expected.query_maps)
 
 
-@every
+@pytest.mark.parametrize("name", KINDS)
 def test_maps_through_training(name, case, tmp_path):
     encode, method, (a, b), expected = case
     model = Small(nnx.Rngs(0)) if encode is CONVOLUTIONS else transformer()
