@@ -88,11 +88,12 @@ class VisionTransformer(Network):
     what the last attention reads, "blocks.N.norm1" ("norm" where "attn_pool" is what reads).
 
     Args:
-        variant: A row of `VARIANTS`.
+        variant: A row of `vit_variants.VARIANTS`.
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
     Example:
+        >>> from pretrained_ports.models.vit_variants import VARIANTS
         >>> model = VisionTransformer(VARIANTS["vit-tiny-patch16"], rngs=nnx.Rngs(0))
         >>> model(jnp.zeros((2, 32, 48, 3))).shape
         (2, 192)
