@@ -89,11 +89,11 @@ def pair_figure(
         >>> figure.get_suptitle()
         'cosine 0.900'
     """
-    said = title if score is None else f"{title} {score:.3f}".strip()
+    heading = title if score is None else f"{title} {score:.3f}".strip()
     return grid_figure(
         [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
         captions=[list(names), ["", ""]],
-        title=said,
+        title=heading,
         colorbar=True,
     )
 
@@ -185,15 +185,15 @@ def points_figure(
             panel.plot(*place, "x", color="white", markersize=9, markeredgewidth=3.5)
             panel.plot(*place, "x", color=colour, markersize=8, markeredgewidth=2)
         part, size = p2p[i, j].sum(), np.abs(p2p[i, j]).sum()
-        said = f"   {part:+.3f}" if abs(part) > 1e-3 * size else ""
-        panel.set_title(f"{n + 1}{said}", fontsize=9, color=colour)
+        share = f"   {part:+.3f}" if abs(part) > 1e-3 * size else ""
+        panel.set_title(f"{n + 1}{share}", fontsize=9, color=colour)
         panel.set_xticks([])
         panel.set_yticks([])
         for spine in panel.spines.values():
             spine.set(color=colour, linewidth=2)
-    said = title if score is None else f"{title} {score:.3f}".strip()
-    if said:
-        figure.suptitle(said, fontsize=11)
+    heading = title if score is None else f"{title} {score:.3f}".strip()
+    if heading:
+        figure.suptitle(heading, fontsize=11)
     return figure
 
 

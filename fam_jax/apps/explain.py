@@ -74,18 +74,18 @@ def explain(
         net = network.open_network(model, weights, head, layer, image_size)
         inputs = np.stack([net.preprocess(picture) for picture in opened])
         bank = tower(other_texts) if tower and other_texts else net.embed(others)
-        rule = choices.method_of(method, similarity, bank)
+        chosen = choices.method_of(method, similarity, bank)
         what = similarity if bank is None else f"{similarity} margin"
         title = f"{net.backbone.name}{', random weights' if net.random else ''}, {method}: {what}"
         views = [drawing.display(net.preprocess, picture) for picture in opened]
         signed = bank is not None
         if texts:
             names = [f'"{sentence}"' for sentence in texts]
-            out = _explain_sentences(net.encode, inputs, aims, rule)
+            out = _explain_sentences(net.encode, inputs, aims, chosen)
             drawing.sentences(stage, query.name, views[0], names, out, title, signed=signed)
         else:
             names = [str(path) for path in references]
-            out = _explain_pictures(net.encode, inputs, rule)
+            out = _explain_pictures(net.encode, inputs, chosen)
             shown = [path.name for path in paths]
             drawing.pairs(stage, shown, views, out, title, signed=signed)
         files.save_arrays(stage / "maps.npz", _resized(out, map_size))
