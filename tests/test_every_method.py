@@ -136,3 +136,10 @@ def test_a_function_has_no_layers_to_read_in_another_way(name):
     encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
     with pytest.raises(TypeError, match="reads the layers of a flax"):
         fam_jax.explain_pairs(encode, IMAGES, OTHERS, made(name, encode))
+
+
+def test_relevance_has_no_rules_for_transformers():
+    """The maps would be another method's: gradients through norms and attention."""
+    encode = attentive_encoder()
+    with pytest.raises(ValueError, match="for convolutional networks: VisionTransformer has atte"):
+        fam_jax.explain_pairs(encode, IMAGES, OTHERS, fam_jax.relevance_cam())

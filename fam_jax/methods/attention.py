@@ -3,7 +3,7 @@
 dA = gradient of the similarity by A, norms held constant; the rules stand in `attention_rules`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -186,6 +186,11 @@ def _method(
 ) -> Method:
     choice = choice if layers is None else tuple(layers)
     return Method(similarity, _Attention(rule, choice, values), LAYERS, layers=choice)
+
+
+def is_attentive(names: Iterable[str]) -> bool:
+    """Whether there is attention among the layers of these names."""
+    return any(name.split(".")[-1] == _NAME for name in names)
 
 
 def _matrices(names: tuple[str, ...]) -> tuple[str, ...]:

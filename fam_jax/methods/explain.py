@@ -221,8 +221,8 @@ def _explain_all(encode, queries, references, method, *, chunk):
 @partial(jax.jit, static_argnames="chunk")
 def _explain_all_images(encode, queries, references, method, *, chunk):
     """For methods that look at the other image: each reference beside every query of a chunk."""
-    # Where only activations are looked at, the network below the layer sees each reference once.
-    whole = "images" in method.needs or not hasattr(encode, "from_features")
+    # Where only the head is read, the network below the layer sees each reference once.
+    whole = method.needs_images or not hasattr(encode, "from_features")
     kept = jnp.asarray(references) if whole else _chunked(encode.features, references, chunk)
 
     def against_all(images):

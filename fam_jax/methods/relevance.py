@@ -19,9 +19,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core import frameworks
 from fam_jax._core.checks import wide
 from fam_jax._core.frameworks.paths import with_call
 from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.attention import is_attentive
 from fam_jax.methods.method import Method
 from fam_jax.methods.pulled import pullback_method
 from fam_jax.methods.shares import share_per_unit
@@ -169,6 +171,7 @@ def relevance_cam(similarity: Similarity = cosine) -> Method:
 
     Raises:
         TypeError: if `similarity` is none.
+        ValueError: when the network is read, for a transformer.
 
     Example:
         >>> import jax.numpy as jnp
@@ -183,4 +186,14 @@ def relevance_cam(similarity: Similarity = cosine) -> Method:
         2021.
     """
     method = pullback_method(similarity, share_per_unit, _relevance_mean)
-    return replace(method, network=relevance)
+    return replace(method, network=_of_convolutions)
+
+
+def _of_convolutions(model: Model) -> Model:
+    """`relevance(model)`, unless it is a transformer: attention has no rule."""
+    if is_attentive(frameworks.layers(model)):
+        raise ValueError(
+            f"this method is for convolutional networks: {type(model).__name__} has attention, for "
+            "which there is no rule (capture(relevance(model), at=...) takes it all the same)"
+        )
+    return relevance(model)
