@@ -56,22 +56,22 @@ def multiple(job, forward, rounds: int) -> float:
 
 def costs(
     name: str, pixels: int, methods: Iterable[str], batch: int, rounds: int
-) -> dict[str, str]:
-    """Method -> multiple of the forward pass, or why there is none."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Method -> multiple of the forward pass, and method -> why there is none."""
     net = open_network(name, RANDOM, image_size=pixels)
     network = Network(net.backbone, net.encode.at, fam_jax.cosine)
     asked = question(network, batch)
     embed = jax.jit(lambda encode, images: encode(images).embeddings)
     forward = lambda: embed(network.encode, asked.images)  # noqa: E731
     seconds(forward)
-    found = {}
+    multiples, refusals = {}, {}
     for method in methods:
         try:
             explain = explainer(network, method)
-            found[method] = f"{multiple(lambda: explain(asked), forward, rounds):.3g}"  # noqa: B023
+            multiples[method] = f"{multiple(lambda: explain(asked), forward, rounds):.3g}"  # noqa: B023
         except (TypeError, ValueError) as why:
-            found[method] = str(why)
-    return found
+            refusals[method] = str(why)
+    return multiples, refusals
 
 
 def main():
@@ -89,8 +89,13 @@ def main():
     columns = [costs(*network, methods, batch, rounds) for network in networks.items()]
     out = table(title, "method", *(f"{name}, {pixels} px" for name, pixels in networks.items()))
     for method in methods:
-        out.add_row(method, *(column[method] for column in columns))
-    Console(width=200).print(out)
+        out.add_row(method, *(multiples.get(method, "none") for multiples, _ in columns))
+    console = Console(width=200)
+    console.print(out)
+    # Below the table: a sentence in a cell would take the width from the others.
+    for name, (_, refusals) in zip(networks, columns, strict=True):
+        for method, why in refusals.items():
+            console.print(f"{name}, {method}: {why}", soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":
