@@ -2,11 +2,13 @@
 
 import difflib
 
-from pretrained_ports.catalog import face, few_shot, resnet, vit
+from pretrained_ports.catalog import efficientnet, face, few_shot, resnet, vit
 from pretrained_ports.catalog.entry import Entry
 from pretrained_ports.checkpoints.dialects import DIALECTS
 
-ENTRIES: dict[str, Entry] = resnet.ENTRIES | few_shot.ENTRIES | face.ENTRIES | vit.ENTRIES
+ENTRIES: dict[str, Entry] = (
+    resnet.ENTRIES | efficientnet.ENTRIES | few_shot.ENTRIES | face.ENTRIES | vit.ENTRIES
+)
 
 
 def find_entry(name: str) -> Entry:

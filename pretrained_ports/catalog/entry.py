@@ -34,6 +34,13 @@ class Hub(NamedTuple):
     file: str = "model.safetensors"
 
 
+class Package(NamedTuple):
+    """A file of an installed package that holds nothing but weights: its name for pip, its path."""
+
+    name: str
+    file: str
+
+
 @dataclass(frozen=True)
 class Entry:
     """One row of the catalog.
@@ -47,6 +54,7 @@ class Entry:
         dialects: Names of the tables that its checkpoints may follow.
         tokens: How the tokens of the default layer lie; None for a map [b h w c].
         hub: Where the default weights are downloaded from, if they can be.
+        package: What else may bring the default weights; looked for before the hub is asked.
         embedded: File in this package's `weights` folder with the default weights, if any.
         release: Address of the authors' own files or code, for weights that no hub serves.
         licence: Licence of the default weights.
@@ -60,6 +68,7 @@ class Entry:
     dialects: tuple[str, ...] = ("native",)
     tokens: Tokens | None = None
     hub: Hub | None = None
+    package: Package | None = None
     embedded: str | None = None
     release: str = ""
     licence: str = ""

@@ -141,7 +141,9 @@ def test_inputs_are_those_of_the_hub_weights():
         ours = entry.preprocess
         assert theirs.hf_hub_id.rstrip("/") == entry.hub.repository, name
         assert (3, *ours.size) == theirs.input_size, name
-        assert (ours.mean, ours.std) == (theirs.mean, theirs.std), name
+        # Lite was trained on (x - 127) / 128 of grey levels, which timm rounds to half.
+        near = 0.003 if "-lite" in name and not name.endswith("-ra") else 0
+        np.testing.assert_allclose((ours.mean, ours.std), (theirs.mean, theirs.std), 0, near, name)
         assert ours.interpolation == theirs.interpolation, name
 
 

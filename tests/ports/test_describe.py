@@ -37,6 +37,10 @@ PUBLISHED = {
     "resnet18": 11.18,
     "resnet50": 23.508,
     "resnext50_32x4d": 22.98,
+    # Tan and Le 2019: 5.289 and 19.342 less the classifiers; lite by https://github.com/tensorflow/tpu
+    "efficientnet-b0": 4.0,
+    "efficientnet-b4": 17.55,
+    "efficientnet-lite0": 3.37,
     # Touvron et al. 2021; Oquab et al. 2024; Radford et al. 2021
     "vit-tiny-patch16": 5.52,
     "vit-large-patch16": 303.30,
