@@ -1,8 +1,9 @@
 """The models by name, with trained weights or random ones."""
 
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.network import AnyNetwork
 from pretrained_ports.models.projection import LAYER, with_head
 from pretrained_ports.models.state import Shapes, check_dtype, parameters
-from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.preprocess import Preprocess, View
 from pretrained_ports.weights.default import default_weights
 from pretrained_ports.weights.random import randomise
 
@@ -46,6 +47,20 @@ class Backbone:
     embedding_dim: int
     source: str
     report: Report | None = None
+
+    def open(self, picture: str | PathLike[str] | Any) -> View:
+        """The input for a picture in a file (or a picture), and which part of it that shows.
+
+        Raises:
+            OSError, ValueError, TypeError: One line: no such file, or no picture.
+
+        Example:
+            >>> import numpy as np
+            >>> view = create("cifar-resnet20").open(np.zeros((64, 48, 3), np.uint8))
+            >>> view.input.shape, view.box
+            ((32, 32, 3), (0.0, 8.0, 48.0, 56.0))
+        """
+        return self.preprocess.open(picture)
 
 
 def names() -> list[str]:
