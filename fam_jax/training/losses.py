@@ -39,9 +39,6 @@ def energy_outside(
     Returns:
         Shares [b] in [0, 1], at least float32; 0 for a map that is positive nowhere.
 
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import energy_outside
@@ -83,9 +80,6 @@ def disagreement(
     Returns:
         Distances [b] from 0 to 2, at least float32; 1 if one of both is zero.
 
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import disagreement
@@ -120,9 +114,6 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
 
     Returns:
         Variations [b], at least float32: 0 for a constant map, 4 for a single cell amid zeros.
-
-    Raises:
-        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w].
 
     Example:
         >>> import jax.numpy as jnp
@@ -161,9 +152,6 @@ def crop(
 
     Returns:
         Maps [b, H, W], at least float32. For the box 0, 0, 1, 1 this is `upsample`.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
