@@ -38,9 +38,6 @@ def overlay(
     Returns:
         Pixels, uint8 [H, W, 3]; the picture itself where the map is constant.
 
-    Raises:
-        ValueError, TypeError: if the picture or the map has another shape or type.
-
     Example:
         >>> import numpy as np
         >>> from fam_jax import plot
@@ -72,14 +69,11 @@ def pair_figure(
     Args:
         query: a picture (see `overlay`).
         reference: the other picture.
-        query_map: its raw map [h, w].
+        query_map: a raw map, like the other.
         reference_map: the other's.
         score: the similarity, written into the title.
         title: what was measured, such as "cosine".
         names: captions of the pictures.
-
-    Returns:
-        A matplotlib figure.
 
     Example:
         >>> import numpy as np
@@ -123,9 +117,6 @@ def points_figure(
         points: cells (row, column) of the query's map instead of a grid.
         score: the similarity, written into the title.
         title: what was measured, such as "cosine".
-
-    Returns:
-        A matplotlib figure.
 
     Raises:
         ValueError: if `p2p` is not of one pair, or a point lies outside the query's map.
@@ -199,16 +190,8 @@ def points_figure(
 
 def _dot(ax: Any, row: float, column: float, colour: tuple, number: int) -> None:
     ax.plot(column, row, "o", color=colour, markersize=15, markeredgecolor="white")
-    ax.text(
-        column,
-        row,
-        str(number),
-        color="white",
-        fontsize=9,
-        weight="bold",
-        ha="center",
-        va="center_baseline",
-    )
+    place = {"ha": "center", "va": "center_baseline"}
+    ax.text(column, row, str(number), color="white", fontsize=9, weight="bold", **place)
 
 
 def grid_figure(
@@ -227,9 +210,6 @@ def grid_figure(
         title: a line over all.
         colorbar: whether to show the scale of overlays, from low to high.
         cell: height of a row in inches.
-
-    Returns:
-        A matplotlib figure.
 
     Example:
         >>> import numpy as np

@@ -54,8 +54,7 @@ def rescale(
         >>> fam_jax.rescale(jnp.array([[-1.0, 1.0], [3.0, 4.0]]), axes=(1,)).tolist()
         [[0.0, 1.0], [0.0, 1.0]]
 
-    Source:
-        `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
+    Source: `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
     """
     return _rescale(maps, _axes_of_a_map(maps, axes), author_compat)
 

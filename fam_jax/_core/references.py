@@ -37,8 +37,7 @@ def prototypes(
         >>> fam_jax.prototypes(z, jnp.array([0, 0, 1]), num_classes=2).tolist()
         [[2.0, 0.0], [0.0, 5.0]]
 
-    Source:
-        Snell, Swersky, Zemel: Prototypical Networks, NeurIPS 2017.
+    Source: Snell, Swersky, Zemel: Prototypical Networks, NeurIPS 2017.
     """
     check_float("embeddings", embeddings, "n d")
     _check_labels(labels, embeddings.shape[0], "embeddings")

@@ -75,8 +75,6 @@ def encode_pictures(
         encode: from `fam_jax.capture`.
         load: a path -> an input of the network.
         keep: "features" or "embeddings".
-        workers: see `load_batches`.
-        on_step: see `run_steps`.
     """
     (batch,) = group.chunk_shape
     program = DeviceProgram(partial(encode_chunk, keep=keep), encode, jax.devices())
