@@ -235,6 +235,39 @@ def test_two_copies_of_a_model_share_a_compilation(x64):
     assert count == 1
 
 
+def test_an_encoding_of_another_reading_is_refused():
+    """Plain gradients would weigh the channels; of two plain functions nothing is known."""
+    encode, method = fam_jax.capture(Net(), at="norm"), fam_jax.relevance_cam()
+    x, r = images(2), references(2)
+    plain, made = encode(x), encode(x, method)
+    message = r"enc: this method reads the network in another way; encode\(images, method\) does so"
+    for call in (
+        lambda: method(plain, r),
+        lambda: method.pair(made, plain),
+        lambda: fam_jax.all_pairs(method)(plain, r),
+        lambda: method(encode.from_features(encode.features(x)), r),
+        lambda: method(encode.replay(x, plain.activations), r),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    copy = fam_jax.capture(fam_jax.relevance(Net()), at="norm")
+    assert_close(method(copy(x), r), method(made, r))
+    assert_close(method(copy(x, method), r), method(made, r))
+
+
+def test_an_encoding_of_a_change_of_ones_own():
+    """Which leaves no mark on the layers: the encoding of its method is known by the function."""
+    mine = fam_jax.Method(
+        fam_jax.cosine, lambda s, enc, r: enc.activations.sum(-1), network=nnx.clone
+    )
+    encode = fam_jax.capture(Net(), at="norm")
+    x, r = images(2), references(2)
+    assert mine(encode(x, mine), r).shape == (2, 8, 8)
+    for other in (encode(x), encode(x, fam_jax.relevance_cam())):
+        with pytest.raises(ValueError, match="reads the network in another way"):
+            mine(other, r)
+
+
 def test_wrong_models_are_refused():
     with pytest.raises(TypeError, match=r"model: expected a flax\.nnx module, got function"):
         fam_jax.relevance(lambda images: images)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
 from fam_jax._core.features import Features, cut, join
-from fam_jax._core.frameworks import changed, layer_names, with_layers
+from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
@@ -220,8 +220,15 @@ def _encode(
         if choices
         else None
     )
+    read = readings(encode.network)
     encodings = tuple(
-        Encoding(values[name], seen.embeddings, PullOne(seen.pullback.of((name,))), layers=layers)
+        Encoding(
+            values[name],
+            seen.embeddings,
+            PullOne(seen.pullback.of((name,))),
+            layers=layers,
+            readings=read,
+        )
         for name in names
     )
     return encodings, seen.state
@@ -250,7 +257,8 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    return Encoding(A, z, PullOne(Pull(pullback, z, (encode.at,))))
+    pull = PullOne(Pull(pullback, z, (encode.at,)))
+    return Encoding(A, z, pull, readings=readings(encode.network))
 
 
 def as_embedding(model: Callable) -> Callable:

@@ -45,7 +45,7 @@ class Layers:
 @partial(
     register_dataclass,
     data_fields=["activations", "embeddings", "pullback", "images", "encoder", "layers"],
-    meta_fields=[],
+    meta_fields=["readings"],
 )
 @dataclass(frozen=True)
 class Encoding:
@@ -58,6 +58,8 @@ class Encoding:
         images: the images themselves [b, H, W, c], where a method reads them; else None.
         encoder: the `Encoder` that encoded them, where a method reads the images.
         layers: the `Layers` that a method reads beside `activations`.
+        readings: the functions model -> model by which the network's layers read in another way,
+            see `Method.network`; None for a network of plain functions, of which it is not known.
     """
 
     activations: Leaf[Float[Array, "b h w c"]]
@@ -66,6 +68,7 @@ class Encoding:
     images: Any = None
     encoder: Any = None
     layers: Any = None
+    readings: frozenset[Callable] | None = None
 
 
 def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine
@@ -22,7 +23,6 @@ from fam_jax.metrics._pixels import (
     ORDERS,
     blurred,
     embed_each,
-    in_chunks,
     mean_color,
     pixel_ranks,
     repeated,
@@ -209,7 +209,7 @@ def along(embed, images, references, maps, similarity, *, steps, order, chunk, f
         z = embed_each(embed, at(k))
         return score_each(similarity, z, repeated(references, k.shape[0]))
 
-    values = in_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
     values = nan_unless_finite(values, maps)
     return Curve(values, area_under(values), full_first)
 

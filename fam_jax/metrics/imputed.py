@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._impute import imputed
-from fam_jax.metrics._pixels import ORDERS, embed_each, in_chunks, pixel_ranks, repeated, score_each
+from fam_jax.metrics._pixels import ORDERS, embed_each, pixel_ranks, repeated, score_each
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -138,7 +139,7 @@ def _road(case, key, noise, *, percentiles, order, chunk):
         z = embed_each(embed, noisy)
         return score_each(similarity, z, repeated(references, k.shape[0]))
 
-    values = in_chunks(scores, np.arange(len(percentiles), dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(len(percentiles), dtype=np.int32), chunk, axis=1)
     return nan_unless_finite(values, maps)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
-from fam_jax.metrics._pixels import embed_each, in_chunks, score_each
+from fam_jax.metrics._pixels import embed_each, score_each
 from fam_jax.metrics.curves import Curve, area_under, check_way, versions
 
 
@@ -104,6 +105,6 @@ def _along_both(embed, images, maps, similarity, *, steps, order, chunk, full_fi
         query, reference = (embed_each(embed, at(k)) for at in sides)
         return score_each(similarity, query, reference)
 
-    values = in_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
     values = nan_unless_finite(values, *maps)
     return Curve(values, area_under(values), full_first)

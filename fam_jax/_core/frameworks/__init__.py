@@ -71,6 +71,12 @@ def changed(network: Callable, change: Callable) -> Callable:
     return wrap(model.changed(change))
 
 
+def readings(network: Callable) -> frozenset[Callable] | None:
+    """The functions model -> model that changed a tapped model; None if it is a function."""
+    model, _ = _unwrapped(network)
+    return getattr(model, "readings", frozenset()) if hasattr(model, "at") else None
+
+
 def _unwrapped(network: Callable) -> tuple[Any, Callable]:
     """The model inside a call with keywords, and what puts another into its place."""
     if not isinstance(network, Call):

@@ -1,8 +1,10 @@
 """Any callable as a pytree: its arrays are leaves, all else is static and compared by value."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -98,19 +100,33 @@ class Call:
         return partial(fn.with_state, *first, **keywords)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["fn"])
+@partial(register_dataclass, data_fields=["arrays"], meta_fields=["fn", "options"])
 @dataclass(frozen=True)
 class Own:
-    """A plain function of this package: it holds no arrays, and is not searched for them."""
+    """A plain function of this package with options; it is not searched for what it holds."""
 
     fn: Callable
+    arrays: dict[str, Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __hash__(self) -> int:
+        return hash((self.fn, self.options))
 
     def __call__(self, *args: Any) -> Any:
-        return self.fn(*args)
+        return self.fn(*args, **self.arrays, **dict(self.options))
 
 
 def as_pytree(fn: Callable) -> Callable:
     """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""
+    inner, args, keywords = fn, (), {}
     if isinstance(fn, partial):
-        return Call.of(fn.func, fn.args, fn.keywords)
-    return fn if type(fn) in OURS else Call.of(fn)
+        inner, args, keywords = fn.func, fn.args, fn.keywords
+    if _is_own(inner) and not args:
+        arrays = {name: value for name, value in keywords.items() if _is_array(value)}
+        return Own(inner, arrays, tuple(x for x in keywords.items() if x[0] not in arrays))
+    return fn if type(fn) in OURS else Call.of(inner, args, keywords)
+
+
+def _is_own(fn: Callable) -> bool:
+    ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
+    return ours and inspect.unwrap(fn).__closure__ is None

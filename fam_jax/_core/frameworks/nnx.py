@@ -12,13 +12,16 @@ from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tappe
 from fam_jax._core.pytree import register_dataclass
 
 
-@partial(register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method"])
+@partial(
+    register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method", "readings"]
+)
 @dataclass(frozen=True)
 class _TappedModule:
     graph: Any
     state: Any
     at: tuple[str, ...]
     method: str
+    readings: frozenset[Callable]
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         return self._run(images, keywords)[0]
@@ -39,7 +42,7 @@ class _TappedModule:
         from flax import nnx
 
         graph, state = nnx.split(change(self._model()))
-        return replace(self, graph=graph, state=state)
+        return replace(self, graph=graph, state=state, readings=self.readings | {change})
 
     def _model(self) -> Any:
         from flax import nnx
@@ -70,8 +73,11 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
         if not callable(layer):
             raise ValueError(not_called(path, layer, layers(layer)))
     graph, state = nnx.split(owner)
+    # A function model -> model whose copies tell themselves names itself in the layers' classes.
+    by = {getattr(type(layer), "_changed_by", None) for _, layer in nnx.iter_modules(owner)}
     # New variables around the same arrays: an encoder does not follow later updates of the model.
-    return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
+    state = jax.tree.map(lambda array: array, state)
+    return _TappedModule(graph, state, at, method, frozenset(fn for fn in by if fn))
 
 
 def find(model: Any, path: str) -> Any:
