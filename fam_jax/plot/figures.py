@@ -106,6 +106,6 @@ def grid_figure(
 def _aspect(picture: Picture | None) -> float:
     """Width over height; that of nothing is 0."""
     if picture is None:
-        return 0
+        return 0.0
     height, width, _ = picture_pixels(picture).shape
     return width / height
