@@ -99,7 +99,11 @@ def test_functions_that_cannot_be_explained_say_why(fn, message, images):
     ("bad", "error", "message"),
     [
         (lambda x: x[0], ValueError, r"images: expected an array \[batch height width channels\]"),
-        (lambda x: x.astype(jnp.uint8), TypeError, "images: expected floating-point .* got uint8"),
+        (
+            lambda x: x.astype(jnp.uint8),
+            TypeError,
+            "images: expected an array of floating-point .* got uint8",
+        ),
         (lambda x: [1, 2], TypeError, "images: expected an array .* got list"),
     ],
 )

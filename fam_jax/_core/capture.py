@@ -71,7 +71,8 @@ def capture(
               (`train=False`);
             - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
               a partial or the globals it names hold are its parameters;
-            - a backbone of `pretrained_ports`, which brings its own layer and tokens.
+            - a backbone of `pretrained_ports`, which brings its own layer, tokens and
+              preprocessing: its encoder takes pictures of 8 bits as well.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
@@ -103,15 +104,16 @@ def capture(
         (2, 16, 16, 8)
     """
     check_choice("layout", layout, ("NHWC", "NCHW"))
+    preprocess = None
     if isinstance(model, Backbone) and not callable(model):
         at = model.layer if at is None else at
         tokens = model.tokens if tokens is None else tokens
-        model = model.model
+        model, preprocess = model.model, getattr(model, "preprocess", None)
     names, model = check_layers(at), check_model(model)
     network = tapped_model(model, names) or as_pytree(model)
     if isinstance(at, str):
-        return Encoder(network, at, as_token_grid(tokens), layout)
-    return LayersEncoder(network, names, as_token_grid(tokens), layout)
+        return Encoder(network, at, as_token_grid(tokens), layout, preprocess)
+    return LayersEncoder(network, names, as_token_grid(tokens), layout, preprocess)
 
 
 def encoder(

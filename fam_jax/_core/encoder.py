@@ -17,12 +17,19 @@ from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
+from fam_jax._core.prepare import AXES, Images, prepare
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tokens import TokenGrid
 from fam_jax._core.watch import Pull, PullOne, Watched, embed, laid_out, run_watched
 
+_encoder = partial(
+    register_dataclass,
+    data_fields=["network"],
+    meta_fields=["at", "tokens", "layout", "preprocess"],
+)
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+
+@_encoder
 @dataclass(frozen=True)
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
@@ -35,16 +42,17 @@ class Encoder:
     at: str
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
+    preprocess: Any = None
 
-    def __call__(self, images: Float[AnyArray, "b H W c"], *methods: Any) -> Encoding:
+    def __call__(self, images: Images, *methods: Any) -> Encoding:
         """Encode a batch of images; see `Encoding`.
 
         Args:
-            images: preprocessed images.
+            images: preprocessed images; of a backbone also pictures, uint8 [b, H, W, 3] or a list
+                of arrays and PIL images of any sizes.
             *methods: what these read beside activations, embeddings and pullback is kept.
         """
-        check_float("images", images, "batch height width channels")
-        encode = self
+        images, encode = prepare("images", images, self.preprocess), self
         networks = {method.network for method in methods} - {None}
         if networks:
             if {method.network for method in methods} != networks or len(networks) > 1:
@@ -101,12 +109,12 @@ class Encoder:
         Raises:
             ValueError: if the activations have another shape than the layer's.
         """
-        check_float("images", images, "batch height width channels")
-        check_float("activations", activations, "batch height width channels")
+        check_float("images", images, AXES)
+        check_float("activations", activations, AXES)
         (encoding,), _ = _encode(self, images, activations)
         return encoding
 
-    def features(self, images: Float[AnyArray, "b H W c"]) -> Features:
+    def features(self, images: Images) -> Features:
         """All that crosses the layer: what `from_features` makes the encoding of.
 
         `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
@@ -125,8 +133,7 @@ class Encoder:
             >>> encode.from_features(again).embeddings.shape
             (3, 3)
         """
-        check_float("images", images, "batch height width channels")
-        return _features(self, jnp.asarray(images))
+        return _features(self, jnp.asarray(prepare("images", images, self.preprocess)))
 
     def from_features(self, features: Features) -> Encoding:
         """The encoding of the images that `features` are of; only the head is run."""
@@ -136,7 +143,7 @@ class Encoder:
         return _from_features(self, features)
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
+@_encoder
 @dataclass(frozen=True)
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
@@ -145,11 +152,11 @@ class LayersEncoder:
     at: tuple[str, ...]
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
+    preprocess: Any = None
 
-    def __call__(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, ...]:
+    def __call__(self, images: Images) -> tuple[Encoding, ...]:
         """Encode a batch of images at every layer, in the order of `at`."""
-        check_float("images", images, "batch height width channels")
-        return _encode(self, images)[0]
+        return _encode(self, prepare("images", images, self.preprocess))[0]
 
     def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
@@ -164,7 +171,7 @@ class LayersEncoder:
             >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
             ([(2, 16, 3), (2, 3)], (2, 16, 3))
         """
-        check_float("images", images, "batch height width channels")
+        check_float("images", images, AXES)
         return _watch(self, images)
 
     def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
@@ -175,7 +182,7 @@ class LayersEncoder:
 def _with_state(
     encode: Encoder | LayersEncoder, images: AnyArray
 ) -> tuple[tuple[Encoding, ...], Any]:
-    check_float("images", images, "batch height width channels")
+    check_float("images", images, AXES)
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
     return _encode(encode, images, with_state=True)

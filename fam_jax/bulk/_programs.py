@@ -17,21 +17,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.maps import upsample
 from fam_jax.bulk._maps import quantise
-from fam_jax.methods import Method, fam
+from fam_jax.methods import Method
 from fam_jax.methods.explain import explain_encodings
 
 _AXIS = "chunks"
-
-
-def check_method(method: Any) -> Method:
-    """The method; `fam()` for None.
-
-    Raises:
-        TypeError: something else.
-    """
-    if not isinstance(method, Method | None):
-        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
-    return fam() if method is None else method
 
 
 def explain_chunk(

@@ -24,13 +24,13 @@ from fam_jax.bulk._features import (
 )
 from fam_jax.bulk._index import Index
 from fam_jax.bulk._pictures import PictureLoader
-from fam_jax.bulk._programs import check_method
 from fam_jax.bulk._run import FEATURES, Job, Summary
 from fam_jax.bulk._settings import digest
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import Group, decode_text, wait
 from fam_jax.io.pictures import no_size_warnings
-from fam_jax.methods import Method
+from fam_jax.methods import Method, fam
+from fam_jax.methods.method import as_method
 from fam_jax.store import INVALID
 
 
@@ -56,7 +56,7 @@ def retrieve(
     *,
     top: int,
     preprocess: Callable[[Image.Image], np.ndarray],
-    method: Method | None = None,
+    method: Method | Callable | None = None,
     batch: int = 32,
     size: int | None = None,
     dtype: str = "float16",
@@ -93,7 +93,7 @@ def retrieve(
     check_count("batch", batch)
     if digest(encode) != index.settings["parameters_sha256"]:
         raise ValueError(f"{index.path} was made with another network, or with other weights")
-    method = check_method(method)
+    method = fam() if method is None else as_method(method)
     queries = list(dict.fromkeys(queries))
     load = PictureLoader(preprocess)
     with TemporaryDirectory(prefix="fam-jax-") as scratch, no_size_warnings():

@@ -28,12 +28,13 @@ from fam_jax.bulk._features import (
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
 from fam_jax.bulk._pairs import Grid, Pairs, TablePairs, table_pairs
 from fam_jax.bulk._pictures import PictureLoader
-from fam_jax.bulk._programs import DeviceProgram, check_method, explain_chunk
+from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 from fam_jax.bulk._settings import barrier, describe, digest, on_first_process, prepare_store
 from fam_jax.bulk._steps import ChunkSchedule, Progress, StepInputs, run_steps
 from fam_jax.bulk._zarr import Column, Group, absolute
 from fam_jax.io.pictures import no_size_warnings
-from fam_jax.methods import Method
+from fam_jax.methods import Method, fam
+from fam_jax.methods.method import as_method
 from fam_jax.store import INVALID
 
 FEATURES = "features"  # what is kept of each picture until the job is done
@@ -78,7 +79,7 @@ class Job:
                 "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
                 f"{type(encode).__name__}"
             )
-        method = check_method(method)
+        method = fam() if method is None else as_method(method)
         check_choice("dtype", dtype, DTYPES)
         check_count("batch", batch)
         if size is not None:
@@ -197,7 +198,7 @@ def run(
     store: str | os.PathLike,
     *,
     preprocess: Callable[[Image.Image], np.ndarray],
-    method: Method | None = None,
+    method: Method | Callable | None = None,
     batch: int = 32,
     size: int | None = None,
     dtype: str = "float16",

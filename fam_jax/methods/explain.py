@@ -17,10 +17,9 @@ from fam_jax._core.encoder import Encoder
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax.methods.method import Method, all_pairs, check_encoding, check_method
+from fam_jax._core.prepare import Images, prepare
+from fam_jax.methods.method import Method, all_pairs, as_method, check_encoding
 from fam_jax.methods.shares import fam
-
-_IMAGES = "batch height width channels"
 
 
 class Explanation(NamedTuple):
@@ -46,17 +45,18 @@ class PairExplanation(NamedTuple):
 
 def explain(
     encode: Encoder | Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Images,
     references: Float[AnyArray, "b d"],
-    method: Method | None = None,
+    method: Method | Callable | None = None,
 ) -> Explanation:
     """Explain each image's similarity to one reference embedding.
 
     Args:
         encode: from `capture` or `encoder`.
-        images: preprocessed images.
+        images: preprocessed images [b, H, W, c]; of a backbone also pictures, uint8 or a list of
+            them, or of what `backbone.open` gives.
         references: an embedding for each image: a prototype, a mean neighbour, a text, ...
-        method: `fam()` if not given.
+        method: `fam()` if not given; also a function (enc, references) -> raw maps.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,7 +69,7 @@ def explain(
     encode, method = _check(encode, method)
     if "other" in method.needs:
         raise TypeError("method: this one looks at the other image, too; use explain_pairs")
-    check_float("images", images, _IMAGES)
+    images = _prepared(encode, "images", images)
     check_float("references", references, "batch dimensions")
     return _explain(encode, images, references, method)
 
@@ -83,9 +83,9 @@ def _explain(encode, images, references, method):
 
 def explain_pairs(
     encode: Encoder | Callable,
-    queries: Float[AnyArray, "b H W c"],
-    references: Float[AnyArray, "b Hr Wr c"],
-    method: Method | None = None,
+    queries: Images,
+    references: Images,
+    method: Method | Callable | None = None,
 ) -> PairExplanation:
     """Explain the similarity of pairs of images, of any sizes, on both; arguments as `explain`.
 
@@ -98,8 +98,8 @@ def explain_pairs(
         ((2, 4, 4), (2, 8, 8))
     """
     encode, method = _check(encode, method)
-    check_float("queries", queries, _IMAGES)
-    check_float("references", references, _IMAGES)
+    queries = _prepared(encode, "queries", queries)
+    references = _prepared(encode, "references", references)
     if queries.shape[0] != references.shape[0]:
         raise ValueError(
             f"{queries.shape[0]} queries but {references.shape[0]} references: pairs need as many "
@@ -122,9 +122,9 @@ def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> P
 
 def explain_all(
     encode: Encoder | Callable,
-    queries: Float[AnyArray, "q H W c"],
-    references: Float[AnyArray, "r ..."],
-    method: Method | None = None,
+    queries: Images,
+    references: Images | Float[AnyArray, "r d"],
+    method: Method | Callable | None = None,
     *,
     chunk: int = 16,
 ) -> Explanation:
@@ -145,9 +145,12 @@ def explain_all(
         (2, 5, 4, 4)
     """
     encode, method = _check(encode, method)
-    check_float("queries", queries, _IMAGES)
-    images = getattr(references, "ndim", 2) == 4
-    check_float("references", references, _IMAGES if images else "batch dimensions")
+    queries = _prepared(encode, "queries", queries)
+    images = getattr(references, "ndim", 4) == 4
+    if images:
+        references = _prepared(encode, "references", references)
+    else:
+        check_float("references", references, "batch dimensions")
     check_count("chunk", chunk)
     if "other" in method.needs:
         if not images:
@@ -216,6 +219,8 @@ def run(encode: Encoder | Callable, images: AnyArray, method: Method | None = No
 def _check(encode: Any, method: Any) -> tuple[Any, Method]:
     if not callable(encode):
         raise TypeError(f"encode: expected fam_jax.capture(...), got {type(encode).__name__}")
-    if method is not None:
-        check_method(method)
-    return as_pytree(encode), fam() if method is None else method
+    return as_pytree(encode), fam() if method is None else as_method(method)
+
+
+def _prepared(encode: Any, name: str, images: Any) -> AnyArray:
+    return prepare(name, images, getattr(encode, "preprocess", None))

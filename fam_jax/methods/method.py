@@ -1,5 +1,6 @@
 """The one type of all methods: (encoding, references) -> raw maps, and what else it reads."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from fam_jax._core.checks import AnyArray, check_choice, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.pytree import register_dataclass
-from fam_jax._core.similarity import Similarity, as_similarity
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 
 
 @partial(
@@ -116,7 +117,13 @@ class Method:
     def _of(self, enc: Encoding, references: Any) -> Array:
         if isinstance(references, Encoding) and "other" not in self.needs:
             references = references.embeddings
-        return self.maps(self.similarity, enc, references)
+        maps = self.maps(self.similarity, enc, references)
+        if getattr(maps, "ndim", 0) != 3 or len(maps) != len(enc.embeddings):
+            got = getattr(maps, "shape", type(maps).__name__)
+            raise ValueError(
+                f"method: expected raw maps [{len(enc.embeddings)}, h, w] from it, got {got}"
+            )
+        return maps
 
 
 @jax.jit
@@ -167,13 +174,26 @@ def check_pair(query: Encoding, reference: Encoding) -> None:
         )
 
 
-def check_method(method: Any) -> None:
-    """Raise unless `method` is a `Method`."""
-    if not isinstance(method, Method):
-        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
+def as_method(method: Any) -> Method:
+    """A `Method` as it is; a function (enc, references [b, d]) -> raw maps as one of the cosine."""
+    if isinstance(method, Method):
+        return method
+    try:
+        inspect.signature(method).bind(None, None)
+    except (TypeError, ValueError):
+        got = getattr(method, "__name__", type(method).__name__)
+        raise TypeError(
+            "method: expected a Method such as fam(), or a function (enc, references) -> maps, "
+            f"got {got}"
+        ) from None
+    return Method(cosine, Partial(_plain, as_pytree(method)))
 
 
-def all_pairs(method: Method) -> Callable[[Encoding, AnyArray], Array]:
+def _plain(function: Callable, similarity: Similarity, enc: Encoding, references: Array) -> Any:
+    return function(enc, references)
+
+
+def all_pairs(method: Method | Callable) -> Callable[[Encoding, AnyArray], Array]:
     """The method, one that does not look at the other image, for every image with every reference.
 
     Example:
@@ -184,8 +204,7 @@ def all_pairs(method: Method) -> Callable[[Encoding, AnyArray], Array]:
         >>> fam_jax.all_pairs(fam_jax.fam())(enc, jnp.ones((5, 3))).shape
         (2, 5, 4, 4)
     """
-    check_method(method)
-    return Partial(_all_pairs, method)
+    return Partial(_all_pairs, as_method(method))
 
 
 def _all_pairs(

@@ -23,7 +23,7 @@ from fam_jax.methods import (
     steps,
     windows,
 )
-from fam_jax.methods.method import Method, check_method
+from fam_jax.methods.method import Method, as_method
 
 
 class Entry(NamedTuple):
@@ -119,7 +119,7 @@ def register(
         raise ValueError(f"name: {name!r} is another method's")
     if not callable(factory):
         raise TypeError(f"factory: expected similarity -> Method, got {type(factory).__name__}")
-    check_method(factory(cosine))
+    as_method(factory(cosine))
     _METHODS[name] = Entry(factory, background)
 
 
@@ -139,9 +139,9 @@ def make(
     """
     row = entry(name)
     if background is not None:
-        return (row.against or row.factory)(margin(similarity, background))
+        return as_method((row.against or row.factory)(margin(similarity, background)))
     if row.background == "needed":
         raise ValueError(
             f"method: {name} shows what makes a pair more alike than others; give a background"
         )
-    return row.factory(similarity)
+    return as_method(row.factory(similarity))

@@ -78,7 +78,7 @@ class MapLogger:
         *,
         at: str,
         every: int,
-        method: Method | None = None,
+        method: Method | Callable | None = None,
         tokens: Any = None,
         layout: str = "NHWC",
         pictures: tuple[Any, Any] | None = None,
