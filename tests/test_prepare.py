@@ -94,9 +94,7 @@ def test_inside_a_program_floats_pass_and_pictures_are_refused():
 
 def test_a_model_alone_refuses_pictures_and_says_why():
     encode = fam_jax.capture(BACKBONE.model, at="layer3")
-    with pytest.raises(
-        TypeError, match=r"images: expected an array .*got uint8: capture\(backbone\) prep"
-    ):
+    with pytest.raises(TypeError, match=r"images: .*got uint8: capture\(backbone\) prep"):
         encode(PICTURES)
     with pytest.raises(ValueError, match="queries: no pictures were given"):
         fam_jax.explain_pairs(ENCODE, [], [])
