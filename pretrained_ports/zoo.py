@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES, find_entry
-from pretrained_ports.catalog.entry import Entry, Tokens, abstract
+from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.checkpoints.dialects import DIALECTS
 from pretrained_ports.checkpoints.matching import convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
@@ -31,7 +31,7 @@ class Backbone:
         name: Its name in the zoo.
         model: images [b H W c] -> embeddings [b d], a flax.nnx module in evaluation mode.
         layer: Path of the layer to explain by default.
-        tokens: How a transformer's tokens lie on the image; None for convolutional networks.
+        tokens: How a transformer's tokens lie on the image, as `Entry.tokens`; None for a map.
         preprocess: One picture -> float32 [H W c].
         embedding_dim: d, for pictures of `preprocess.size`.
         source: Where the weights come from, in one line.
@@ -41,7 +41,7 @@ class Backbone:
     name: str
     model: AnyNetwork
     layer: str
-    tokens: Tokens | None
+    tokens: tuple[int, tuple[int, int] | None] | None
     preprocess: Preprocess
     embedding_dim: int
     source: str
