@@ -88,26 +88,23 @@ RUNS = {
     "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
 }
+EFFECTS = ("insertion - deletion", "AID", "ROAD at 50 %")
 # task -> the measures its table shows
 SHOWN = {
-    "fewshot": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "average drop", "fidelity: drop of log p",
-    ),
-    "contrastive": ("insertion - deletion", "AID", "ROAD at 50 %", "average drop", "complexity"),
-    "retrieval": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "average drop", "both: insertion - deletion",
-    ),
-    "verification": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "accuracy under deletion",
-        "accuracy under insertion",
-    ),
+    "fewshot": (*EFFECTS, "average drop", "fidelity: drop of log p"),
+    "contrastive": (*EFFECTS, "average drop", "complexity"),
+    "retrieval": (*EFFECTS, "average drop", "both: insertion - deletion"),
+    "verification": (*EFFECTS, "accuracy under deletion", "accuracy under insertion"),
     "mosaic": ("mass inside", "pointing"),
     "localization": ("mass inside", "pointing", "IoU at 0.5", "box hit", "insertion - deletion"),
     "sanity": (
-        "swap: Spearman", "with sum of A: Spearman", "last stage random: Spearman",
-        "all random: Spearman", "max-sensitivity",
+        "swap: Spearman",
+        "with sum of A: Spearman",
+        "last stage random: Spearman",
+        "all random: Spearman",
+        "max-sensitivity",
     ),
-}  # fmt: skip
+}
 
 
 def folder(out: Path, run: str) -> Path:
@@ -154,13 +151,19 @@ def number(row: dict[str, str]) -> str:
 def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
     """A row a run: one measure of three methods, and paired differences between them."""
     columns = (
-        "activation-sum", "fam", "fam-contrastive", "decomposition", "contrastive",
+        "activation-sum",
+        "fam",
+        "fam-contrastive",
+        "decomposition",
+        "contrastive",
         "contrastive-free",
-    )  # fmt: skip
+    )
     pairs = (
-        ("fam", "activation-sum"), ("contrastive", "fam"), ("contrastive", "decomposition"),
+        ("fam", "activation-sum"),
+        ("contrastive", "fam"),
+        ("contrastive", "decomposition"),
         ("contrastive-free", "contrastive"),
-    )  # fmt: skip
+    )
     heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
     lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
     for run in RUNS:

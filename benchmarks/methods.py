@@ -34,9 +34,12 @@ def question(network: Network, batch: int) -> Question:
     shape = (batch, *network.size, network.backbone.preprocess.channels)
     images, others = rng.normal(size=(2, *shape)).astype(np.float32)
     return Question(
-        images, network.embed(others), network.embed(np.concatenate([others] * 4)),
-        jax.random.key(0), others,
-    )  # fmt: skip
+        images,
+        network.embed(others),
+        network.embed(np.concatenate([others] * 4)),
+        jax.random.key(0),
+        others,
+    )
 
 
 def seconds(job) -> float:

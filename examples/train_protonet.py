@@ -136,9 +136,14 @@ def main():
             pictures, others, episode = every[:5], every[5:], (5, 2 if options.quick else 6, 1)
             supports, queries = others[:, 0], others[:, 1]
         logger = MapLogger(
-            options.out / "maps", queries[:5], supports[:5], at=at, every=options.every,
-            method=fam_jax.decomposition(), resume=True,
-        )  # fmt: skip
+            options.out / "maps",
+            queries[:5],
+            supports[:5],
+            at=at,
+            every=options.every,
+            method=fam_jax.decomposition(),
+            resume=True,
+        )
     except (OSError, ValueError) as error:
         parser.error(str(error))
     backbone.model.train()

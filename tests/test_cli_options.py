@@ -142,9 +142,14 @@ def test_every_picture_is_encoded_once_and_all_pairs_share_a_program(here, monke
             return self.conv(images).mean((1, 2))
 
     backbone = pretrained_ports.Backbone(
-        name="counting", model=Counting(), layer="conv", tokens=None, embedding_dim=5,
-        preprocess=pretrained_ports.Preprocess((16, 16), None), source="by hand",
-    )  # fmt: skip
+        name="counting",
+        model=Counting(),
+        layer="conv",
+        tokens=None,
+        embedding_dim=5,
+        preprocess=pretrained_ports.Preprocess((16, 16), None),
+        source="by hand",
+    )
     monkeypatch.setattr(pretrained_ports, "load", lambda *args, **options: backbone)
     names = [f"some/{name}" for name in ("a.png", "b.png", "more/c.png", "more/d.png")]
     compiled = explain._pair._cache_size()
@@ -202,8 +207,8 @@ def test_retrieve_opens_the_network_of_the_index(here):
     margins = json.loads(result.stdout)["nearest"][0]["hits"]
     assert [hit["picture"] for hit in plain] == [hit["picture"] for hit in margins]
     net = open_network("tiny", "headed.safetensors", "keep", image_size=32)
-    a, c, d = (np.asarray(net.embed([here / "some" / name])[0])
-               for name in ("a.png", "more/c.png", "more/d.png"))  # fmt: skip
+    files = [here / "some" / name for name in ("a.png", "more/c.png", "more/d.png")]
+    a, c, d = (np.asarray(net.embed([file])[0]) for file in files)
     cosine = lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y)  # noqa: E731
     expected = plain[0]["score"] - (cosine(a, c) + cosine(a, d)) / 2
     assert margins[0]["score"] == pytest.approx(expected, abs=1e-5)

@@ -86,11 +86,9 @@ def case(name, attentive, files):
 def test_large_jobs(name, pairs, case, files, tmp_path):
     encode, method, _, expected = case
     rows = [tuple(files)] if pairs == "table" else bulk.grid(files[:1], files[1:], 1)
-    bulk.run(
-        encode, rows, tmp_path / "store", preprocess=preprocess, method=method, batch=1,
-        dtype="float32",
-    )  # fmt: skip
-    (row,) = bulk.open_store(tmp_path / "store").rows([0])
+    store = tmp_path / "store"
+    bulk.run(encode, rows, store, preprocess=preprocess, method=method, batch=1, dtype="float32")
+    (row,) = bulk.open_store(store).rows([0])
     assert row.reason == ""
     assert_close(row.query_map, expected.query_maps[0])
     assert_close(row.reference_map, expected.reference_maps[0])

@@ -104,10 +104,8 @@ def test_every_optional_import_is_among_the_cases():
 def said(tmp_path_factory):
     """Exit code and stderr of every case, each without its package; all in one process."""
     cases = [(package, line) for (package, *_), line in CASES.items()]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input=json.dumps(cases), capture_output=True, text=True,
-        cwd=tmp_path_factory.mktemp("without"),
-    )  # fmt: skip
+    line, folder = [sys.executable, "-c", PROGRAM], tmp_path_factory.mktemp("without")
+    run = subprocess.run(line, input=json.dumps(cases), capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, run.stderr[-2000:]
     return dict(zip(CASES, json.loads(run.stdout.splitlines()[-1]), strict=True))
 

@@ -55,8 +55,8 @@ class OnTheClass:
         return embed(x, self.w)
 
 
-def held_by(kind):
-    """A function, the same object throughout, and what sets the array it holds."""
+def holders():
+    """Kind -> a function, the same object throughout, and what sets the array it holds."""
     holder, box, w = Holder(), {"nested": [None]}, None
 
     def set_closure(value):
@@ -94,21 +94,13 @@ def held_by(kind):
             functools.wraps(embed)(lambda x: holder.method(x)),
             holder.__setattr__,
         ),
-    }[kind]
-
-
-KINDS = (
-    "an object in a closure", "a bound method", "an object that is called", "an object with slots",
-    "a class", "a global object", "a variable of a closure", "a global",
-    "a global of a function it calls", "containers", "a default", "a partial", "a jax partial",
-    "a wrapped function",
-)  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("array", [jnp.asarray, np.array], ids=["jax", "numpy"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", holders())
 def test_a_new_encoder_is_of_what_the_function_holds_now(kind, array):
-    fn, put = held_by(kind)
+    fn, put = holders()[kind]
     put("w", array(W))
     before = fam_jax.capture(fn, at="a")
     first = before(IMAGES)
@@ -122,10 +114,10 @@ def test_a_new_encoder_is_of_what_the_function_holds_now(kind, array):
         np.testing.assert_allclose(other.embeddings[:2], first.embeddings, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", holders())
 def test_arrays_that_a_function_holds_are_leaves(kind):
     """They are arguments of one program, reached by gradients and by `jax.tree.map`."""
-    fn, put = held_by(kind)
+    fn, put = holders()[kind]
     traces = 0
 
     @jax.jit

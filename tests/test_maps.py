@@ -164,17 +164,17 @@ def test_several_layers_are_explained_by_one_forward_pass():
 
     x, r = jnp.ones((2, 16, 16, 3)), jnp.ones((2, 3))
     assert explain(x, r).shape == (2, 8, 8)
+
     # Back from the end: two convolutions to the first layer, one to the second. Compiled, what is
     # computed twice is merged.
-    program = jax.jit(explain).lower(x, r).compile().as_text()
-    convolutions = program.count(" convolution(")
-    alone = [
-        jax.jit(lambda x, r, at=at: fam_jax.decomposition()(fam_jax.capture(embed, at=at)(x), r))
-        .lower(x, r).compile().as_text().count(" convolution(")
-        for at in ("first", "third")
-    ]  # fmt: skip
-    assert alone == [5, 3]
-    assert convolutions == alone[0]
+    def convolutions(explain):
+        return jax.jit(explain).lower(x, r).compile().as_text().count(" convolution(")
+
+    def at(layer):
+        return lambda x, r: fam_jax.decomposition()(fam_jax.capture(embed, at=layer)(x), r)
+
+    assert [convolutions(at("first")), convolutions(at("third"))] == [5, 3]
+    assert convolutions(explain) == 5
 
 
 @pytest.mark.parametrize(

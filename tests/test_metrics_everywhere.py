@@ -76,7 +76,7 @@ METRICS = {
     "endpoint_error": lambda x: metrics.endpoint_error(
         jnp.stack([x["maps"]] * 2, axis=3), x["images"][:, :3, :4], x["masks"]
     ),
-}  # fmt: skip
+}
 BOOLEAN = ("pointing", "box_hit")
 BY_IMAGE = ("coherency", "max_sensitivity")  # they make the maps themselves
 every = pytest.mark.parametrize("name", METRICS)
@@ -241,7 +241,7 @@ def test_an_encoder_is_an_embedding_function(x64):
         (lambda x: metrics.random_map(KEY, (7, 7)), ValueError, "shape: expected"),
         (lambda x: metrics.randomised(embed, "fc", KEY), TypeError, "model: expected a flax.nnx"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_are_refused(call, error, message, unchecked):
     x = case()
     with pytest.raises(error, match=message):

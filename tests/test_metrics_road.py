@@ -59,12 +59,10 @@ def test_what_is_removed_at_each_percentile_and_how(x64):
     images, maps = RNG.normal(size=(1, 6, 7, 1)), RNG.normal(size=(1, 6, 7))
     flat = lambda images: images.reshape(images.shape[0], -1)  # noqa: E731
     reference = RNG.normal(size=(1, 42))
+    args = (flat, images, reference, maps, KEY, fam_jax.dot)
     percentiles = (10, 37.5, 90)
     for order, ranked in (("most", maps[0]), ("least", -maps[0])):
-        found = road(
-            flat, images, reference, maps, KEY, fam_jax.dot,
-            percentiles=percentiles, order=order, noise=0, chunk=2,
-        )  # fmt: skip
+        found = road(*args, percentiles=percentiles, order=order, noise=0, chunk=2)
         for k, p in enumerate(percentiles):
             image = solved(images[0], ranked >= np.percentile(ranked, p))
             terms = image.ravel() * reference[0]

@@ -62,7 +62,7 @@ def test_the_factors_are_those_of_scikit_learn(x64):
     ours = jax.jit(lambda *x: update(*x, 25))(V, W, H)
     W, H, _ = non_negative_factorization(
         V, W.copy(), H.copy(), n_components=3, init="custom", solver="mu", tol=0, max_iter=25
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(ours[0], W, rtol=1e-9)
     np.testing.assert_allclose(ours[1], H, rtol=1e-9)
 

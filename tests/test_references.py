@@ -81,14 +81,11 @@ def test_fam_against_the_reference_is_fam_of_the_mean_shares(x64):
     A = np.abs(RNG.normal(size=(3, 4, 4, 6)))
     enc = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))(A)
     found = fam_jax.neighbours(enc.embeddings, jnp.asarray(Z), 7, jnp.asarray(LABELS))
-    shares = [
-        np.mean([
-            fam_jax.cosine.shares(enc.embeddings[q : q + 1], jnp.asarray(Z[n : n + 1]))[0]
-            for n, kept in zip(found.indices[q], found.kept[q], strict=True) if kept
-        ], axis=0)
-        for q in range(3)
-    ]  # fmt: skip
-    expected = channel_map(enc, fam_jax.minmax(jnp.asarray(np.stack(shares))))
+    shares = []
+    for q, z in enumerate(enc.embeddings):
+        kept = jnp.asarray(Z[found.indices[q][found.kept[q]]])
+        shares.append(fam_jax.cosine.shares(jnp.broadcast_to(z, kept.shape), kept).mean(0))
+    expected = channel_map(enc, fam_jax.minmax(jnp.stack(shares)))
     assert_close(fam_jax.fam()(enc, found.reference), expected, rtol=1e-10)
 
 
