@@ -51,10 +51,10 @@ def seconds(job) -> float:
 def multiple(job, forward, rounds: int) -> float:
     """How many times as long `job` takes as `forward`."""
     seconds(job)  # compiles
-    found = [seconds(job) / seconds(forward)]
-    if found[0] < SLOW:
-        found += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
-    return statistics.median(found)
+    ratios = [seconds(job) / seconds(forward)]
+    if ratios[0] < SLOW:
+        ratios += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
+    return statistics.median(ratios)
 
 
 def costs(

@@ -212,10 +212,10 @@ def test_bad_use_ends_in_one_line_and_exit_code_2(case, bad, folder):
 def test_main_prints_usage_errors_in_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["explain", "--metod", "fam"])
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_the_demo_writes_its_figures_and_beats_the_plain_sum(tmp_path):

@@ -49,8 +49,8 @@ SHARED = {
 
 
 def option(command, name):
-    (found,) = (p for p in COMMANDS[command].params if name in p.opts)
-    return found
+    (parameter,) = (p for p in COMMANDS[command].params if name in p.opts)
+    return parameter
 
 
 @pytest.fixture(scope="module")

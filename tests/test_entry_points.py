@@ -100,8 +100,8 @@ def test_the_evaluation(name, case):
     background = method.similarity.background if entry(name).background == "needed" else a[:0, 0, 0]
     references = np.asarray(encode(b).embeddings)
     question = Question(a, references, background, jax.random.key(0), b)
-    found = answer(name, encode, fam_jax.cosine, question)
-    assert_close(found, expected.query_maps)
+    maps = answer(name, encode, fam_jax.cosine, question)
+    assert_close(maps, expected.query_maps)
 
 
 @pytest.mark.parametrize("name", KINDS)

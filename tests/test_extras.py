@@ -55,7 +55,7 @@ from fam_jax.apps.main import main
 Image.new("RGB", (64, 64)).save("some.png")
 pathlib.Path("some.pth").write_bytes(b"anything")
 before = {name: module for name, module in sys.modules.items()}
-said = []
+outcomes = []
 for package, line in json.load(sys.stdin):
     for name in list(sys.modules):  # as in a new process
         if name not in before or name.partition(".")[0] == package:
@@ -69,10 +69,10 @@ for package, line in json.load(sys.stdin):
             error.write(str(missing) + "\\n")
         except SystemExit as end:
             code = end.code
-    said.append((code, error.getvalue()))
+    outcomes.append((code, error.getvalue()))
     del sys.modules[package]
     sys.modules.update(before)
-print(json.dumps(said), file=sys.__stdout__)
+print(json.dumps(outcomes), file=sys.__stdout__)
 """
 
 
@@ -101,7 +101,7 @@ def test_every_optional_import_is_among_the_cases():
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def outcomes(tmp_path_factory):
     """Exit code and stderr of every case, each without its package; all in one process."""
     cases = [(package, line) for (package, *_), line in CASES.items()]
     line, folder = [sys.executable, "-c", PROGRAM], tmp_path_factory.mktemp("without")
@@ -111,9 +111,9 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_missing_package_is_named_with_what_installs_it(said, case):
+def test_a_missing_package_is_named_with_what_installs_it(outcomes, case):
     package, extra, kind = case
-    code, error = said[case]
+    code, error = outcomes[case]
     assert code == (None if kind == "python" else 2)
     assert error.count("\n") == 1, error
     assert package in error

@@ -101,8 +101,8 @@ def transformed(fn, *maps):
 )
 def test_leading_axes_jit_vmap_and_bfloat16(fn):
     expected, *others = transformed(fn, MAPS)
-    for found in (fn(MAPS.reshape(2, 4, 3, 5)).reshape(expected.shape), *others):
-        assert_close(found, expected, rtol=1e-12)
+    for actual in (fn(MAPS.reshape(2, 4, 3, 5)).reshape(expected.shape), *others):
+        assert_close(actual, expected, rtol=1e-12)
     low = jax.eval_shape(fn, jax.ShapeDtypeStruct(MAPS.shape, jnp.bfloat16))
     assert low.dtype == jnp.float32
 
@@ -133,8 +133,8 @@ def test_a_layer_that_says_nothing_adds_nothing_and_no_nan():
 def test_fuse_under_jit_vmap_grad_bfloat16_and_8_devices():
     of = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
     expected, *others = transformed(of, *LAYERS)
-    for found in others:
-        assert_close(found, expected, rtol=1e-12)
+    for actual in others:
+        assert_close(actual, expected, rtol=1e-12)
     low = of(*(jnp.asarray(m, jnp.bfloat16) for m in LAYERS))
     assert low.dtype == jnp.float32
     assert_close(low, expected, rtol=0.02)

@@ -109,7 +109,7 @@ def test_jit_vmap_and_devices_agree(pair, maps):
 
 @alike
 def test_all_pairs_are_every_single_pair(pair, maps):
-    single = [found[pair] for found in maps["pair by pair"]]
+    single = [by_method[pair] for by_method in maps["pair by pair"]]
     assert_close(maps["all pairs"][pair], np.stack(single, axis=1), rtol=1e-10)
 
 

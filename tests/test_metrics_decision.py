@@ -31,7 +31,7 @@ def test_fewshot_fidelity_by_hand(x64):
         return x[:, 1:, 1:].sum((1, 2))
 
     args = (embed, images, prototypes, maps, fam_jax.euclidean)
-    found = fewshot_fidelity(*args, fraction=0.25, temperature=2.0)
+    drops = fewshot_fidelity(*args, fraction=0.25, temperature=2.0)
     soft = np.asarray(blurred(jnp.asarray(images)))
 
     def log_p(image):
@@ -42,7 +42,7 @@ def test_fewshot_fidelity_by_hand(x64):
         top = maps[n] >= np.sort(maps[n].ravel())[-4]
         before, after = log_p(images[n]), log_p(np.where(top[..., None], soft[n], images[n]))
         winner = before.argmax()
-        assert_close(found[n], before[winner] - after[winner], relative_to=after, rtol=1e-10)
+        assert_close(drops[n], before[winner] - after[winner], relative_to=after, rtol=1e-10)
 
 
 def test_the_threshold_of_equal_errors_by_trying_all():

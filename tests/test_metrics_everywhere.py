@@ -136,7 +136,7 @@ def sharded(once):
 def test_on_eight_devices_each_image_for_itself(name, once, sharded):
     """Other images of the batch change nothing; a NaN stays where it is."""
     expected = np.asarray(once[0][name])
-    plain, others, in_map, in_image = (found[name] for found in sharded)
+    plain, others, in_map, in_image = (values[name] for values in sharded)
     assert plain.sharding.spec[0] == "batch"
     assert expected.shape[0] == 8
     assert np.isfinite(expected).all()
@@ -144,10 +144,10 @@ def test_on_eight_devices_each_image_for_itself(name, once, sharded):
     assert_close(plain, expected, rtol=1e-8)
     assert_close(np.asarray(others)[5], expected[5], relative_to=expected, rtol=1e-8)
 
-    found = np.asarray(in_image if name in BY_IMAGE else in_map)
-    assert not found[2].any() if name in BOOLEAN else np.isnan(found[2]).all()
+    values = np.asarray(in_image if name in BY_IMAGE else in_map)
+    assert not values[2].any() if name in BOOLEAN else np.isnan(values[2]).all()
     rest = np.arange(8) != 2
-    assert_close(found[rest], expected[rest], rtol=1e-8)
+    assert_close(values[rest], expected[rest], rtol=1e-8)
 
 
 def test_at_least_float32():

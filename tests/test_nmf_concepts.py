@@ -45,12 +45,12 @@ def test_exact_concepts_are_found_up_to_order_and_scale():
         order = cosines.argmax(1)
         assert sorted(order) == [0, 1, 2]
         assert cosines.max(1).min() > 0.999
-        found = np.concatenate(
+        concepts = np.concatenate(
             [np.asarray(m[n]).reshape(3, -1) for m in (out.query_concepts, out.reference_concepts)],
             axis=1,
         )
         expected = (W[n] * np.linalg.norm(H[n], axis=1)).T[order]
-        assert np.abs(found - expected).max() < 0.05 * expected.max()
+        assert np.abs(concepts - expected).max() < 0.05 * expected.max()
 
 
 def test_the_factors_are_those_of_scikit_learn(x64):
@@ -107,8 +107,8 @@ def test_exchange_scale_jit_vmap_and_batches_agree(x64):
     assert_close(large.concepts, expected.concepts, rtol=1e-8)
     assert_close(large.query_maps, expected.query_maps, rtol=1e-8)  # a gradient shrinks as much
     one = jax.vmap(lambda a, b: jax.tree.map(lambda x: x[0], run(a[None], b[None])))
-    for found, plain in zip(jax.jit(one)(A, B), expected, strict=True):
-        assert_close(found, plain, rtol=1e-8)
+    for actual, plain in zip(jax.jit(one)(A, B), expected, strict=True):
+        assert_close(actual, plain, rtol=1e-8)
     for dtype, digits in ((jnp.float32, 1e-3), (jnp.bfloat16, 0.05)):  # of the largest value
         low = run(jnp.asarray(A, dtype), jnp.asarray(B, dtype))
         assert {x.dtype for x in low} == {jnp.dtype("float32")}

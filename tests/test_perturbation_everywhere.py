@@ -152,8 +152,8 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, narrow):
 
 def test_an_encoder_is_its_embeddings(plain, x64):
     encode, x, r = case(b=8, dtype=np.float64)
-    found = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
-    assert_close(found, plain["occlusion"], rtol=1e-9)
+    maps = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
+    assert_close(maps, plain["occlusion"], rtol=1e-9)
 
 
 X_, R_ = jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))

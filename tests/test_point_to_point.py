@@ -45,15 +45,15 @@ def test_linear_heads_the_pairs_sum_to_decomposition_and_score(name, similarity,
 
 def test_centred_shares_are_those_of_parts_less_their_means(x64):
     A, B = pair("gap", dtype=np.float64)
-    found = fam_jax.centred(explain(A, B, "gap"))
+    centred = fam_jax.centred(explain(A, B, "gap"))
     for image in ((1, 2), (3, 4)):
-        mean = found.mean(image)
-        assert_close(mean, np.zeros(mean.shape), relative_to=found, rtol=1e-12)
+        mean = centred.mean(image)
+        assert_close(mean, np.zeros(mean.shape), relative_to=centred, rtol=1e-12)
     # For a mean over positions the parts are the activations, a sixth of them.
     u, v = (x - x.mean((1, 2), keepdims=True) for x in (A, B))
     norms = np.prod([np.linalg.norm(x.mean((1, 2)), axis=1) for x in (A, B)], axis=0)
     expected = np.einsum("bijk,bxyk->bijxy", u, v) / (36 * norms.reshape(2, 1, 1, 1, 1))
-    assert_close(found, expected, rtol=1e-10)
+    assert_close(centred, expected, rtol=1e-10)
 
 
 def test_every_pair_of_positions_against_loops(x64):
@@ -140,10 +140,10 @@ def test_a_shifted_image_corresponds_to_itself():
     A /= np.linalg.norm(A, axis=-1, keepdims=True)
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
     p2p = fam_jax.position_pairs(encode(A), encode(np.roll(A, 2, axis=2)))
-    found = fam_jax.correspondences(p2p)
+    positions = fam_jax.correspondences(p2p)
     rows, columns = np.indices((4, 6))
-    np.testing.assert_array_equal(found[..., 0], np.broadcast_to(rows, (2, 4, 6)))
-    np.testing.assert_array_equal(found[..., 1], np.broadcast_to((columns + 2) % 6, (2, 4, 6)))
+    np.testing.assert_array_equal(positions[..., 0], np.broadcast_to(rows, (2, 4, 6)))
+    np.testing.assert_array_equal(positions[..., 1], np.broadcast_to((columns + 2) % 6, (2, 4, 6)))
 
 
 SMALL = heads.make("gap", 1, 1, 4).encode(np.ones((2, 1, 1, 4), np.float32))

@@ -36,13 +36,13 @@ def room(file: Path) -> str:
 
 def imported(file: Path) -> set[str]:
     """The modules of both packages that a file imports, inside functions, too."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{name.name}" for name in node.names}
-    return {name for name in found if name.startswith(("fam_jax.", "pretrained_ports"))}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.startswith(("fam_jax.", "pretrained_ports"))}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -52,7 +52,7 @@ def test_the_pullback_is_not_summed_over_the_devices():
     encode = fam_jax.capture(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at="a")
     each(lambda x: (enc := encode(x)).pullback(enc.embeddings), A)
     layers = fam_jax.capture(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at=["a"])
-    each(lambda x: (seen := layers.watch(x)).pullback(seen.embeddings), A)
+    each(lambda x: (watched := layers.watch(x)).pullback(watched.embeddings), A)
 
 
 def test_methods():

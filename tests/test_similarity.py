@@ -83,9 +83,9 @@ def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
 def test_cosine_does_not_depend_on_scale(scale):
     """Squares of float32 numbers beyond 1e19 or below 1e-23 would overflow or vanish."""
     z, r = Z.astype(np.float32), R.astype(np.float32)
-    found = fam_jax.cosine.score(np.float32(scale) * z, r)
-    assert found.dtype == jnp.float32
-    assert_close(found, fam_jax.cosine.score(Z, R), relative_to=1)  # cosines
+    scores = fam_jax.cosine.score(np.float32(scale) * z, r)
+    assert scores.dtype == jnp.float32
+    assert_close(scores, fam_jax.cosine.score(Z, R), relative_to=1)  # cosines
     norms = np.linalg.norm(normalize(np.float32(scale) * z), axis=1)
     assert_close(norms, np.ones(8))
 

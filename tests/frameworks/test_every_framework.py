@@ -53,9 +53,9 @@ def test_an_encoding_is_what_the_framework_itself_computes(case, images):
         A = case.features(images)
         return A, case.whole(images), jax.vjp(case.head, A)[1](v)[0]
 
-    found = captured(case.encoder(), images)
-    assert found[0].shape == (2, 8, 12, 8)
-    for actual, expected in zip(found, by_itself(images), strict=True):
+    arrays = captured(case.encoder(), images)
+    assert arrays[0].shape == (2, 8, 12, 8)
+    for actual, expected in zip(arrays, by_itself(images), strict=True):
         assert_close(actual, expected)
 
 
