@@ -13,7 +13,7 @@ from pretrained_ports.models.vit import VisionTransformer
 from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 from tests.explained import explained
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 pytestmark = pytest.mark.numerics
 
@@ -94,14 +94,7 @@ def maps():
     with jax.enable_x64(True):
         both = case(dtype=np.float64)
         one = lambda x, r: jax.tree.map(lambda m: m[0], by_all(x[None], r[None]))  # noqa: E731
-        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-        sharded = jax.device_put(both, shard)
-        program = by_all.lower(*sharded).compile()
-        assert not [name for name in COLLECTIVES if name in program.as_text()]
-        return {
-            "vmap": jax.jit(jax.vmap(one))(*both),
-            "devices": program(*sharded),
-        }
+        return {"vmap": jax.jit(jax.vmap(one))(*both), "devices": on_devices(by_all, *both)}
 
 
 @pytest.mark.double

@@ -18,7 +18,6 @@ from fam_jax.apps import explain
 from fam_jax.apps.main import app, main
 from fam_jax.apps.network import open_network
 from fam_jax.io import pictures
-from tests import commands
 from tests.close import assert_close
 from tests.commands import run
 
@@ -51,20 +50,6 @@ SHARED = {
 def option(command, name):
     (parameter,) = (p for p in COMMANDS[command].params if name in p.opts)
     return parameter
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return commands.inputs(tmp_path_factory.mktemp("in"))
-
-
-@pytest.fixture
-def here(folder, tmp_path, monkeypatch):
-    """Commands run beside the inputs' copies-by-name, and write into a folder of their own."""
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize("name", SHARED)

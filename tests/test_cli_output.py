@@ -6,25 +6,10 @@ import pytest
 
 import pretrained_ports
 from fam_jax import bulk
-from tests import commands
 from tests.commands import run
 
 BATCH = ("--batch", 2)  # each of eight devices fills one up
 SMALL = ("--image-size", 32, *BATCH)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return commands.inputs(tmp_path_factory.mktemp("in"))
-
-
-@pytest.fixture
-def here(folder, tmp_path, monkeypatch):
-    """Commands run beside the inputs' copies-by-name, and write into a folder of their own."""
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_one_json_object_says_what_the_text_says(here):

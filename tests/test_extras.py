@@ -1,6 +1,5 @@
 """Where a package of an extra is missing, one line says what installs it; never a traceback."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.imports import imported
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -76,15 +77,6 @@ print(json.dumps(outcomes), file=sys.__stdout__)
 """
 
 
-def tops(file):
-    """The packages that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.partition(".")[0]
-
-
 def modules_of(requirements):
     names = [requirement.split(">")[0].split("[")[0] for requirement in requirements]
     return {MODULES.get(name, name) for name in names}
@@ -93,9 +85,9 @@ def modules_of(requirements):
 def test_every_optional_import_is_among_the_cases():
     optional = set().union(*(modules_of(EXTRAS[e]) for e in EXTRAS if e not in ("test", "parity")))
     files = [f for p in ("fam_jax", "pretrained_ports") for f in (ROOT / p).rglob("*.py")]
-    imported = {top for file in files for top in tops(file)}
+    packages = {name.partition(".")[0] for file in files for name in imported(file)}
     cases = {package for package, *_ in CASES}
-    assert imported & optional == cases
+    assert packages & optional == cases
     assert optional - cases == IN_EXAMPLES_ONLY
     assert all(package in modules_of(EXTRAS[extra]) for package, extra, _ in CASES)
 

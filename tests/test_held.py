@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
+from tests.programs import counted
 
 W = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
 IMAGES = np.random.default_rng(0).uniform(1, 2, (2, 3, 3, 3)).astype(np.float32)
@@ -118,19 +119,12 @@ def test_a_new_encoder_is_of_what_the_function_holds_now(kind, array):
 def test_arrays_that_a_function_holds_are_leaves(kind):
     """They are arguments of one program, reached by gradients and by `jax.tree.map`."""
     fn, put = holders()[kind]
-    traces = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal traces
-        traces += 1
-        return encode(x).embeddings.sum()
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings.sum())
     for scale in (1, 2, 3):
         put("w", jnp.asarray(scale * W))
         out = run(fam_jax.capture(fn, at="a"), IMAGES)
         np.testing.assert_allclose(out, scale * (IMAGES @ W).mean((1, 2)).sum(), rtol=1e-5)
-    assert traces == 1
+    assert len(traces) == 1
     encode = fam_jax.capture(fn, at="a")
     (leaf,) = (leaf for leaf in jax.tree.leaves(encode) if leaf.shape == W.shape)
     np.testing.assert_array_equal(leaf, 3 * W)

@@ -9,6 +9,7 @@ import pytest
 
 import fam_jax
 from tests.close import assert_close
+from tests.programs import on_devices
 
 # In float64, where two programs of one formula agree to many digits.
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
@@ -85,11 +86,9 @@ def test_upsample_is_bilinear_with_half_pixel_centres(size):
 
 def transformed(fn, *maps):
     """`fn` as it stands, compiled, mapped and on eight devices, where it stays."""
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    compiled = jax.jit(fn)
-    out = compiled(*jax.device_put(maps, shard))
+    out = on_devices(fn, *maps)
     assert out.sharding.spec[0] == "batch"
-    return fn(*maps), compiled(*maps), jax.jit(jax.vmap(fn))(*maps), out
+    return fn(*maps), jax.jit(fn)(*maps), jax.jit(jax.vmap(fn))(*maps), out
 
 
 @pytest.mark.parametrize(

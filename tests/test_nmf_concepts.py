@@ -9,7 +9,7 @@ import fam_jax
 from fam_jax.methods.nonnegative import factorise, update
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 pytestmark = pytest.mark.numerics
 
@@ -119,11 +119,7 @@ def test_sharded_pairs_need_no_communication(x64):
     A, B = (x.astype(np.float64) for x in exact(8)[2:])
     go = jax.jit(lambda A, B: run(A, B, steps=5))
     expected = go(A, B)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    A, B = (jax.device_put(x, shard) for x in (A, B))
-    compiled = go.lower(A, B).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    out = compiled(A, B)
+    out = on_devices(go, A, B)
     assert out.query_maps.sharding.spec[0] == "batch"
     assert_close(out.query_maps, expected.query_maps, rtol=1e-9)
 

@@ -11,7 +11,7 @@ from fam_jax import cosine, dot
 from fam_jax.methods.pairs import _position_pairs
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 HEADS = {name: heads.make(name, 2, 3, 5) for name in heads.NAMES}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
@@ -106,11 +106,7 @@ def test_gradients_match_finite_differences(x64):
 
 def test_sharded_pairs_need_no_communication(x64):
     A, B = pair(b=8, dtype=np.float64)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    sharded = jax.device_put((A, B), shard)
-    compiled = jax.jit(explain).lower(*sharded).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    p2p = compiled(*sharded)
+    p2p = on_devices(explain, A, B)
     assert p2p.sharding.spec[0] == "batch"
     assert_close(p2p, explain(A, B), rtol=1e-10)
 

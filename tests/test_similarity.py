@@ -8,6 +8,7 @@ import pytest
 import fam_jax
 from fam_jax._core.similarity import normalize
 from tests.close import assert_close
+from tests.programs import on_devices
 
 # In float64: margins are differences.
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
@@ -66,10 +67,9 @@ def test_jit_vmap_and_bfloat16(of):
 
 @every
 def test_sharded(of):
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    run = jax.jit(lambda s, z, r: s.score(z, r))
-    out = run(ALL[of], *jax.device_put((Z, R), shard))
-    assert_close(out, run(ALL[of], Z, R), rtol=1e-10)
+    score = lambda similarity, z, r: similarity.score(z, r)  # noqa: E731
+    out = on_devices(score, Z, R, shared=(ALL[of],))
+    assert_close(out, score(ALL[of], Z, R), rtol=1e-10)
 
 
 def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
