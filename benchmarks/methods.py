@@ -34,9 +34,12 @@ def question(network: Network, batch: int) -> Question:
     shape = (batch, *network.size, network.backbone.preprocess.channels)
     images, others = rng.normal(size=(2, *shape)).astype(np.float32)
     return Question(
-        images, network.embed(others), network.embed(np.concatenate([others] * 4)),
-        jax.random.key(0), others,
-    )  # fmt: skip
+        images,
+        network.embed(others),
+        network.embed(np.concatenate([others] * 4)),
+        jax.random.key(0),
+        others,
+    )
 
 
 def seconds(job) -> float:
@@ -48,10 +51,10 @@ def seconds(job) -> float:
 def multiple(job, forward, rounds: int) -> float:
     """How many times as long `job` takes as `forward`."""
     seconds(job)  # compiles
-    found = [seconds(job) / seconds(forward)]
-    if found[0] < SLOW:
-        found += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
-    return statistics.median(found)
+    ratios = [seconds(job) / seconds(forward)]
+    if ratios[0] < SLOW:
+        ratios += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
+    return statistics.median(ratios)
 
 
 def costs(

@@ -1,6 +1,8 @@
 """The models by name, with trained weights or random ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -126,7 +128,7 @@ def load(
 
     model, report = convert(
         checkpoint,
-        lambda shapes: abstract(_fitted(entry, shapes), param_dtype),
+        _model_for(entry, param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
@@ -144,7 +146,20 @@ def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
     """Whether a checkpoint holds the weights of a model, by one dialect."""
     entry = find_entry(name)
     table = DIALECTS[dialect]
-    return survey(checkpoint, lambda shapes: abstract(_fitted(entry, shapes)), table).fits
+    return survey(checkpoint, _model_for(entry), table).fits
+
+
+def _model_for(
+    entry: Entry, param_dtype: DTypeLike = jnp.float32
+) -> Callable[[Shapes], AnyNetwork]:
+    """Makes a row's abstract model: once for all shapes that ask for nothing else."""
+    unfitted = cache(lambda: abstract(entry, param_dtype))
+
+    def model_for(shapes: Shapes) -> AnyNetwork:
+        row = _fitted(entry, shapes)
+        return unfitted() if row.build is entry.build else abstract(row, param_dtype)
+
+    return model_for
 
 
 def _fitted(entry: Entry, shapes: Shapes) -> Entry:

@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fam_jax
 from tests.close import assert_close
+from tests.programs import counted
 
 
 def patches(images, size=4, prefix=2):
@@ -98,17 +98,10 @@ def test_one_encoder_follows_images_of_several_shapes(images):
 
 
 def test_encoders_of_equal_grids_share_one_compilation(images):
-    count = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal count
-        count += 1
-        return encode(x).embeddings
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings)
     for tokens in (Other(2, None), (2, None), fam_jax.TokenGrid(2)):
         run(fam_jax.capture(embed, at="tokens", tokens=tokens), images)
-    assert count == 1
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("tokens", [3, (1, 2, 3), [1, None]])

@@ -36,7 +36,7 @@ def _fitted(entry: Entry, shapes: Shapes) -> Entry:
         entry = replace(
             entry, preprocess=replace(entry.preprocess, size=(side, side), resize=resize)
         )
-    return replace(entry, build=partial(VisionTransformer, fitted))
+    return entry if fitted == variant else replace(entry, build=partial(VisionTransformer, fitted))
 
 
 def _entry(

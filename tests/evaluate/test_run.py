@@ -47,13 +47,10 @@ def table(folder):
 
 def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_path):
     folder = tmp_path / "out"
-    said = go("retrieval", colours, folder, METHODS[:3], cases=4)
-    assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in said
-    names = {f.name for f in folder.iterdir()}
-    assert names == {
-        "run.json", "methods", "table.md", "table.csv", "curves.png", "examples.png",
-        "manifest.json",
-    }  # fmt: skip
+    output = go("retrieval", colours, folder, METHODS[:3], cases=4)
+    assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in output
+    names = " ".join(sorted(f.name for f in folder.iterdir()))
+    assert names == "curves.png examples.png manifest.json methods run.json table.csv table.md"
     rows = table(folder)
     assert {row["method"] for row in rows} == set(METHODS[:3])
     assert {row["cases"] for row in rows} == {"4"}
@@ -66,8 +63,8 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     changed = [f.name for f, time in before.items() if f.stat().st_mtime_ns != time]
     assert sorted(changed) == ["random.csv", "random.npz"]
 
-    said = go("retrieval", colours, folder, METHODS, cases=4)
-    assert "left out: chefer: this method is for transformers" in said
+    output = go("retrieval", colours, folder, METHODS, cases=4)
+    assert "left out: chefer: this method is for transformers" in output
     text = (folder / "table.md").read_text()
     assert "| interaction-cam |" in text
     assert "- chefer: this method is for transformers" in text
@@ -78,12 +75,12 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
 
 def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
     go("sanity", colours, tmp_path / "out", ["activation-sum", "fam-contrastive"], cases=4)
-    found = {(row["method"], row["measure"]): float(row["mean"]) for row in table(tmp_path / "out")}
-    assert found["activation-sum", "swap: Spearman"] == pytest.approx(1, abs=1e-6)
-    assert found["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
-    assert found["fam-contrastive", "swap: Spearman"] < 0.5
+    means = {(row["method"], row["measure"]): float(row["mean"]) for row in table(tmp_path / "out")}
+    assert means["activation-sum", "swap: Spearman"] == pytest.approx(1, abs=1e-6)
+    assert means["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
+    assert means["fam-contrastive", "swap: Spearman"] < 0.5
     assert {"last stage random: Spearman", "all random: Spearman", "max-sensitivity"} <= {
-        measure for _, measure in found
+        measure for _, measure in means
     }
 
 
@@ -95,9 +92,9 @@ def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypa
 
     monkeypatch.setitem(registry._METHODS, "silent", registry.Entry(silent))
     folder = tmp_path / "out"
-    said = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
-    assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in said
-    assert "fam:" not in said
+    output = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+    assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in output
+    assert "fam:" not in output
     # ... and still when the method is not run again
     assert "silent: 2 of 3 maps" in go("mosaic", colours, folder, ["silent", "fam"], cases=3)
 

@@ -70,9 +70,9 @@ def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
     batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
     question = Question(batch.images, batch.references, batch.background, toy.key())
     explain = explainer(network, "contrastive")
-    found = measure(["place"], Answer(network.encode, batch, explain, question, explain(question)))
-    assert found.values["pointing"].tolist() == [1.0] * 6
-    assert found.values["mass inside"].min() > 0.4
+    scores = measure(["place"], Answer(network.encode, batch, explain, question, explain(question)))
+    assert scores.values["pointing"].tolist() == [1.0] * 6
+    assert scores.values["mass inside"].min() > 0.4
 
 
 def test_localization_compares_with_the_other_pictures_objects(tmp_path):
@@ -132,10 +132,10 @@ def test_arrays_of_ones_own_are_compared_without_files():
     masks[:, :4] = True
     references = np.tile(np.float32([1, 0]), (3, 1))
     batch = evaluate.Batch.of(images, references, background=references[:, ::-1], masks=masks)
-    found = evaluate.compare(encode, batch, ["contrastive", "activation-sum"], ["place"])
-    assert found["contrastive"]["mass inside"].tolist() == [1.0] * 3
-    assert found["activation-sum"]["mass inside"].tolist() == [0.5] * 3
-    table = evaluate.means(found)
+    values = evaluate.compare(encode, batch, ["contrastive", "activation-sum"], ["place"])
+    assert values["contrastive"]["mass inside"].tolist() == [1.0] * 3
+    assert values["activation-sum"]["mass inside"].tolist() == [0.5] * 3
+    table = evaluate.means(values)
     assert table["contrastive"]["pointing"].mean == 1
     with pytest.raises(ValueError, match="prototypes: this is measured of cases that have it"):
         evaluate.compare(encode, batch, ["fam"], ["fidelity"])
