@@ -33,10 +33,8 @@ def question(network: Network, batch: int) -> Question:
     rng = np.random.default_rng(0)
     shape = (batch, *network.size, network.backbone.preprocess.channels)
     images, others = rng.normal(size=(2, *shape)).astype(np.float32)
-    return Question(
-        images, network.embed(others), network.embed(np.concatenate([others] * 4)),
-        jax.random.key(0), others,
-    )  # fmt: skip
+    background = network.embed(np.concatenate([others] * 4))
+    return Question(images, network.embed(others), background, others)
 
 
 def seconds(job) -> float:
