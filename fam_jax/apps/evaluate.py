@@ -59,7 +59,7 @@ def evaluate(
     from fam_jax.evaluate import asking, run, stereo, tasks
     from fam_jax.evaluate.network import Network
 
-    check_choice("TASK", task, (*tasks.names(), _STEREO))
+    check_choice("TASK", task, (*tasks.TASKS, _STEREO))
     check_choice("--similarity", similarity, choices.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
     for name, count in counts.items():

@@ -11,7 +11,7 @@ from PIL import Image
 from fam_jax.evaluate.data import because
 from fam_jax.io.pictures import MIN_SIDE, SUFFIXES, read
 
-_MASKS = ("_mask", "_segmentation_mask")
+_MASKS = ("_segmentation_mask", "_mask")  # of two, the last one counts
 
 
 class Annotated(NamedTuple):
@@ -33,24 +33,21 @@ class Place(NamedTuple):
 
 
 def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
-    """Every picture of a folder that has a box file or a mask beside it.
+    """Every picture of a folder with a box file or a mask beside it, and a line for each other one.
 
     A box file is a Pascal-VOC .xml of the same name; all its objects count. A mask is a picture
     NAME_mask.* of the same size: objects are where it is neither 0 nor 255 for a picture of class
     indices, and where it is bright for a picture of black and white.
-
-    Returns:
-        The pictures, and a line for each that cannot be used.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"--data: no such folder: {folder}")
     usable, left_out = [], []
     files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
-    masks = {f.stem: f for f in files if f.stem.endswith(_MASKS)}
+    masks = {f.stem.removesuffix(e): f for e in _MASKS for f in files if f.stem.endswith(e)}
     for path in files:
-        if path.stem in masks:
+        if path.stem.endswith(_MASKS):
             continue
-        mask = next((masks[path.stem + end] for end in _MASKS if path.stem + end in masks), None)
+        mask = masks.get(path.stem)
         boxes = path.with_suffix(".xml")
         try:
             if boxes.is_file():

@@ -1,7 +1,6 @@
 """Methods asked by their name: a question of a case, the maps that answer it, groups of names."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -16,17 +15,12 @@ from fam_jax.methods.registry import entry
 
 
 class Question(NamedTuple):
-    """Why are these images [b H W c] like their references, embeddings [b d]?
-
-    Attributes:
-        background: embeddings of others [n d].
-        others: the references themselves, where they are images, [b H W c].
-    """
+    """Why are these images [b H W c] like their references, embeddings [b d]?"""
 
     images: np.ndarray
     references: np.ndarray
-    background: np.ndarray
-    others: np.ndarray | None = None
+    background: np.ndarray  # embeddings of others [n d]
+    others: np.ndarray | None = None  # the references, where they are images [b H W c]
 
     @classmethod
     def of(cls, batch: Batch) -> "Question":
@@ -34,13 +28,7 @@ class Question(NamedTuple):
         return cls(batch.images, batch.references, batch.background, batch.others)
 
 
-Explain = Callable[[Question], jax.Array]
 _NO_IMAGE = "needs a reference that is one image"
-
-
-def explainer(network: Network, name: str) -> Explain:
-    """A question -> the maps of the images by the method of this name."""
-    return partial(answer, name, network.encode, network.similarity)
 
 
 def answer(
@@ -94,9 +82,7 @@ BASELINES = ("random", "centre", "activation-sum", "eigen-cam", "grad-cam", "dec
 def named(names: Iterable[str], argument: str = "methods") -> list[str]:
     """The methods' names, each group in its place; each name once, in the order given.
 
-    Args:
-        names: of methods and of groups; ValueError for an unknown one, or none at all.
-        argument: what the message calls them.
+    ValueError for an unknown name, or none at all; the message calls them `argument`.
     """
     every = methods.names()
     quick = [name for name in every if not entry(name).copies]

@@ -68,19 +68,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cases:
-    """A task's cases, and how well the network does the task itself.
+    """A task's cases, and how well the network does the task itself."""
 
-    Attributes:
-        batches: the cases; as many rows each as the first, the last ones repeated to fill it.
-        figures: the network's own figures, such as its accuracy.
-        about: one line on what the cases are.
-        left_out: a line for whatever could not be used.
-    """
-
-    batches: list[Batch]
-    figures: dict[str, float | int]
-    about: str
-    left_out: list[str] = field(default_factory=list)
+    batches: list[Batch]  # as many rows each as the first, the last ones repeated to fill it
+    figures: dict[str, float | int]  # the network's own, such as its accuracy
+    about: str  # what the cases are, in one line
+    left_out: list[str] = field(default_factory=list)  # a line for whatever could not be used
 
     @classmethod
     def of(cls, whole: Batch, figures: dict, about: str, left_out: list[str]) -> "Cases":

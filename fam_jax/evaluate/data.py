@@ -36,10 +36,7 @@ class Picture(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """Queries and what they are compared with: other pictures of the same classes.
-
-    `left_out` has a line for whatever could not be used.
-    """
+    """Queries, other pictures of the same classes, and a line for whatever could not be used."""
 
     queries: list[Picture]
     gallery: list[Picture]
@@ -87,17 +84,16 @@ def classes(data: str, rng: np.random.Generator) -> Classes:
     if data == PHOTOGRAPHS:
         return _crops(rng)
     with opened(Path(data)) as root:
-        files, left_out = _files_by_class(root, data)
-        queries, gallery = [], []
-        for label, paths in files.items():
-            pictures = _read_all(paths, label, left_out)
-            if len(pictures) < 2:
-                left_out.append(f"class {label}: {len(pictures)} picture; at least 2 are needed")
-                continue
-            order = rng.permutation(len(pictures))
-            half = (len(pictures) + 1) // 2
-            gallery += [pictures[i] for i in order[:half]]
-            queries += [pictures[i] for i in order[half:]]
+        by_class, left_out = _by_folder(root, data)
+    queries, gallery = [], []
+    for label, pictures in by_class.items():
+        if len(pictures) < 2:
+            left_out.append(f"class {label}: {len(pictures)} picture; at least 2 are needed")
+            continue
+        order = rng.permutation(len(pictures))
+        half = (len(pictures) + 1) // 2
+        gallery += [pictures[i] for i in order[:half]]
+        queries += [pictures[i] for i in order[half:]]
     if len(by_label(queries)) < 2:
         raise ValueError(
             f"--data: {data} has fewer than two classes of two pictures or more; a folder per "
@@ -119,55 +115,49 @@ def by_label(pictures: list[Picture]) -> dict[str, list[Picture]]:
 
 def _crops(rng: np.random.Generator) -> Classes:
     photos = photographs.load()
+
+    def picture(photo: photographs.Photograph, quarter: int, number: int) -> Picture:
+        crop = Image.fromarray(photographs.draw(photo, rng, quarter, 96))
+        return Picture(f"{photo.name} {number}", photo.name, crop)
+
     queries, gallery = (
-        [
-            Picture(f"{photo.name} {i}", photo.name, Image.fromarray(crop))
-            for photo in photos
-            for i, crop in enumerate(
-                photographs.draw(photo, rng, quarter, 96) for _ in range(_CROPS)
-            )
-        ]
+        [picture(photo, quarter, i) for photo in photos for i in range(_CROPS)]
         for quarter in (0, 1)
     )
     return Classes(queries, gallery, [])
 
 
-def _files_by_class(root: Path, shown: str) -> tuple[dict[str, list[Path]], list[str]]:
+def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[str]]:
+    """Folder -> its pictures, and a line for each that cannot be read and each empty folder."""
     if not root.is_dir():
         raise ValueError(f"--data: {shown} is a file; a folder with a folder per class is expected")
-    files = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.parent != root:
-            files[path.parent.relative_to(root).as_posix()].append(path)
-    empty = [
-        folder.name
-        for folder in root.iterdir()
+    left_out = [
+        f"class {folder.name}: its folder is empty"
+        for folder in sorted(root.iterdir())
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
     ]
-    if not files:
+    by_class = defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.parent != root:
+            label = path.parent.relative_to(root).as_posix()
+            pictures = by_class[label]
+            try:
+                pictures.append(Picture(f"{label}/{path.name}", label, read(path)))
+            except (ValueError, OSError) as error:
+                left_out.append(str(error))
+    if not by_class:
         raise ValueError(
             f"--data: no pictures in folders of {shown}; a folder per class is expected"
         )
-    return files, [f"class {name}: its folder is empty" for name in sorted(empty)]
-
-
-def _read_all(paths: list[Path], label: str, left_out: list[str]) -> list[Picture]:
-    pictures = []
-    for path in paths:
-        try:
-            pictures.append(Picture(f"{label}/{path.name}", label, read(path)))
-        except (ValueError, OSError) as error:
-            left_out.append(str(error))
-    return pictures
+    return by_class, left_out
 
 
 def is_omniglot(data: str) -> bool:
     """Whether the folder or zip file holds Omniglot's one-shot runs: run01/class_labels.txt."""
-    path = Path(data)
-    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+    if data.lower().endswith(".zip") and zipfile.is_zipfile(data):
+        with zipfile.ZipFile(data) as archive:
             return "run01/class_labels.txt" in archive.namelist()
-    return (path / "run01" / "class_labels.txt").is_file()
+    return (Path(data) / "run01" / "class_labels.txt").is_file()
 
 
 def omniglot_runs(data: str) -> list[Episode]:
@@ -182,9 +172,10 @@ def _run(folder: Path) -> Episode:
         raise ValueError(
             f"{folder.name}/class_labels.txt: expected two columns, a test and a training picture"
         )
-    pairs = [(name, name) for name in sorted({train for _, train in rows})], rows
+    training = [(name, name) for name in sorted({train for _, train in rows})]
     support, queries = (
-        [Picture(name, label, read(folder.parent / name)) for name, label in some] for some in pairs
+        [Picture(name, label, read(folder.parent / name)) for name, label in some]
+        for some in (training, rows)
     )
     return Episode(support, queries)
 
@@ -201,21 +192,18 @@ def episodes(
     def pick(pictures: list[Picture], most: int) -> list[Picture]:
         return [pictures[i] for i in rng.permutation(len(pictures))[:most]]
 
-    def one() -> Episode:
+    drawn = []
+    for _ in range(count):
         chosen = [labels[i] for i in rng.permutation(len(labels))[:way]]
-        return Episode(
-            [picture for label in chosen for picture in pick(support[label], shot)],
-            [picture for label in chosen for picture in pick(asked[label], queries)],
+        supports = [picture for label in chosen for picture in pick(support[label], shot)]
+        drawn.append(
+            Episode(supports, [p for label in chosen for p in pick(asked[label], queries)])
         )
-
-    return [one() for _ in range(count)]
+    return drawn
 
 
 def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
-    """Pairs from a CSV file with the columns first, second, same; paths are relative to the file.
-
-    With a line for whatever could not be used.
-    """
+    """Pairs of a CSV file, whose paths are relative to it, and a line for each not usable one."""
     if not path.is_file():
         raise FileNotFoundError(f"--data: no such file: {path}")
     with open(path, newline="", encoding="utf-8-sig") as file:

@@ -13,25 +13,15 @@ from fam_jax.evaluate.network import Network
 
 @dataclass(frozen=True)
 class Options:
-    """What a task is drawn with.
+    """What a task is drawn with."""
 
-    Attributes:
-        data: a folder, a file, or "photographs".
-        cases: how many at most.
-        seed: of every draw.
-        way: classes of an episode.
-        shot: supports of a class.
-        neighbours: k of the nearest neighbours that vote.
-        steps: of a deletion or insertion.
-    """
-
-    data: str
-    cases: int = 100
-    seed: int = 0
-    way: int = 5
-    shot: int = 5
-    neighbours: int = 20
-    steps: int = 32
+    data: str  # a folder, a file, or "photographs"
+    cases: int = 100  # at most
+    seed: int = 0  # of every draw
+    way: int = 5  # classes of an episode
+    shot: int = 5  # supports of a class
+    neighbours: int = 20  # the nearest, which vote
+    steps: int = 32  # of a deletion or insertion
 
 
 class Embedded(NamedTuple):

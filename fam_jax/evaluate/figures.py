@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fam_jax import plot
 from fam_jax.evaluate.cases import Batch
@@ -44,22 +44,16 @@ def examples(cases: Sequence[Batch], maps: Mapping[str, np.ndarray]) -> Figure:
             others = [] if case.others is None else [_picture(_grey_levels(case.others[0]))]
             overlays = [plot.overlay(picture, np.maximum(maps[name][i], 0)) for name in some]
             rows.append([picture, *others, *overlays])
-            columns = [*["reference" for _ in others], *map(_on_lines, some)]
+            on_lines = ["-\n".join(n.rsplit("-", 1)) if len(n) > _LONG else n for n in some]
+            columns = ["reference", *on_lines] if others else on_lines
             captions.append([case.names[0], *(columns if i == 0 else [""] * len(columns))])
     return plot.grid_figure(rows, captions=captions, cell=1.6)
-
-
-def _on_lines(name: str) -> str:
-    """A long name on two lines."""
-    first, _, last = name.rpartition("-")
-    return f"{first}-\n{last}" if first and len(name) > _LONG else name
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
     """Large enough to see, square cells of the network's own pixels."""
     image = Image.fromarray(np.squeeze(pixels)).convert("RGB")
-    times = -(-_SIDE // min(image.size))
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    return ImageOps.scale(image, -(-_SIDE // min(image.size)), Image.Resampling.NEAREST)
 
 
 def _grey_levels(image: np.ndarray) -> np.ndarray:

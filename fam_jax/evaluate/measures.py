@@ -1,6 +1,6 @@
 """What is measured of a method's maps: numbers per case, by the name of the measure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import fam_jax
 from fam_jax import metrics
 from fam_jax._core.checks import check_choice
-from fam_jax.evaluate.asking import Explain, Question, answer, explainer, named
+from fam_jax.evaluate.asking import Question, answer, named
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 
@@ -44,7 +44,7 @@ class Answer:
         return Question.of(self.batch)
 
     @property
-    def explain(self) -> Explain:
+    def explain(self) -> Callable[[Question], jax.Array]:
         """A question -> maps."""
         return partial(answer, self.method, self.encode, self.similarity)
 
@@ -108,12 +108,11 @@ def compare(
     return {name: measure(measures, Answer(name, *case)) for name in named(methods)}
 
 
-def measure(names: Iterable[str], answer: Answer) -> dict[str, np.ndarray]:
+def measure(names: Sequence[str], answer: Answer) -> dict[str, np.ndarray]:
     """Some of `MEASURES`, in their order; ValueError for one of what the batch does not have."""
-    names = set(names)
     for name in names:
         check_choice("measures", name, MEASURES)
-    parts = [of(answer) for name, of in MEASURES.items() if name in names]
+    parts = [MEASURES[name](answer) for name in MEASURES if name in names]
     return {name: np.asarray(x, np.float32) for part in parts for name, x in part.items()}
 
 
@@ -147,7 +146,7 @@ def _again(answer: Answer) -> Callable:
     return partial(_of_images, answer.explain, answer.question)
 
 
-def _of_images(explain: Explain, question: Question, images: Any) -> jax.Array:
+def _of_images(explain: Callable, question: Question, images: Any) -> jax.Array:
     return explain(question._replace(images=images))
 
 
@@ -221,7 +220,7 @@ def _randomisation(answer: Answer):
         question = answer.question._replace(
             references=other.embed(others), background=other.embed(background)
         )
-        maps = explainer(other, answer.method)(question)
+        maps = replace(answer, encode=other.encode).explain(question)
         values[f"{name} random: Spearman"] = metrics.spearman(answer.maps, maps)
     return values
 

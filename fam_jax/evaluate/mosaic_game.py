@@ -29,12 +29,8 @@ def play(
 ) -> dict[str, tuple[Float[Array, "n a b"], Float[Array, " n"], Bool[Array, " n"]]]:
     """Maps, mass in the right cell (chance 0.25) and hits of every method, by its name.
 
-    Args:
-        encode: the network, at a layer whose positions do not straddle two cells.
-        players: see `players`.
-        mosaics: preprocessed.
-        references: preprocessed.
-        masks: the right cells.
+    The network's layer must be one whose positions do not straddle two cells; `masks` are the right
+    ones. Mosaics and references are preprocessed.
     """
     enc, targets = encode(mosaics), encode(references).embeddings
     stride = mosaics.shape[1] // enc.activations.shape[1]

@@ -1,5 +1,6 @@
 """The network under evaluation: a backbone, the layer that is explained, and its embeddings."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,13 +20,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A backbone at one of its layers.
-
-    Attributes:
-        backbone: from `pretrained_ports.load`; its preprocessing may be for another size.
-        layer: where maps are taken.
-        similarity: how its task compares embeddings.
-    """
+    """A backbone of `pretrained_ports`, a layer, and how its task compares embeddings."""
 
     backbone: Any
     layer: str
@@ -41,14 +36,11 @@ class Network:
         """Its encoder at the layer."""
         return fam_jax.capture(self.backbone.model, at=self.layer, tokens=self.backbone.tokens)
 
-    def view(self, picture: Image.Image) -> UInt8[np.ndarray, "H W c"]:
-        """What it sees of a picture, before normalisation."""
-        pixels = np.asarray(self.backbone.preprocess.view(picture))
-        return pixels.reshape(*self.size, self.backbone.preprocess.channels)
-
     def views(self, pictures: Iterable[Image.Image]) -> UInt8[np.ndarray, "n H W c"]:
-        """What it sees of each picture."""
-        return np.stack([self.view(picture) for picture in pictures])
+        """What it sees of pictures, before normalisation."""
+        preprocess = self.backbone.preprocess
+        pixels = np.stack([np.asarray(preprocess.view(picture)) for picture in pictures])
+        return pixels.reshape(-1, *self.size, preprocess.channels)
 
     def prepare(self, pixels: UInt8[np.ndarray, "*b H W c"]) -> Float32[np.ndarray, "*b H W c"]:
         """Its input for pictures it sees."""
@@ -78,9 +70,7 @@ class Network:
     def stages(self) -> list[str]:
         """Its parts with parameters, in the order of their names; a transformer's blocks singly."""
         names = frameworks.layers(self.backbone.model)
-        outside = [name for name in names if "." not in name and name != "blocks"]
-        blocks = [name for name in names if name.startswith("blocks.") and name.count(".") == 1]
-        return [name for name in names if name in {*outside, *blocks}]
+        return [name for name in names if re.fullmatch(r"(?!blocks$)[^.]+|blocks\.[^.]+", name)]
 
 
 @jax.jit

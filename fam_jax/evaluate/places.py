@@ -31,20 +31,20 @@ def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Case
         image = Image.fromarray(np.squeeze(queries.pixels[picture])).resize((w, h))
         return np.asarray(image).reshape(h, w, -1)
 
-    pixels, masks, references, swapped, names = [], [], [], [], []
+    pixels, rights, references, swapped, names = [], [], [], [], []
     for n in range(options.cases):
         four = rng.permutation(labels)[:4]
         pictures = [one_of(queries, label) for label in four]
         a, b, c, d = map(cell, pictures)
         pixels.append(np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)]))
         right = int(rng.integers(4))
-        mask = np.zeros((2 * h, 2 * w), bool)
-        mask[h * (right // 2) :, w * (right % 2) :][:h, :w] = True
-        masks.append(mask)
+        rights.append(right)
         references.append(one_of(gallery, four[right]))
         swapped.append(one_of(gallery, four[(right + 1) % 4]))
         names.append(f"mosaic {n}: {four[right]}")
-    pixels = np.stack(pixels)
+    pixels, rights = np.stack(pixels), np.array(rights)
+    masks = np.zeros((len(names), 2, h, 2, w), bool)
+    masks[np.arange(len(names)), rights // 2, :, rights % 2] = True
     whole = Batch(
         names,
         pixels,
@@ -52,7 +52,7 @@ def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Case
         references=gallery.embeddings[references],
         swapped=gallery.embeddings[swapped],
         background=gallery.embeddings[some_of(len(gallery.names), rng)],
-        masks=np.stack(masks),
+        masks=masks.reshape(-1, 2 * h, 2 * w),
         others=gallery.images[references],
     )
     about = f"{len(names)} mosaics of 2 x 2 cells of {h} x {w} pixels, chance 0.25"
@@ -96,15 +96,14 @@ def localization(network: Network, options: Options, rng: np.random.Generator) -
         background=background,
         masks=masks,
     ).take(np.flatnonzero(shown))
-    share = float(masks[shown].mean())
     if alone.any():
         left_out.append(
             f"{int(alone.sum())} pictures have no other of their kind, and their own object for a "
             "reference"
         )
-    figures = {"pictures": len(whole), "object's share of the picture": share}
+    share = {"object's share of the picture": float(masks[shown].mean())}
     about = "each picture with the mean of the other pictures' objects"
-    return Cases.of(whole, figures, about, left_out)
+    return Cases.of(whole, {"pictures": len(whole), **share}, about, left_out)
 
 
 def _resized(network: Network, mask: np.ndarray) -> np.ndarray:

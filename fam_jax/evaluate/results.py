@@ -20,11 +20,7 @@ _METHODS = "methods"
 
 
 class Results:
-    """The files of one run; `settings` say what was asked, in plain values.
-
-    FileExistsError, unless `overwrite`, if the folder holds something else, or the run of another
-    question.
-    """
+    """The files of one run; those of another, with other `settings`, are a FileExistsError."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False):
         self.folder = folder

@@ -36,9 +36,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run the methods that the folder has not yet, then write tables, figures and manifest.
 
-    A method of `names` that has nothing to say of the network or the task is left out; an error in
-    its maps is the caller's. `settings`, which stay in the folder, tell this run from another that
-    is not to be mixed with it unless they `overwrite` it. `say` takes the lines for the user.
+    A method that has nothing to say of the network or the task is left out; errors in its maps go
+    up. `settings` stay in the folder: another run's are refused unless they may be overwritten.
 
     Returns:
         The table of `means`, the names of the `files`, and of the manifest: the methods done, the

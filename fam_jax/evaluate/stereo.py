@@ -26,16 +26,13 @@ from fam_jax.io import files
 
 
 class Stereo(NamedTuple):
-    """The pair as a network sees it, uint8 [H W c] each.
-
-    `truth` is where every cell of the left map is in the right image, row and column in pixels;
-    `known`, whether that is known and inside the image.
-    """
+    """The pair as a network sees it, uint8 [H W c] each; rows and columns of cells, in pixels."""
 
     left: np.ndarray
     right: np.ndarray
-    truth: Float[np.ndarray, "h w 2"]
-    known: Bool[np.ndarray, "h w"]
+    centres: Float[np.ndarray, "h w 2"]  # of the left map
+    truth: Float[np.ndarray, "h w 2"]  # where these are in the right image
+    known: Bool[np.ndarray, "h w"]  # whether that is known and inside the image
 
 
 def load(network: Network) -> Stereo:
@@ -43,27 +40,21 @@ def load(network: Network) -> Stereo:
     with needed("the stereo pair needs", "demo"):
         import skimage.data
     folder = Path(skimage.data.__file__).parent
-    left, right = (Image.open(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
+    images = [Image.open(folder / f"motorcycle_{side}.png") for side in ("left", "right")]
     with np.load(folder / "motorcycle_disp.npz") as file:
         disparity = file["arr_0"]
-    x0, y0, x1, y1 = network.backbone.preprocess.region(left.size)
+    x0, y0, x1, y1 = network.backbone.preprocess.region(images[0].size)
     (H, W), (rows, columns) = network.size, network.grid()
     across, down = W / (x1 - x0), H / (y1 - y0)  # pixels of the network's per pixel of the file
-    y, x = _centres(rows, columns, (H, W))
-    at = np.floor(y / down + y0).astype(int), np.floor(x / across + x0).astype(int)
-    shift = disparity[at].astype(np.float64)
+    ways = (np.arange(rows) + 0.5) * H / rows, (np.arange(columns) + 0.5) * W / columns
+    y, x = np.meshgrid(*ways, indexing="ij")
+    shift = disparity[np.int64(y / down + y0), np.int64(x / across + x0)].astype(np.float64)
     known = np.isfinite(shift)
     there = x - np.where(known, shift, 0) * across
     known &= (there >= 0) & (there < W)
     truth = np.stack([y, there], axis=-1).astype(np.float32)
-    return Stereo(network.view(left), network.view(right), truth, known)
-
-
-def _centres(rows: int, columns: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column in pixels of the centre of every cell, [rows, columns] each."""
-    y = (np.arange(rows) + 0.5) * size[0] / rows
-    x = (np.arange(columns) + 0.5) * size[1] / columns
-    return np.meshgrid(y, x, indexing="ij")
+    left, right = network.views(images)
+    return Stereo(left, right, np.stack([y, x], axis=-1), truth, known)
 
 
 def matches(a: fam_jax.Encoding, b: fam_jax.Encoding) -> dict[str, Array]:
@@ -83,19 +74,16 @@ def matches(a: fam_jax.Encoding, b: fam_jax.Encoding) -> dict[str, Array]:
     }
 
 
-def errors(
-    network: Network, pair: Stereo, shares: Mapping[str, Array]
-) -> dict[str, dict[str, np.ndarray]]:
+def errors(pair: Stereo, shares: Mapping[str, Array]) -> dict[str, dict[str, np.ndarray]]:
     """Method -> measure -> the error of every known cell, in pixels of what the network sees.
 
     "in the row" looks only along the row where the truth is, as rectification allows.
     """
-    centres = np.stack(_centres(*network.grid(), network.size), axis=-1)
-    same_row = jnp.eye(len(centres), dtype=bool)[None, :, None, :, None]
+    same_row = jnp.eye(len(pair.centres), dtype=bool)[None, :, None, :, None]
 
     def distances(shares: Array) -> np.ndarray:
         best = np.asarray(fam_jax.correspondences(shares))[0]
-        there = centres[best[..., 0], best[..., 1]]
+        there = pair.centres[best[..., 0], best[..., 1]]
         return np.linalg.norm(there - pair.truth, axis=-1)[pair.known].astype(np.float32)
 
     return {
@@ -119,9 +107,9 @@ def run(
     """Write table, figure and manifest of the stereo pair; its `means` and `files`."""
     with files.folder(folder, overwrite=overwrite) as stage:
         pair = load(network)
-        left, right = (network.encode(network.prepare(x[None])) for x in (pair.left, pair.right))
+        left, right = (network.encode(network.prepare(x[None])) for x in pair[:2])
         shares = matches(left, right)
-        means = tables.means(errors(network, pair, shares))
+        means = tables.means(errors(pair, shares))
         rows, columns = network.grid()
         parts = [
             f"# {settings['model']}, stereo",
@@ -134,7 +122,7 @@ def run(
         ]
         text = "\n\n".join(parts)
         (stage / "table.md").write_text(text + "\n")
-        images = [Image.fromarray(np.squeeze(x)).convert("RGB") for x in (pair.left, pair.right)]
+        images = [Image.fromarray(np.squeeze(x)).convert("RGB") for x in pair[:2]]
         figure = plot.points_figure(images[0], images[1], shares["point-to-point, centred"][0])
         figure.savefig(stage / "points.png")
         written = files.write_manifest(stage, command="evaluate", **settings)

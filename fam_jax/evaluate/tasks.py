@@ -21,13 +21,7 @@ from fam_jax._core.checks import check_choice
 from fam_jax.evaluate import data
 from fam_jax.evaluate.cases import Batch, Cases, in_batches
 from fam_jax.evaluate.drawing import Options as Options
-from fam_jax.evaluate.drawing import (
-    both_sides,
-    embedded,
-    of_other_classes,
-    scores_of,
-    some_of,
-)
+from fam_jax.evaluate.drawing import both_sides, embedded, of_other_classes, scores_of, some_of
 from fam_jax.evaluate.measures import MEASURES
 from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.places import localization, mosaic
@@ -42,15 +36,10 @@ class Task(NamedTuple):
     measures: tuple[str, ...]
 
 
-def names() -> list[str]:
-    """The names of all tasks."""
-    return list(_TASKS)
-
-
 def find(name: str) -> Task:
     """A task; ValueError that names the nearest if there is none of that name."""
-    check_choice("task", name, _TASKS)
-    return _TASKS[name]
+    check_choice("task", name, TASKS)
+    return TASKS[name]
 
 
 def register_task(name: str, build: Build, measures: Sequence[str]) -> None:
@@ -58,11 +47,11 @@ def register_task(name: str, build: Build, measures: Sequence[str]) -> None:
 
     `build` is (network, options, random numbers) -> `Cases`; `measures` are names in `MEASURES`.
     """
-    if name in _TASKS:
+    if name in TASKS:
         raise ValueError(f"name: {name!r} is another task's")
     for measure in measures:
         check_choice("measures", measure, MEASURES)
-    _TASKS[name] = Task(build, tuple(measures))
+    TASKS[name] = Task(build, tuple(measures))
 
 
 def build(task: str, network: Network, options: Options) -> Cases:
@@ -167,7 +156,7 @@ def _verification(network: Network, options: Options, rng: np.random.Generator) 
     return Cases.of(whole, figures, f"{len(pairs)} pairs", left_out)
 
 
-_TASKS = {
+TASKS = {
     "fewshot": Task(_fewshot, ("faithfulness", "fidelity")),
     "contrastive": Task(_contrastive, ("faithfulness",)),
     "retrieval": Task(_retrieval, ("faithfulness", "pairs")),

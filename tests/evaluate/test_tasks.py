@@ -107,7 +107,7 @@ def test_a_task_of_a_users_own_is_drawn_and_measured(colours, tmp_path, monkeypa
     def first_of_each(network, options, rng):
         return tasks.build("mosaic", network, options)
 
-    monkeypatch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
     evaluate.register_task("mine", first_of_each, ["place"])
     options = evaluate.Options(colours, cases=2)
     settings = {"task": "mine", "model": "colours", "layer": "conv", "map": [4, 4]}
