@@ -24,11 +24,11 @@ def colours(tmp_path_factory):
     return str(toy.folder(tmp_path_factory.mktemp("data") / "colours"))
 
 
-def go(task, data, folder, methods=METHODS, overwrite=False, **options):
+def go(task, data, folder, methods=METHODS, overwrite=False, similarity=fam_jax.cosine, **options):
     lines = []
     settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
     evaluate(
-        toy.network(),
+        toy.network(similarity=similarity),
         task,
         tasks.Options(data, **options),
         methods,
@@ -97,6 +97,45 @@ def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypa
     assert "fam:" not in output
     # ... and still when the method is not run again
     assert "silent: 2 of 3 maps" in go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+
+
+def refuses_when_made(similarity=fam_jax.cosine):
+    if similarity is fam_jax.dot:
+        raise TypeError("similarity: expected\nthe cosine")
+    return fam_jax.activation_sum(similarity)
+
+
+def refuses_networks(similarity=fam_jax.cosine):
+    def layers(names):
+        raise ValueError("no such layers here")
+
+    return fam_jax.Method(
+        similarity, lambda s, enc, r: enc.activations, frozenset({"layers"}), layers
+    )
+
+
+def wrong(similarity=fam_jax.cosine):
+    return fam_jax.Method(similarity, lambda s, enc, r: enc.activations @ np.ones((7, 7)))
+
+
+def test_a_refusal_leaves_a_method_out(colours, tmp_path, monkeypatch):
+    """Of the similarity, or of the network."""
+    for factory in (refuses_when_made, refuses_networks):
+        monkeypatch.setitem(registry._METHODS, factory.__name__, registry.Entry(factory))
+    methods = ["refuses_when_made", "refuses_networks", "fam"]
+    lines = go("mosaic", colours, tmp_path / "out", methods, similarity=fam_jax.dot, cases=2)
+    assert "left out: refuses_when_made: similarity: expected the cosine\n" in lines
+    assert "left out: refuses_networks: no such layers here\n" in lines
+    assert [row["method"] for row in table(tmp_path / "out")] == ["fam"] * 2
+
+
+def test_an_error_in_a_methods_maps_is_not_hidden(colours, tmp_path, monkeypatch):
+    """And the methods before it are done: they are not run again."""
+    monkeypatch.setitem(registry._METHODS, "wrong", registry.Entry(wrong))
+    with pytest.raises(TypeError, match="dot_general requires contracting dimensions"):
+        go("mosaic", colours, tmp_path / "out", ["fam", "wrong", "random"], cases=2)
+    names = {file.name for file in (tmp_path / "out" / "methods").iterdir()}
+    assert names == {"fam.csv", "fam.npz"}
 
 
 def test_another_folders_files_are_safe(tmp_path):
