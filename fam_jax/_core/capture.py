@@ -82,13 +82,9 @@ def capture(
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
 
-    Returns:
-        An `Encoder`, images -> `Encoding`.
-
     Raises:
         ValueError: if there is no such layer (the message lists the layers there are; for linen,
             which makes them as it runs, on the first call).
-        TypeError: if `model` cannot be called.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,11 +105,13 @@ def capture(
         at = model.layer if at is None else at
         tokens = model.tokens if tokens is None else tokens
         model, preprocess = model.model, getattr(model, "preprocess", None)
-    names, model = check_layers(at), check_model(model)
-    network = tapped_model(model, names) or as_pytree(model)
+    names = _layer_names(at)
+    if not callable(model):
+        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
+    network, tokens = tapped_model(model, names) or as_pytree(model), as_token_grid(tokens)
     if isinstance(at, str):
-        return Encoder(network, at, as_token_grid(tokens), layout, preprocess)
-    return LayersEncoder(network, names, as_token_grid(tokens), layout, preprocess)
+        return Encoder(network, at, tokens, layout, preprocess)
+    return LayersEncoder(network, names, tokens, layout, preprocess)
 
 
 def encoder(
@@ -123,13 +121,12 @@ def encoder(
 ) -> Encoder:
     """An encoder from two pure functions: A = features(images), z = head(A).
 
+    The arrays that the functions hold become its leaves, as for `capture`.
+
     Args:
         features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`).
         head: activations -> embeddings [b, d].
-        tokens: where the patches are, if `features` gives [b, n, c]; see `capture`.
-
-    Returns:
-        An `Encoder`; the arrays that the functions hold become its leaves, as for `capture`.
+        tokens: as for `capture`, if `features` gives [b, n, c].
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,15 +149,7 @@ class _Composition:
         return self.head(tap(self.features(images), "activations"))
 
 
-def check_model(model: Any) -> Callable:
-    """The model, if it can be called; else TypeError."""
-    if not callable(model):
-        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
-    return model
-
-
-def check_layers(at: Any) -> tuple[str, ...]:
-    """The names of one layer or several as a tuple; TypeError or ValueError for anything else."""
+def _layer_names(at: Any) -> tuple[str, ...]:
     names = (at,) if isinstance(at, str) else at
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"at: expected a layer's name, or several, got {type(at).__name__}")

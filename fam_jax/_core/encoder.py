@@ -20,7 +20,7 @@ from fam_jax._core.mesh import zeros_like
 from fam_jax._core.prepare import AXES, Images, prepare
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, PullOne, Watched, embed, laid_out, run_watched
+from fam_jax._core.watch import Pull, Watched, embed, laid_out, run_watched
 
 _encoder = partial(
     register_dataclass,
@@ -57,7 +57,7 @@ class Encoder:
         if networks:
             if {method.network for method in methods} != networks or len(networks) > 1:
                 raise ValueError("these methods read the network in different ways: encode twice")
-            encode = changed_encoder(self, networks.pop())
+            encode = replace(self, network=changed(self.network, networks.pop()))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
         if any({"images", "layers"} & method.needs for method in methods):
@@ -71,14 +71,7 @@ class Encoder:
         counters of random streams come out instead of being dropped, and `nnx.update(model,
         state)` leaves the model as `model(images)` would.
 
-        Args:
-            images: a training batch.
-
-        Returns:
-            The `Encoding`, and an `nnx.State` of all variables but the parameters.
-
-        Raises:
-            TypeError: if the encoder is of anything but a `flax.nnx` module.
+        The second value is an `nnx.State` of all variables but the parameters.
 
         Example:
             >>> import jax.numpy as jnp
@@ -105,9 +98,6 @@ class Encoder:
 
         What does not go through the layer's map (skip connections around it, a class token) is
         the images' own.
-
-        Raises:
-            ValueError: if the activations have another shape than the layer's.
         """
         check_float("images", images, AXES)
         check_float("activations", activations, AXES)
@@ -119,9 +109,7 @@ class Encoder:
 
         `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
         first costs the network below the layer, and its rows may be stored, picked and repeated.
-
-        Raises:
-            ValueError: if a value that crosses the layer is of no single image.
+        ValueError if a value that crosses the layer is of no single image.
 
         Example:
             >>> import jax
@@ -133,13 +121,14 @@ class Encoder:
             >>> encode.from_features(again).embeddings.shape
             (3, 3)
         """
-        return _features(self, jnp.asarray(prepare("images", images, self.preprocess)))
+        return _features(self, prepare("images", images, self.preprocess))
 
     def from_features(self, features: Features) -> Encoding:
         """The encoding of the images that `features` are of; only the head is run."""
         if not isinstance(features, Features):
-            got = type(features).__name__
-            raise TypeError(f"features: expected encode.features(...), got {got}")
+            raise TypeError(
+                f"features: expected encode.features(...), got {type(features).__name__}"
+            )
         return _from_features(self, features)
 
 
@@ -167,8 +156,8 @@ class LayersEncoder:
             >>> def embed(images):
             ...     x = fam_jax.tap(images.reshape(2, 16, 3), "tokens")
             ...     return fam_jax.tap(x.mean(1), "mean")
-            >>> seen = fam_jax.capture(embed, at=("tokens", "mean")).watch(jnp.ones((2, 4, 4, 3)))
-            >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
+            >>> out = fam_jax.capture(embed, at=("tokens", "mean")).watch(jnp.ones((2, 4, 4, 3)))
+            >>> [x.shape for x in out.values], out.pullback(out.embeddings)[0].shape
             ([(2, 16, 3), (2, 3)], (2, 16, 3))
         """
         check_float("images", images, AXES)
@@ -186,11 +175,6 @@ def _with_state(
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
     return _encode(encode, images, with_state=True)
-
-
-def changed_encoder(encode: Encoder, change: Callable) -> Encoder:
-    """The encoder of the changed model: `change` takes a model and gives another."""
-    return replace(encode, network=changed(encode.network, change))
 
 
 @partial(jax.jit, static_argnames=("with_state", "choices"))
@@ -214,36 +198,21 @@ def _encode(
             )
         network = with_layers(network, (*names, *further))
 
-    def form(name: str, x: Array) -> Form | None:
-        if name not in names:
-            return None
-        return Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
-
+    forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
-    seen = run_watched(network, both, images, encode.layout, form, with_state, activations)
-    values = dict(zip(both, seen.values, strict=True))
-    layers = (
-        Layers(further, tuple(values[n] for n in further), seen.pullback.of(further))
-        if choices
-        else None
-    )
+    out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
+    layers = Layers(both, out.values, out.pullback).pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
-        Encoding(
-            values[name],
-            seen.embeddings,
-            PullOne(seen.pullback.of((name,))),
-            layers=layers,
-            readings=read,
-        )
-        for name in names
+        Encoding(A, out.embeddings, out.pullback.of(name), layers=layers, readings=read)
+        for name, A in zip(names, out.values, strict=False)
     )
-    return encodings, seen.state
+    return encodings, out.state
 
 
 @jax.jit
 def _watch(encode: LayersEncoder, images: Array) -> Watched:
-    return run_watched(encode.network, encode.at, images, encode.layout, lambda name, x: None)
+    return run_watched(encode.network, encode.at, images, encode.layout)
 
 
 @jax.jit
@@ -254,18 +223,12 @@ def _features(encode: Encoder, images: Array) -> Features:
 @jax.jit
 def _from_features(encode: Encoder, features: Features) -> Encoding:
     x, head = join(encode.network, encode.at, encode.layout, features)
-    form = Form(
-        encode.at,
-        x.shape,
-        (features.values[0].shape[0], *features.image[0][:2]),
-        encode.tokens,
-        encode.layout,
-    )
+    images = (features.values[0].shape[0], *features.image[0][:2])
+    form = Form(encode.at, images, encode.tokens, encode.layout)
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    pull = PullOne(Pull(pullback, z, (encode.at,)))
-    return Encoding(A, z, pull, readings=readings(encode.network))
+    return Encoding(A, z, Pull(pullback, z, encode.at), readings=readings(encode.network))
 
 
 def as_embedding(model: Callable) -> Callable:

@@ -30,16 +30,11 @@ class Features:
     """What the head needs to know of a batch of images; a pytree of arrays [b, ...].
 
     Rows may be picked and repeated: `jax.tree.map(lambda x: x[rows], features)`.
-
-    Attributes:
-        values: the layer's output, then whatever else crosses it, each with the batch first.
-        image: shape [H, W, c] and type of one image.
-        axes: where the batch is in each value, in the network's own layout.
     """
 
-    values: tuple[Leaf[Array], ...]
-    image: tuple[tuple[int, ...], str]
-    axes: tuple[int, ...]
+    values: tuple[Leaf[Array], ...]  # the layer's output, then whatever else crosses it
+    image: tuple[tuple[int, ...], str]  # shape [H, W, c] and type of one
+    axes: tuple[int, ...]  # where the network's own layout has the batch in each value
 
 
 class _Halves(NamedTuple):
@@ -98,14 +93,7 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     one_more = ShapeDtypeStruct((images.shape[0] + 1, *images.shape[1:]), images.dtype)
     axes = _batch_axes(at, halves, _halves(network, at, layout, one_more), images.shape[0])
     jaxpr = halves.jaxpr
-    part = Jaxpr(
-        jaxpr.constvars,
-        jaxpr.invars,
-        halves.crossing,
-        jaxpr.eqns[: halves.at + 1],
-        jaxpr.effects,
-        jaxpr.debug_info,
-    )
+    part = jaxpr.replace(outvars=halves.crossing, eqns=jaxpr.eqns[: halves.at + 1])
     values = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))(images)
     values = tuple(jnp.moveaxis(x, axis, 0) for x, axis in zip(values, axes, strict=True))
     return Features(values, (images.shape[1:], str(images.dtype)), axes)
@@ -120,17 +108,9 @@ def join(network: Callable, at: str, layout: str, features: Features) -> tuple[A
     )
     halves = _halves(network, at, layout, images)
     jaxpr = halves.jaxpr
-    constant = [
-        eqn for eqn in jaxpr.eqns[: halves.at] if halves.below.isdisjoint(eqn.outvars)
-    ]  # parameters only
-    part = Jaxpr(
-        jaxpr.constvars,
-        halves.crossing,
-        jaxpr.outvars,
-        constant + jaxpr.eqns[halves.at + 1 :],
-        jaxpr.effects,
-        jaxpr.debug_info,
-    )
+    below, above = jaxpr.eqns[: halves.at], jaxpr.eqns[halves.at + 1 :]
+    of_parameters = [eqn for eqn in below if halves.below.isdisjoint(eqn.outvars)]
+    part = jaxpr.replace(invars=halves.crossing, eqns=of_parameters + above)
     head = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))
     values = zip(features.values, features.axes, strict=True)
     x, *others = (jnp.moveaxis(value, 0, axis) for value, axis in values)

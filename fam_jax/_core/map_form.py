@@ -11,10 +11,9 @@ from fam_jax._core.tokens import TokenGrid
 
 @dataclass(frozen=True)
 class Form:
-    """How a layer's output of some shape is a map [b, h, w, c]."""
+    """How the output of the layer `at` for `images`, (b, H, W), is a map [b, h, w, c]."""
 
     at: str
-    shape: tuple[int, ...]
     images: tuple[int, ...]
     tokens: TokenGrid | None
     layout: str

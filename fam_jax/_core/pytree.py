@@ -14,6 +14,24 @@ T = TypeVar("T")
 OURS: set[type] = set()  # classes whose structures can be told apart
 
 
+class Static:
+    """A value for a pytree's static part, which must be hashable whatever the value is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        try:
+            return self.value is other.value or bool(self.value == other.value)
+        except (ValueError, TypeError):  # an array inside has no single truth
+            return False
+
+    def __hash__(self) -> int:
+        return hash(Static)
+
+
 def register_dataclass(
     cls: type[T], data_fields: Sequence[str], meta_fields: Sequence[str]
 ) -> type[T]:

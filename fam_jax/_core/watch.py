@@ -3,36 +3,40 @@
 z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._core.leaf import Leaf
+from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
 from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.tap import Tapped
 
+Pulled = TypeVar("Pulled")
+
 
 @partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
 @dataclass(frozen=True)
-class Pull:
-    """Cotangents [b, d] -> those of the watched values `at`, in their order."""
+class Pull(Generic[Pulled]):
+    """Cotangents [b, d] -> those of the watched values `at`: of one by its name, of several."""
 
     pullback: Callable
     embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
-    at: tuple[str, ...]
+    at: str | tuple[str, ...]
 
-    def of(self, at: tuple[str, ...]) -> "Pull":
-        """The cotangents of some of the values."""
+    def of(self, at: str | tuple[str, ...]) -> "Pull[Any]":
+        """The cotangents of one or some of the values."""
         return replace(self, at=at)
 
-    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
-        """(dz/dx_i)^T v for every i."""
+    def __call__(self, cotangent: Array) -> Pulled:
+        """(dz/dx)^T v, or a tuple of it for every x_i."""
         if cotangent.shape != self.embeddings.shape:
             raise ValueError(
                 f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
@@ -45,21 +49,9 @@ class Pull:
                 f"encode jax.lax.pcast(images, {axes}, to='varying')"
             )
         cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
-        (found,) = self.pullback(cotangent)
-        return tuple(found[name] for name in self.at)
-
-
-@partial(register_dataclass, data_fields=["pull"], meta_fields=[])
-@dataclass(frozen=True)
-class PullOne:
-    """Cotangents [b, d] -> those of the only watched value."""
-
-    pull: Pull
-
-    def __call__(self, cotangent: Array) -> Array:
-        """(dz/dx)^T v."""
-        (found,) = self.pull(cotangent)
-        return found
+        (pulled,) = self.pullback(cotangent)
+        pick: Any = pulled.get
+        return pick(self.at) if isinstance(self.at, str) else cast(Any, tuple(map(pick, self.at)))
 
 
 @partial(
@@ -78,7 +70,7 @@ class Watched:
 
     values: tuple[Leaf[Array], ...]
     embeddings: Leaf[Float[Array, "b d"]]
-    pullback: Leaf[Pull]
+    pullback: Leaf[Pull[tuple[Array, ...]]]
     state: Any = None
 
 
@@ -87,53 +79,43 @@ def run_watched(
     at: tuple[str, ...],
     images: Array,
     layout: str,
-    form: Callable[[str, Array], Any],
+    forms: Mapping[str, Form] = MappingProxyType({}),
     with_state: bool = False,
     given: Array | None = None,
 ) -> Watched:
-    """Run a tapped network and watch its tapped values x, as what `form(name, x)` makes of them.
+    """Run a network and watch what it taps at the names `at`.
 
-    Args:
-        network: a tapped network.
-        at: the taps.
-        images: [b, H, W, c].
-        layout: the network's.
-        form: (name, x) -> None for the value as it is, or its `Form`: then the value is watched,
-            and its cotangents come, as a map.
-        with_state: whether the network's own state is wanted.
-        given: a map that takes the place of every value with a form.
+    A value with a form is watched, and its cotangents come, as a map; `given` takes its place.
     """
     run = network.with_state if with_state else lambda x: (network(x), None)
     tapped = Tapped(run, at, laid_out(images, layout))
     check_embeddings(tapped.output[0], images.shape[0])
 
     def head(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Any]]:
-        seen = {}
+        values = {}
 
         def insert(name: str, x: Array) -> Array:
-            seen[name], put = watched(name, x)
-            return put(seen[name] + deltas[name])
+            values[name], put = watched(name, x)
+            return put(values[name] + deltas[name])
 
         embeddings, state = tapped.run(insert)
-        return embeddings, (seen, state)
+        return embeddings, (values, state)
 
     def watched(name: str, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """The value that is watched, and how a changed one takes its place."""
-        shape = form(name, x)
-        if shape is None:
+        if (form := forms.get(name)) is None:
             return x, lambda value: value
-        return shape.to_map(x) if given is None else shape.checked(given, x), partial(shape.put, x)
+        return form.to_map(x) if given is None else form.checked(given, x), partial(form.put, x)
 
     # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
     # would have their cotangents summed over the devices.
-    kinds = {
-        name: jax.eval_shape(lambda x, name=name: watched(name, x)[0], x)
+    zeros = {
+        name: zeros_like(jax.eval_shape(lambda x, name=name: watched(name, x)[0], x))
         for name, x in zip(at, tapped.values, strict=True)
     }
-    zeros = {name: zeros_like(kind) for name, kind in kinds.items()}
-    embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
-    values = tuple(seen[name] for name in at)
-    return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
+    embeddings, pullback, (values, state) = jax.vjp(head, zeros, has_aux=True)
+    ordered = tuple(values[name] for name in at)
+    return Watched(ordered, embeddings, Pull(pullback, embeddings, at), state)
 
 
 def embed(network: Callable, images: Array, layout: str) -> Array:

@@ -25,10 +25,8 @@ _FRAMEWORKS = {
 def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
     """The model as a pure function with the layers `at` tapped, its arrays as pytree leaves.
 
-    None if it is no model of a known framework. Keywords of a `functools.partial` are passed on.
-
-    Raises:
-        ValueError: if the model lacks one of the layers, or lacks what it needs to run.
+    None if it is no model of a known framework; ValueError if it lacks a layer, or what it needs to
+    run. Keywords of a `functools.partial` are passed on.
     """
     args, keywords = (), {}
     if isinstance(model, partial):
@@ -60,11 +58,7 @@ def with_layers(network: Callable, at: tuple[str, ...]) -> Callable:
 
 
 def changed(network: Callable, change: Callable) -> Callable:
-    """A tapped flax.nnx module with `change(module)` in the module's place.
-
-    Raises:
-        TypeError: if it is none.
-    """
+    """A tapped flax.nnx module with `change(module)` in the module's place."""
     model, wrap = _unwrapped(network)
     if not hasattr(model, "changed"):
         raise TypeError("this method reads the layers of a flax.nnx module; the encoder is of none")

@@ -12,25 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fam_jax._core.frameworks.held import Path, State, held
-from fam_jax._core.pytree import OURS, classes, register_dataclass
-
-
-class Static:
-    """A value for a pytree's static part, which must be hashable whatever the value is."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: Any) -> bool:
-        if not isinstance(other, Static):
-            return NotImplemented
-        try:
-            return self.value is other.value or bool(self.value == other.value)
-        except ValueError:  # an array inside has no single truth
-            return False
-
-    def __hash__(self) -> int:
-        return hash(Static)
+from fam_jax._core.pytree import OURS, Static, classes, register_dataclass
 
 
 def split(tree: Any) -> tuple[Any, Static]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from typing import Any
 
+import equinox as eqx
 from jax import Array
 
-from fam_jax._core.frameworks.arrays import Static, join, split
+from fam_jax._core.frameworks.arrays import join, split
 from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import Static, register_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
 
@@ -32,8 +33,6 @@ class _TappedModule:
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """An equinox module, a method of one, or `eqx.filter_vmap` of either; None for all else."""
-    import equinox as eqx
-
     if args:
         return None
     if not isinstance(model, eqx.Module):
@@ -54,14 +53,12 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
 
 def _unwrapped(model: Any) -> Any:
     """The module inside a bound method, `eqx.filter_vmap`, `eqx.Partial`, ..."""
-    import equinox as eqx
-
     while isinstance(model, eqx.Module):
         names = ("__self__", "__wrapped__", *(["func"] if isinstance(model, eqx.Partial) else []))
         inside = next((getattr(model, name) for name in names if hasattr(model, name)), None)
         if not isinstance(inside, eqx.Module):
             break
-        if not any(inside is held for held in vars(model).values()):
+        if not any(inside is value for value in vars(model).values()):
             raise ValueError(
                 "model: equinox.filter_jit hides the module inside it; leave it out (an encoder is "
                 "compiled anyway)"
@@ -71,8 +68,6 @@ def _unwrapped(model: Any) -> Any:
 
 
 def _find(model: Any, path: str) -> Any:
-    import equinox as eqx
-
     node = model
     for name in path.split("."):
         node = dict(_children(node)).get(name)
@@ -82,8 +77,6 @@ def _find(model: Any, path: str) -> Any:
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
-    import equinox as eqx
-
     if isinstance(node, eqx.Module):
         yield from ((f.name, getattr(node, f.name, None)) for f in fields(node))
     elif isinstance(node, list | tuple):
@@ -93,8 +86,6 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _layers(model: Any) -> list[str]:
-    import equinox as eqx
-
     def walk(node: Any, path: str) -> Iterator[str]:
         for name, child in _children(node):
             if isinstance(child, eqx.Module):

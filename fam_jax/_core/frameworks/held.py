@@ -25,6 +25,8 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from fam_jax._core.pytree import Static
+
 Path = tuple[str, ...]
 
 # Compared as they are. What modules and classes lead to is reached by the names a function uses.
@@ -46,7 +48,7 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
     """
     arrays: dict[Path, jax.Array] = {}
     values: dict[Path, Any] = {}
-    seen: dict[int, Any] = {}  # holds what it has seen, so that no address is used twice
+    followed: dict[int, Any] = {}  # holds the objects, so that no address is used twice
     waiting: list[tuple[Path, Any, str]]
     waiting = [((str(i),), root, _package(root)) for i, root in enumerate(roots)]
     while waiting:
@@ -57,9 +59,10 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
             values[path] = _digest(value)
         elif isinstance(value, _PLAIN):
             values[path] = value
-        elif id(value) not in seen:
-            seen[id(value)] = value
-            values[path] = _Same(value)
+        elif id(value) not in followed:
+            followed[id(value)] = value
+            # Containers are what they hold, which has paths of its own.
+            values[path] = type(value) if isinstance(value, _CONTAINERS) else Static(value)
             waiting.extend(((*path, name), child, home) for name, child in _children(value, home))
     return arrays, values
 
@@ -110,33 +113,9 @@ def _equal(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and bool(a == b))
 
 
-class _Same:
-    """An object that is followed: itself, or one that calls itself equal (a bound method)."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: Any) -> bool:
-        if not isinstance(other, _Same):
-            return NotImplemented
-        if self.value is other.value:
-            return True
-        # Containers are what they hold, which has paths of its own.
-        if type(self.value) is type(other.value) and isinstance(self.value, _CONTAINERS):
-            return True
-        try:
-            return bool(self.value == other.value)
-        except (ValueError, TypeError):  # an array inside has no single truth
-            return False
-
-    def __hash__(self) -> int:
-        return hash(_Same)
-
-
 def _digest(array: np.ndarray) -> tuple:
     """A NumPy array by its content: it may be changed in place."""
-    content = array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
-    content = repr(content).encode() if isinstance(content, list) else content
+    content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
     return array.shape, array.dtype, hashlib.blake2b(content).digest()
 
 

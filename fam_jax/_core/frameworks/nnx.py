@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 import jax
+from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
+from fam_jax._core.frameworks.paths import bound, in_order, no_layer, not_called, tapped_class
 from fam_jax._core.pytree import register_dataclass
 
 
@@ -28,8 +29,6 @@ class _TappedModule:
 
     def with_state(self, images: Array, **keywords: Any) -> tuple[Any, Any]:
         """The output, and all variables but the parameters as the model leaves them."""
-        from flax import nnx
-
         output, model = self._run(images, keywords)
         return output, nnx.state(model, nnx.Not(nnx.Param))
 
@@ -39,14 +38,10 @@ class _TappedModule:
 
     def changed(self, change: Callable) -> "_TappedModule":
         """The same of `change(module)`."""
-        from flax import nnx
-
         graph, state = nnx.split(change(self._model()))
         return replace(self, graph=graph, state=state, readings=self.readings | {change})
 
     def _model(self) -> Any:
-        from flax import nnx
-
         return nnx.merge(self.graph, self.state, copy=True)
 
     def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
@@ -61,12 +56,8 @@ class _TappedModule:
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """A flax.nnx module, or a bound method of one, with `at` tapped; None for all else."""
-    from flax import nnx
-
-    owner, method = model, "__call__"
-    if isinstance(getattr(model, "__self__", None), nnx.Module):
-        owner, method = model.__self__, model.__name__
-    if args or not isinstance(owner, nnx.Module):
+    owner, method = bound(model, nnx.Module)
+    if args or owner is None:
         return None
     for path in at:
         layer = find(owner, path)
@@ -82,8 +73,6 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
 
 def find(model: Any, path: str) -> Any:
     """The submodule at a path such as "layer4.2"; ValueError with the layers there are."""
-    from flax import nnx
-
     node = model
     for name in path.split("."):
         try:
@@ -102,6 +91,4 @@ def find(model: Any, path: str) -> Any:
 
 def layers(model: Any) -> list[str]:
     """Paths of every submodule, from the input of the tree downwards."""
-    from flax import nnx
-
     return in_order([".".join(map(str, path)) for path, _ in nnx.iter_modules(model) if path])

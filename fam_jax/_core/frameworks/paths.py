@@ -7,6 +7,14 @@ from typing import Any
 from fam_jax._core.tap import tap
 
 
+def bound(model: Any, kind: type) -> tuple[Any, str]:
+    """The model and the method of a model of some kind, or of its bound method; None for others."""
+    owner = getattr(model, "__self__", None)
+    if isinstance(owner, kind):
+        return owner, model.__name__
+    return (model if isinstance(model, kind) else None), "__call__"
+
+
 def tap_output(out: Any, at: str) -> Any:
     """The layer's output, tapped; ValueError if it is not one array."""
     if not hasattr(out, "shape"):
