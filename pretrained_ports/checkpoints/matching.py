@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 
 from pretrained_ports.checkpoints.casting import cast
 from pretrained_ports.checkpoints.dialects import DIALECTS, Dialect
-from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError
+from pretrained_ports.checkpoints.errors import CheckpointError
+from pretrained_ports.checkpoints.readers import Checkpoint
 from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.state import Shapes, fill, parameters
 
