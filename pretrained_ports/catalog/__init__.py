@@ -2,12 +2,26 @@
 
 import difflib
 
-from pretrained_ports.catalog import efficientnet, face, few_shot, resnet, vit
+from pretrained_ports.catalog import (
+    convnext,
+    efficientnet,
+    face,
+    few_shot,
+    mobilenetv3,
+    resnet,
+    vit,
+)
 from pretrained_ports.catalog.entry import Entry
 from pretrained_ports.checkpoints.dialects import DIALECTS
 
 ENTRIES: dict[str, Entry] = (
-    resnet.ENTRIES | efficientnet.ENTRIES | few_shot.ENTRIES | face.ENTRIES | vit.ENTRIES
+    resnet.ENTRIES
+    | efficientnet.ENTRIES
+    | mobilenetv3.ENTRIES
+    | convnext.ENTRIES
+    | few_shot.ENTRIES
+    | face.ENTRIES
+    | vit.ENTRIES
 )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from pretrained_ports.catalog.entry import Entry, Hub, Package
 from pretrained_ports.checkpoints.dialects.efficientnet import efficientnet_pytorch
-from pretrained_ports.models.efficientnet import EfficientNet, Origin
+from pretrained_ports.models.efficientnet import EfficientNet
+from pretrained_ports.models.inverted_bottleneck import Origin
 from pretrained_ports.preprocess import Preprocess
 
 

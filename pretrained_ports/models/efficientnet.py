@@ -6,10 +6,8 @@ ReLU6 for SiLU, and scales neither the stem, the head nor the depth of the first
 Layers are named as in timm.
 """
 
-from collections.abc import Callable
-from functools import partial
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,10 +15,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from pretrained_ports.models.layers import Stage, as_input, batch_norm, conv
+from pretrained_ports.models.inverted_bottleneck import (
+    Block,
+    Origin,
+    SqueezeExcite,
+    layers,
+    rounded,
+)
+from pretrained_ports.models.layers import Stage, as_input, conv
 from pretrained_ports.models.network import Network
-
-Origin = Literal["tensorflow", "pytorch"]
 
 
 class Variant(NamedTuple):
@@ -71,71 +74,6 @@ def depths(variant: str) -> tuple[int, ...]:
     )
 
 
-def _channels(channels: int, width: float) -> int:
-    """The nearest multiple of 8, at most a tenth below `width * channels`."""
-    wanted = width * channels
-    nearest = max(8, int(wanted + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * wanted else nearest
-
-
-class SqueezeExcite(nnx.Module):
-    """Channels times a gate that their means give: x sigmoid(expand(silu(reduce(mean_hw x))))."""
-
-    def __init__(self, channels: int, reduced: int, **init):
-        self.conv_reduce = conv(channels, reduced, 1, bias=True, **init)
-        self.conv_expand = conv(reduced, channels, 1, bias=True, **init)
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Apply the gate."""
-        gate = self.conv_reduce(x.mean((1, 2), keepdims=True))
-        return x * nnx.sigmoid(self.conv_expand(nnx.silu(gate)))
-
-
-class Block(nnx.Module):
-    """Convolution of each channel, 1x1 to `outputs`; the input is added where shapes agree.
-
-    With an expansion a 1x1 convolution before them makes the channels ("conv_pw", and the last one
-    is "conv_pwl"); without, the last one is "conv_pw".
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        size: int,
-        stride: int,
-        expansion: int,
-        *,
-        gated: bool,
-        depthwise: Callable[..., nnx.Module],
-        norm: Callable[..., nnx.Module],
-        activation: Callable[[Array], Array],
-        **init,
-    ):
-        inner = inputs * expansion
-        layers = [
-            depthwise(inner, inner, size, stride=stride, groups=inner, **init),
-            norm(inner, activation=activation),
-            SqueezeExcite(inner, inputs // 4, **init) if gated else Stage(),
-            conv(inner, outputs, 1, **init),
-            norm(outputs),
-        ]
-        self.order = ("conv_dw", "bn1", "se", "conv_pw", "bn2")
-        if expansion > 1:
-            layers = [conv(inputs, inner, 1, **init), norm(inner, activation=activation), *layers]
-            self.order = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3")
-        for name, layer in zip(self.order, layers, strict=True):
-            setattr(self, name, layer)
-        self.residual = stride == 1 and inputs == outputs
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Apply the block."""
-        y = x
-        for name in self.order:
-            y = getattr(self, name)(y)
-        return x + y if self.residual else y
-
-
 class EfficientNet(Network):
     """An EfficientNet without its classifier: images [b H W 3] -> mean of "bn2" [b d].
 
@@ -167,31 +105,29 @@ class EfficientNet(Network):
     ):
         width, _, lite = VARIANTS[variant]
         init = {"rngs": rngs, "param_dtype": param_dtype}
+        made = layers(origin, **init)
         activation = nnx.relu6 if lite else nnx.silu
-        norm = partial(batch_norm, epsilon=1e-3 if origin == "tensorflow" else 1e-5, **init)
 
-        def depthwise(*args, stride: int, **options):
-            same = stride > 1 and origin == "tensorflow"
-            return conv(*args, stride=stride, padding="SAME" if same else None, **options)
+        def block(inputs: int, outputs: int, size: int, stride: int, expansion: int) -> Block:
+            inner = inputs * expansion
+            gate = None if lite else SqueezeExcite(inner, inputs // 4, **init)
+            options = {"made": made, "activation": activation, "gate": gate, **init}
+            return Block(inputs, inner, outputs, size, stride, **options)
 
-        stem = 32 if lite else _channels(32, width)
-        self.conv_stem = depthwise(3, stem, 3, stride=2, **init)
-        self.bn1 = norm(stem, activation=activation)
-
-        block = partial(
-            Block, gated=not lite, depthwise=depthwise, norm=norm, activation=activation, **init
-        )
+        stem = 32 if lite else rounded(32 * width)
+        self.conv_stem = made.conv(3, stem, 3, stride=2)
+        self.bn1 = made.norm(stem, activation=activation)
         self.blocks, inputs = Stage(), stem
         for row, blocks in zip(_STAGES, depths(variant), strict=True):
             _, size, stride, expansion, base = row
-            outputs = _channels(base, width)
+            outputs = rounded(base * width)
             first = block(inputs, outputs, size, stride, expansion)
             rest = [block(outputs, outputs, size, 1, expansion) for _ in range(blocks - 1)]
             self.blocks.append(Stage([first, *rest]))
             inputs = outputs
-        head = 1280 if lite else _channels(1280, width)
+        head = 1280 if lite else rounded(1280 * width)
         self.conv_head = conv(inputs, head, 1, **init)
-        self.bn2 = norm(head, activation=activation)
+        self.bn2 = made.norm(head, activation=activation)
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images.

@@ -41,6 +41,8 @@ def conv(
         kind = Pointwise
     elif groups == inputs == outputs > 1:
         kind = Depthwise
+    elif (groups, padding, stride) == (1, 0, size):
+        kind = Patches
     elif (size, groups, padding) == (3, 1, 1) and inputs >= 256:
         kind = Wide
     return kind(
@@ -67,6 +69,22 @@ class Pointwise(nnx.Conv):
         """Apply the layer."""
         x = x[:, :: self.strides, :: self.strides] @ self.kernel[0, 0]
         return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
+
+
+class Patches(nnx.Conv):
+    """A convolution whose stride p is its size, [b h w c] -> [b h/p w/p d], as one product.
+
+    What is left of the sides, at the end, is cut off.
+    """
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        """Apply the layer."""
+        b, height, width, c = x.shape
+        p, d = self.kernel.shape[0], self.kernel.shape[-1]
+        h, w = height // p, width // p
+        x = x[:, : h * p, : w * p].reshape(b, h, p, w, p, c).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(-1, d)
+        return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, d)
 
 
 class Wide(nnx.Conv):

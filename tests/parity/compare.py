@@ -32,11 +32,11 @@ def randomise(model, seed=0):
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     for name, value in model.named_parameters():
-        if value.ndim > 1 and not re.search("token|pos|embed|latent|probe", name):
+        if value.ndim > 1 and not re.search("token|pos|embed|latent|probe|layer_scale", name):
             continue  # kernels are random already
         if name.endswith("weight") and value.ndim == 1:
             value.uniform_(0.5, 1.0)
-        elif "gamma" in name or "lambda" in name:
+        elif re.search("gamma|lambda|layer_scale", name):
             value.uniform_(0.2, 0.5)
         elif value.ndim <= 1 or value.abs().max() < 1e-3:  # timm's tokens start at 1e-6
             value.normal_(0, 0.2)

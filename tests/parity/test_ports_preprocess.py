@@ -149,8 +149,10 @@ def test_inputs_are_those_of_the_hub_weights():
 
 def test_margins_are_those_of_the_hub_weights():
     for name, entry, theirs in hub_rows(_in_timm):
-        assert theirs.crop_mode == "center", name
-        assert entry.preprocess.resize == int(entry.preprocess.size[0] / theirs.crop_pct), name
+        stretched = theirs.crop_mode == "squash" and theirs.crop_pct == 1
+        assert stretched or theirs.crop_mode == "center", name
+        margin = None if stretched else int(entry.preprocess.size[0] / theirs.crop_pct)
+        assert entry.preprocess.resize == margin, name
 
 
 def test_clip_pixels_are_those_of_openclip(photographs, record_property):

@@ -41,6 +41,13 @@ PUBLISHED = {
     "efficientnet-b0": 4.0,
     "efficientnet-b4": 17.55,
     "efficientnet-lite0": 3.37,
+    # Howard et al. 2019: 5.4 and 2.5, by torchvision 5.483 and 2.543, less the classifiers
+    "mobilenetv3-large": 4.202,
+    "mobilenetv3-small": 1.518,
+    # Liu et al. 2022: 28.59, 50.22 and 88.59 less the classifiers
+    "convnext-tiny": 27.82,
+    "convnext-small": 49.45,
+    "convnext-base": 87.57,
     # Touvron et al. 2021; Oquab et al. 2024; Radford et al. 2021
     "vit-tiny-patch16": 5.52,
     "vit-large-patch16": 303.30,

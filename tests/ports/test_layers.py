@@ -8,6 +8,7 @@ from flax import nnx
 
 from pretrained_ports.models.layers import (
     Depthwise,
+    Patches,
     Pointwise,
     Wide,
     batch_norm,
@@ -67,6 +68,20 @@ def test_channels_by_themselves_are_a_grouped_convolution(size, stride, padding,
     if bias:
         layer.bias[...] = jnp.arange(4.0)
     x = jax.random.normal(jax.random.key(0), (2, 9, 14, 4))
+    expected = nnx.Conv.__call__(layer, x)
+    given = layer(x)
+    assert given.shape == expected.shape
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * jnp.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_patches_are_a_convolution_that_strides_its_size(size, bias):
+    layer = conv(3, 5, size, stride=size, padding=0, bias=bias, **INIT)
+    assert type(layer) is Patches
+    if bias:
+        layer.bias[...] = jnp.arange(5.0)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 15, 3))  # what is left over is cut off
     expected = nnx.Conv.__call__(layer, x)
     given = layer(x)
     assert given.shape == expected.shape

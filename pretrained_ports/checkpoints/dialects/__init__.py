@@ -5,9 +5,11 @@ table knows the names inside the network only; wrappers around it are taken off 
 """
 
 from pretrained_ports.checkpoints.dialects.clip_text import HF_CLIP_TEXT, OPENAI_CLIP_TEXT
+from pretrained_ports.checkpoints.dialects.convnext import CONVNEXT_DIALECTS
 from pretrained_ports.checkpoints.dialects.efficientnet import (
     EFFICIENTNET_PYTORCH,
     TIMM_EFFICIENTNET,
+    TORCHVISION_MOBILENETV3,
 )
 from pretrained_ports.checkpoints.dialects.face import IRESNET, MOBILEFACENET
 from pretrained_ports.checkpoints.dialects.few_shot import (
@@ -47,6 +49,8 @@ DIALECTS: dict[str, Dialect] = {
         CIFAR,
         TIMM_EFFICIENTNET,
         *EFFICIENTNET_PYTORCH.values(),
+        *TORCHVISION_MOBILENETV3,
+        *CONVNEXT_DIALECTS,
         CONV4_SEQUENTIAL,
         RESNET12,
         RESNET12_ENCODER,

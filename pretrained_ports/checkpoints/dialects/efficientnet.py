@@ -1,4 +1,8 @@
-"""EfficientNet: the names of timm, and those of efficientnet_pytorch."""
+"""EfficientNet and MobileNet-v3: the names of timm, efficientnet_pytorch and torchvision."""
+
+from collections.abc import Iterator
+
+import numpy as np
 
 from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
 from pretrained_ports.checkpoints.dialects.rules import (
@@ -8,8 +12,10 @@ from pretrained_ports.checkpoints.dialects.rules import (
     Rule,
     batch_norm,
     conv,
+    oi_to_io,
 )
 from pretrained_ports.models.efficientnet import VARIANTS, depths
+from pretrained_ports.models.mobilenetv3 import STAGES
 
 # https://github.com/huggingface/pytorch-image-models
 TIMM_EFFICIENTNET = Dialect(
@@ -17,7 +23,7 @@ TIMM_EFFICIENTNET = Dialect(
     rules=(
         *conv(r"(conv_stem|conv_head)"),
         *batch_norm(r"(bn[12])"),
-        *conv(r"(blocks\.\d+\.\d+\.conv_(?:dw|pw|pwl))"),
+        *conv(r"(blocks\.\d+\.\d+\.conv(?:_(?:dw|pw|pwl))?)"),
         *conv(r"(blocks\.\d+\.\d+\.se\.conv_(?:reduce|expand))"),
         *batch_norm(r"(blocks\.\d+\.\d+\.bn[123])"),
     ),
@@ -76,3 +82,67 @@ def _counted(variant: str) -> Dialect:
 EFFICIENTNET_PYTORCH = {
     dialect.name: dialect for dialect in (_counted(variant) for variant in VARIANTS)
 }
+
+
+def torchvision_mobilenetv3(variant: str) -> str:
+    """The name of the dialect that counts the blocks of "large" or "small" through, from 1.
+
+    Example:
+        >>> torchvision_mobilenetv3("small")
+        'torchvision-mobilenetv3-small'
+    """
+    return f"torchvision-mobilenetv3-{variant}"
+
+
+def _normed(source: str, target: str, convolution: str, norm: str) -> tuple[Rule, ...]:
+    """A convolution and its norm, which lie at 0 and 1 there."""
+    return (
+        *conv(rf"{source}\.0", f"{target}{convolution}"),
+        *batch_norm(rf"{source}\.1", f"{target}{norm}"),
+    )
+
+
+def _features(variant: str) -> Iterator[Rule]:
+    """The blocks of a variant; the layers of one are counted from 0, those that it has."""
+    places = [
+        (f"blocks.{stage}.{i}.", expansion, row.gated)
+        for stage, row in enumerate(STAGES[variant])
+        for i, expansion in enumerate(row.expansions)
+    ]
+    for n, (target, expansion, gated) in enumerate(places, 1):
+        layers = [("conv_dw", "bn1"), ("se", ""), ("conv_pw", "bn2")]
+        if expansion > 1:
+            layers = [("conv_pw", "bn1"), ("conv_dw", "bn2"), ("se", ""), ("conv_pwl", "bn3")]
+        if not gated:
+            layers.remove(("se", ""))
+        for place, (layer, norm) in enumerate(layers):
+            source = rf"features\.{n}\.block\.{place}"
+            if norm:
+                yield from _normed(source, target, layer, norm)
+            else:
+                yield from conv(rf"{source}\.fc1", f"{target}se.conv_reduce")
+                yield from conv(rf"{source}\.fc2", f"{target}se.conv_expand")
+    yield from _normed(
+        rf"features\.{len(places) + 1}", f"blocks.{len(STAGES[variant])}.0.", "conv", "bn1"
+    )
+
+
+def _as_conv(kernel: np.ndarray) -> np.ndarray:
+    """[outputs inputs] -> [1 1 inputs outputs]."""
+    return oi_to_io(kernel)[None, None]
+
+
+# https://github.com/pytorch/vision
+TORCHVISION_MOBILENETV3 = tuple(
+    Dialect(
+        torchvision_mobilenetv3(variant),
+        rules=(
+            *_normed(r"features\.0", "", "conv_stem", "bn1"),
+            *_features(variant),
+            Rule(r"classifier\.0\.weight", "conv_head.kernel", _as_conv),
+            Rule(r"classifier\.0\.bias", "conv_head.bias"),
+        ),
+        ignore=(COUNTERS, Ignore(r"classifier\.3\.(weight|bias)", CLASSIFIER)),
+    )
+    for variant in STAGES
+)
