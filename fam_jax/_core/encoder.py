@@ -44,12 +44,11 @@ class Encoder:
             *methods: what these read beside activations, embeddings and pullback is kept.
         """
         check_float("images", images, "batch height width channels")
-        encode = self
-        networks = {method.network for method in methods} - {None}
-        if networks:
-            if {method.network for method in methods} != networks or len(networks) > 1:
-                raise ValueError("these methods read the network in different ways: encode twice")
-            encode = replace(self, network=changed(self.network, networks.pop()))
+        networks = {method.network for method in methods} or {None}
+        if len(networks) > 1:
+            raise ValueError("these methods read the network in different ways: encode twice")
+        (change,) = networks
+        encode = self if change is None else replace(self, network=changed(self.network, change))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
         if any({"images", "layers"} & method.needs for method in methods):

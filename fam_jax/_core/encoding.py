@@ -25,10 +25,7 @@ LayerChoice: TypeAlias = tuple[str, ...] | Callable[[tuple[str, ...]], tuple[str
 class Layers:
     """Outputs of further layers, as the layers give them, and the embedding's gradients there.
 
-    Attributes:
-        names: the layers.
-        values: what each gives.
-        pullback: cotangents [b, d] -> (dz/dx)^T v for every layer, shaped like `values`.
+    The pullback gives (dz/dx)^T v of cotangents [b, d] for every layer, shaped like `values`.
     """
 
     names: tuple[str, ...]

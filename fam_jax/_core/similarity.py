@@ -151,14 +151,8 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
 
     Args:
         similarity: `cosine`, `dot`, `euclidean` or your own.
-        background: embeddings [n, d] of other images: the rest of the gallery, or the other
-            classes' prototypes.
-
-    Returns:
-        A similarity; the background is a leaf, so another of its shape compiles nothing.
-
-    Raises:
-        ValueError, TypeError: if the background is not a floating-point array [n, d], n > 0.
+        background: embeddings of other images: the rest of the gallery, or the other classes'
+            prototypes. A leaf: another of its shape compiles nothing.
 
     Example:
         >>> import jax.numpy as jnp
@@ -198,8 +192,8 @@ def as_similarity(similarity: Similarity) -> Similarity:
             return as_pytree(getattr(similarity, name))
         return as_pytree(partial(getattr(type(similarity), name), similarity))
 
-    own = hasattr(similarity, "frozen_gradient")
-    return _Foreign(bound("score"), bound("shares"), bound("frozen_gradient") if own else None)
+    names = ("score", "shares", "frozen_gradient")
+    return _Foreign(*(bound(name) if hasattr(similarity, name) else None for name in names))
 
 
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:

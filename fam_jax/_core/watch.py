@@ -58,17 +58,13 @@ class Pull:
 class Watched:
     """What was seen in one forward pass.
 
-    Attributes:
-        values: every layer's output x_i, as the layer gives it.
-        embeddings: z, [b, d].
-        pullback: cotangents [b, d] -> (dz/dx_i)^T v for every layer, shaped like `values`.
-        state: what the network wrote into its own variables, where that was asked for.
+    The pullback gives (dz/dx_i)^T v of cotangents [b, d] for every layer, shaped like `values`.
     """
 
-    values: tuple[Leaf[Array], ...]
+    values: tuple[Leaf[Array], ...]  # every layer's output x_i
     embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Pull]
-    state: Any = None
+    state: Any = None  # what the network wrote into its own variables, where that was asked for
 
 
 def run_watched(
