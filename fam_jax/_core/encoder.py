@@ -1,7 +1,7 @@
 """Encoders: images -> the `Encoding` at a layer, at several, of other activations, in two steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,13 +17,12 @@ from fam_jax._core.frameworks import changed, layer_names, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, Watched, embed, laid_out, run_watched
+from fam_jax._core.watch import Pull, Watched, check_embeddings, laid_out, run_watched
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
@@ -59,10 +58,8 @@ class Encoder:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
 
         One forward pass for everything in a training step: running statistics of batch norm and
-        counters of random streams come out instead of being dropped, and `nnx.update(model,
-        state)` leaves the model as `model(images)` would.
-
-        The second value is an `nnx.State` of all variables but the parameters.
+        counters of random streams come out, in an `nnx.State` of all variables but the parameters,
+        and `nnx.update(model, state)` leaves the model as `model(images)` would.
 
         Example:
             >>> import jax.numpy as jnp
@@ -124,8 +121,7 @@ class Encoder:
         return _from_features(self, features)
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
 
@@ -195,7 +191,7 @@ def _encode(
     out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
     layers = Layers(both, out.values, out.pullback).pick(further) if choices else None
     encodings = tuple(
-        Encoding(A, out.embeddings, out.pullback.of(name), layers=layers)
+        Encoding(A, out.embeddings, out.pullback.one(name), layers=layers)
         for name, A in zip(names, out.values, strict=False)
     )
     return encodings, out.state
@@ -219,7 +215,7 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    return Encoding(A, z, Pull(pullback, z, encode.at))
+    return Encoding(A, z, Pull(pullback, z, (encode.at,)).one(encode.at))
 
 
 def as_embedding(model: Callable) -> Callable:
@@ -235,4 +231,6 @@ def as_embedding(model: Callable) -> Callable:
 
 
 def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
-    return embed(encode.network, images, encode.layout)
+    embeddings = encode.network(laid_out(images, encode.layout))
+    check_embeddings(embeddings, images.shape[0])
+    return embeddings

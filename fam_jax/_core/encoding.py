@@ -6,22 +6,19 @@ Only the head between A and z is differentiated; the network below costs its for
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 from jaxtyping import Array, Float
 
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.watch import Pull
 
 # Which of a network's layers: their names, or a function that picks them out of all there are.
 LayerChoice: TypeAlias = tuple[str, ...] | Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
-@partial(register_dataclass, data_fields=["values", "pullback"], meta_fields=["names"])
-@dataclass(frozen=True)
+@pytree_dataclass("names")
 class Layers:
     """Outputs of further layers, as the layers give them, and the embedding's gradients there.
 
@@ -39,12 +36,7 @@ class Layers:
         return Layers(names, tuple(values[n] for n in names), self.pullback.of(names))
 
 
-@partial(
-    register_dataclass,
-    data_fields=["activations", "embeddings", "pullback", "images", "encoder", "layers"],
-    meta_fields=[],
-)
-@dataclass(frozen=True)
+@pytree_dataclass()
 class Encoding:
     """What a method needs to know about a batch of images.
 

@@ -7,8 +7,6 @@ Everything that crosses the layer belongs to the features: its output, and what 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,13 +17,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped, tap, tap_name
 from fam_jax._core.watch import check_embeddings, laid_out
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["image", "axes"])
-@dataclass(frozen=True)
+@pytree_dataclass("image", "axes")
 class Features:
     """What the head needs to know of a batch of images; a pytree of arrays [b, ...].
 

@@ -4,37 +4,41 @@ z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped
 
 
-@partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
-@dataclass(frozen=True)
+@pytree_dataclass("at")
 class Pull:
-    """Cotangents [b, d] -> those of the watched values `at`: of one by its name, of several."""
+    """Cotangents [b, d] -> those of the watched values `at`, in their order."""
 
     pullback: Callable
     embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
-    at: str | tuple[str, ...]
+    at: tuple[str, ...]
 
-    def of(self, at: str | tuple[str, ...]) -> "Pull":
-        """The cotangents of one or some of the values."""
+    def of(self, at: tuple[str, ...]) -> "Pull":
+        """The cotangents of some of the values."""
         return replace(self, at=at)
 
-    def __call__(self, cotangent: Array) -> Any:
-        """(dz/dx)^T v, or a tuple of it for every x_i."""
+    def one(self, at: str) -> Callable[[Array], Array]:
+        """The cotangents of one of the values."""
+        return Partial(_pull_one, self.of((at,)))
+
+    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
+        """(dz/dx_i)^T v for every i."""
         if cotangent.shape != self.embeddings.shape:
             raise ValueError(
                 f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
@@ -48,13 +52,15 @@ class Pull:
             )
         cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
         (pulled,) = self.pullback(cotangent)
-        return pulled[self.at] if isinstance(self.at, str) else tuple(map(pulled.get, self.at))
+        return tuple(pulled[name] for name in self.at)
 
 
-@partial(
-    register_dataclass, data_fields=["values", "embeddings", "pullback", "state"], meta_fields=[]
-)
-@dataclass(frozen=True)
+def _pull_one(pull: Pull, cotangent: Array) -> Array:
+    (pulled,) = pull(cotangent)
+    return pulled
+
+
+@pytree_dataclass()
 class Watched:
     """What was seen in one forward pass.
 
@@ -109,13 +115,6 @@ def run_watched(
     embeddings, pullback, (values, state) = jax.vjp(head, zeros, has_aux=True)
     ordered = tuple(values[name] for name in at)
     return Watched(ordered, embeddings, Pull(pullback, embeddings, at), state)
-
-
-def embed(network: Callable, images: Array, layout: str) -> Array:
-    """The network's embeddings of images [b, H, W, c], checked."""
-    embeddings = network(laid_out(images, layout))
-    check_embeddings(embeddings, images.shape[0])
-    return embeddings
 
 
 def laid_out(images: Array, layout: str) -> Array:

@@ -1,7 +1,6 @@
 """Any callable as a pytree: its arrays are leaves, all else is static and compared by value."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fam_jax._core.frameworks.held import Path, State, held
-from fam_jax._core.pytree import OURS, Static, classes, register_dataclass
+from fam_jax._core.pytree import OURS, Static, classes, pytree_dataclass
 
 
 def split(tree: Any) -> tuple[Any, Static]:
@@ -32,8 +31,7 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
-@partial(register_dataclass, data_fields=["arrays", "held"], meta_fields=["rest", "state"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "state")
 class Call:
     """A function with some of its arguments, as a pytree of the arrays among them and in it."""
 
@@ -80,8 +78,7 @@ class Call:
         return partial(fn.with_state, *first, **keywords)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["fn"])
-@dataclass(frozen=True)
+@pytree_dataclass("fn")
 class Own:
     """A plain function of this package: it holds no arrays, and is not searched for them."""
 
