@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -19,7 +19,7 @@ from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, Watched, check_embeddings, laid_out, run_watched
+from fam_jax._core.watch import check_embeddings, laid_out, run_watched
 
 
 @pytree_dataclass("at", "tokens", "layout")
@@ -135,7 +135,7 @@ class LayersEncoder:
         check_float("images", images, "batch height width channels")
         return _encode(self, images)[0]
 
-    def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+    def watch(self, images: Float[AnyArray, "b H W c"]) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
         Example:
@@ -189,7 +189,7 @@ def _encode(
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
-    layers = Layers(both, out.values, out.pullback).pick(further) if choices else None
+    layers = out.pick(further) if choices else None
     encodings = tuple(
         Encoding(A, out.embeddings, out.pullback.one(name), layers=layers)
         for name, A in zip(names, out.values, strict=False)
@@ -198,7 +198,7 @@ def _encode(
 
 
 @jax.jit
-def _watch(encode: LayersEncoder, images: Array) -> Watched:
+def _watch(encode: LayersEncoder, images: Array) -> Layers:
     return run_watched(encode.network, encode.at, images, encode.layout)
 
 

@@ -53,16 +53,15 @@ def _halves(network: Callable, at: str, layout: str, images: Any) -> _Halves:
     check_embeddings(output, images.shape[0])
     jaxpr = closed.jaxpr
     where = next(i for i, eqn in enumerate(jaxpr.eqns) if tap_name(eqn) == at)
-    below = set(jaxpr.invars)
+    below = dict.fromkeys(jaxpr.invars)
     for eqn in jaxpr.eqns[: where + 1]:
-        if not below.isdisjoint(_inputs(eqn.invars)):
-            below.update(eqn.outvars)
+        if not below.keys().isdisjoint(_inputs(eqn.invars)):
+            below.update(dict.fromkeys(eqn.outvars))
     used = {v for eqn in jaxpr.eqns[where + 1 :] for v in _inputs(eqn.invars)}
     used.update(_inputs(jaxpr.outvars))
     tapped = jaxpr.eqns[where].outvars[0]
-    made = [*jaxpr.invars, *(v for eqn in jaxpr.eqns[: where + 1] for v in eqn.outvars)]
-    others = [v for v in made if v in below and v in used and v is not tapped]
-    return _Halves(jaxpr, closed.consts, where, [tapped, *others], below)
+    others = [v for v in below if v in used and v is not tapped]
+    return _Halves(jaxpr, closed.consts, where, [tapped, *others], set(below))
 
 
 def _inputs(atoms: list) -> list[Var]:
