@@ -1,8 +1,6 @@
 """Encoders: of a model and the name of a layer (`capture`), of two functions (`encoder`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
@@ -11,7 +9,7 @@ from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
 
@@ -137,8 +135,7 @@ def encoder(
     return Encoder(network, at="activations", tokens=as_token_grid(tokens))
 
 
-@partial(register_dataclass, data_fields=["features", "head"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class _Composition:
     features: Callable
     head: Callable

@@ -1,7 +1,7 @@
 """Encoders: images -> the `Encoding` at a layer, at several, of other activations, in two steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,19 +11,18 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, Watched, embed, laid_out, run_watched
+from fam_jax._core.watch import check_embeddings, laid_out, run_watched
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
@@ -44,12 +43,11 @@ class Encoder:
             *methods: what these read beside activations, embeddings and pullback is kept.
         """
         check_float("images", images, "batch height width channels")
-        encode = self
-        networks = {method.network for method in methods} - {None}
-        if networks:
-            if {method.network for method in methods} != networks or len(networks) > 1:
-                raise ValueError("these methods read the network in different ways: encode twice")
-            encode = replace(self, network=changed(self.network, networks.pop()))
+        networks = {method.network for method in methods} or {None}
+        if len(networks) > 1:
+            raise ValueError("these methods read the network in different ways: encode twice")
+        (change,) = networks
+        encode = self if change is None else replace(self, network=changed(self.network, change))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
         if any({"images", "layers"} & method.needs for method in methods):
@@ -60,10 +58,8 @@ class Encoder:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
 
         One forward pass for everything in a training step: running statistics of batch norm and
-        counters of random streams come out instead of being dropped, and `nnx.update(model,
-        state)` leaves the model as `model(images)` would.
-
-        The second value is an `nnx.State` of all variables but the parameters.
+        counters of random streams come out, in an `nnx.State` of all variables but the parameters,
+        and `nnx.update(model, state)` leaves the model as `model(images)` would.
 
         Example:
             >>> import jax.numpy as jnp
@@ -125,8 +121,7 @@ class Encoder:
         return _from_features(self, features)
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
 
@@ -140,7 +135,7 @@ class LayersEncoder:
         check_float("images", images, "batch height width channels")
         return _encode(self, images)[0]
 
-    def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+    def watch(self, images: Float[AnyArray, "b H W c"]) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
         Example:
@@ -194,17 +189,17 @@ def _encode(
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
-    layers = Layers(both, out.values, out.pullback).pick(further) if choices else None
+    layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
-        Encoding(A, out.embeddings, out.pullback.of(name), layers=layers, readings=read)
+        Encoding(A, out.embeddings, out.pullback.one(name), layers=layers, readings=read)
         for name, A in zip(names, out.values, strict=False)
     )
     return encodings, out.state
 
 
 @jax.jit
-def _watch(encode: LayersEncoder, images: Array) -> Watched:
+def _watch(encode: LayersEncoder, images: Array) -> Layers:
     return run_watched(encode.network, encode.at, images, encode.layout)
 
 
@@ -221,7 +216,8 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    return Encoding(A, z, Pull(pullback, z, encode.at), readings=readings(encode.network))
+    pull = Pull(pullback, z, (encode.at,)).one(encode.at)
+    return Encoding(A, z, pull, readings=readings(encode.network))
 
 
 def as_embedding(model: Callable) -> Callable:
@@ -237,4 +233,6 @@ def as_embedding(model: Callable) -> Callable:
 
 
 def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
-    return embed(encode.network, images, encode.layout)
+    embeddings = encode.network(laid_out(images, encode.layout))
+    check_embeddings(embeddings, images.shape[0])
+    return embeddings

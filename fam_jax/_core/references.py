@@ -1,4 +1,7 @@
-"""What an image is compared with when it is not another image: reference embeddings."""
+"""What an image is compared with when it is not another image: reference embeddings.
+
+Arguments of other shapes or types than a signature's raise ValueError or TypeError, in one line.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,17 +21,8 @@ def prototypes(
 
         p_c = mean of z_i over the i with label c
 
-    Args:
-        embeddings: support embeddings [n, d].
-        labels: their classes, integers in 0 .. num_classes - 1; others are left out.
-        num_classes: k.
-
-    Returns:
-        Prototypes [k, d]; zeros for a class with no support (an explanation against zeros is
-        reported as not valid).
-
-    Raises:
-        ValueError, TypeError: for other shapes or types.
+    Labels outside 0 .. k - 1 are left out. A class with no support has zeros, against which an
+    explanation is reported as not valid.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,11 +53,11 @@ class Neighbours(NamedTuple):
     """The nearest neighbours of q queries, made by `neighbours`.
 
     Attributes:
-        indices: rows of the bank, nearest first, [q, k].
-        similarities: their cosines, [q, k].
-        kept: which of them are of the predicted class (all, without labels), [q, k].
-        labels: the predicted class, [q]; None without labels.
-        reference: the mean of the kept neighbours' normalised embeddings, [q, d].
+        indices: rows of the bank, nearest first.
+        similarities: their cosines.
+        kept: which of them are of the predicted class; all, without labels.
+        labels: the predicted class; None without labels.
+        reference: the mean of the kept neighbours' normalised embeddings.
     """
 
     indices: Int[Array, "q k"]
@@ -88,24 +82,18 @@ def neighbours(
     are FAM's weights against `reference`, their mean, up to a positive factor.
 
     Args:
-        query: embeddings [q, d].
-        bank: embeddings to search, [n, d].
-        k: neighbours.
-        labels: classes of the bank, integers [n]; without them every neighbour is kept.
+        query: embeddings.
+        bank: embeddings to search.
+        k: neighbours, 1 to n.
+        labels: classes of the bank; without them every neighbour is kept.
         temperature: sharpness of the vote.
-
-    Returns:
-        `Neighbours`.
-
-    Raises:
-        ValueError, TypeError: for other shapes or types, or k outside 1 .. n.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> bank = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-        >>> found = fam_jax.neighbours(bank[:1], bank, k=2, labels=jnp.array([7, 7, 3]))
-        >>> found.indices.tolist(), found.labels.tolist()
+        >>> nearest = fam_jax.neighbours(bank[:1], bank, k=2, labels=jnp.array([7, 7, 3]))
+        >>> nearest.indices.tolist(), nearest.labels.tolist()
         ([[0, 1]], [7])
 
     Source:
@@ -135,12 +123,11 @@ def _neighbours(query, bank, labels, temperature, *, k):
         if labels is None:
             kept, predicted = jnp.ones(k, bool), None
         else:
-            found = labels[indices]
-            # Less the largest, which is the first: exp cannot overflow, the order is the same.
-            vote = jnp.exp((similarities - similarities[0]) / temperature)
-            votes = jnp.sum(jnp.where(found[:, None] == found[None, :], vote[None, :], 0), axis=1)
-            predicted = found[jnp.argmax(votes)]
-            kept = found == predicted
+            classes = labels[indices]
+            vote = jax.nn.softmax(similarities / temperature)
+            votes = jnp.where(classes[:, None] == classes[None, :], vote[None, :], 0).sum(axis=1)
+            predicted = classes[jnp.argmax(votes)]
+            kept = classes == predicted
         reference = jnp.mean(directions[indices], axis=0, where=kept[:, None])
         return Neighbours(indices, similarities, kept, predicted, reference)
 
@@ -154,16 +141,12 @@ def classifier_rows(
 
         r = W_t,   with contrast   W_t - (1/k) sum_{c != t} W_c,   W_c = kernel[:, c]
 
+    A class outside 0 .. k - 1 gives NaN, so its map is not valid.
+
     Args:
-        kernel: the last linear layer's kernel [d, k] (flax' layout; transpose PyTorch's).
-        classes: a class for each image, integers [b] in 0 .. k - 1.
+        kernel: the last linear layer's, in flax' layout; transpose PyTorch's.
+        classes: a class for each image.
         contrast: the class against the k - 1 others: +1 for its row, -1/k for each of theirs.
-
-    Returns:
-        Reference embeddings [b, d]; NaN for a class out of range, so its map is not valid.
-
-    Raises:
-        ValueError, TypeError: for other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -182,12 +165,10 @@ def classifier_rows(
 
 @partial(jax.jit, static_argnums=2)
 def _classifier_rows(kernel: Array, classes: Array, contrast: bool) -> Array:
-    inside = (classes >= 0) & (classes < kernel.shape[1])
     rows = (wide(kernel)[0] if contrast else jnp.asarray(kernel)).T
     if contrast:
         rows = rows - (jnp.sum(rows, axis=0, keepdims=True) - rows) / kernel.shape[1]
-    rows = rows[jnp.where(inside, classes, 0)]
-    return jnp.where(inside[:, None], rows, jnp.nan)
+    return rows.at[classes].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def _check_labels(labels: Any, count: int | None = None, of: str = "") -> None:

@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
@@ -11,13 +11,12 @@ from jax import Array
 
 from fam_jax._core.frameworks.arrays import join, split
 from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import Static, register_dataclass
+from fam_jax._core.pytree import Static, pytree_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
 
 
-@partial(register_dataclass, data_fields=["arrays"], meta_fields=["rest", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "at")
 class _TappedModule:
     arrays: Any
     rest: Static

@@ -1,8 +1,7 @@
 """flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,13 +9,10 @@ from flax import nnx
 from jax import Array
 
 from fam_jax._core.frameworks.paths import bound, in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 
 
-@partial(
-    register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method", "readings"]
-)
-@dataclass(frozen=True)
+@pytree_dataclass("graph", "at", "method", "readings")
 class _TappedModule:
     graph: Any
     state: Any
