@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, in_order, no_layer, not_called, tapped_class
+from fam_jax._core.frameworks.paths import bound, check_called, in_order, no_layer, tapped_class
 from fam_jax._core.pytree import pytree_dataclass
 
 
@@ -54,10 +55,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
     owner, method = bound(model, nnx.Module)
     if args or owner is None:
         return None
-    for path in at:
-        layer = find(owner, path)
-        if not callable(layer):
-            raise ValueError(not_called(path, layer, layers(layer)))
+    check_called(at, partial(find, owner), layers)
     graph, state = nnx.split(owner)
     # New variables around the same arrays: an encoder does not follow later updates of the model.
     return _TappedModule(graph, jax.tree.map(lambda array: array, state), at, method)
