@@ -73,15 +73,12 @@ def capture(
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
-            backbone has a layer of its own.
+            backbone has a layer of its own. A name that is none raises ValueError with the names
+            that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
-
-    Raises:
-        ValueError: if there is no such layer (the message lists the layers there are; for linen,
-            which makes them as it runs, on the first call).
 
     Example:
         >>> import jax.numpy as jnp

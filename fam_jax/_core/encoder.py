@@ -15,11 +15,10 @@ from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import check_embeddings, laid_out, run_watched
+from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
 
 
 @pytree_dataclass("at", "tokens", "layout")
@@ -36,11 +35,9 @@ class Encoder:
     layout: str = "NHWC"
 
     def __call__(self, images: Float[AnyArray, "b H W c"], *methods: Any) -> Encoding:
-        """Encode a batch of images; see `Encoding`.
+        """Encode a batch of preprocessed images; see `Encoding`.
 
-        Args:
-            images: preprocessed images.
-            *methods: what these read beside activations, embeddings and pullback is kept.
+        What the methods read beside activations, embeddings and pullback is kept in it.
         """
         check_float("images", images, "batch height width channels")
         networks = {method.network for method in methods} or {None}
@@ -115,9 +112,8 @@ class Encoder:
     def from_features(self, features: Features) -> Encoding:
         """The encoding of the images that `features` are of; only the head is run."""
         if not isinstance(features, Features):
-            raise TypeError(
-                f"features: expected encode.features(...), got {type(features).__name__}"
-            )
+            got = type(features).__name__
+            raise TypeError(f"features: expected encode.features(...), got {got}")
         return _from_features(self, features)
 
 
@@ -185,7 +181,6 @@ def _encode(
                 "capture another one"
             )
         network = with_layers(network, (*names, *further))
-
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
@@ -225,10 +220,8 @@ def as_embedding(model: Callable) -> Callable:
     if isinstance(model, Encoder | LayersEncoder):
         return Partial(_embed, model)
     if not callable(model):
-        raise TypeError(
-            "embed: expected a function images -> embeddings or an encoder, got "
-            f"{type(model).__name__}"
-        )
+        got = type(model).__name__
+        raise TypeError(f"embed: expected a function images -> embeddings or an encoder, got {got}")
     return as_pytree(model)
 
 

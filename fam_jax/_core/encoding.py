@@ -28,13 +28,9 @@ class Pull:
     embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
     at: tuple[str, ...]
 
-    def of(self, at: tuple[str, ...]) -> "Pull":
-        """The cotangents of some of the values."""
-        return replace(self, at=at)
-
     def one(self, at: str) -> Callable[[Array], Array]:
         """The cotangents of one of the values."""
-        return Partial(_pull_one, self.of((at,)))
+        return Partial(_pull_one, replace(self, at=(at,)))
 
     def __call__(self, cotangent: Array) -> tuple[Array, ...]:
         """(dz/dx_i)^T v for every i."""
@@ -76,8 +72,8 @@ class Layers:
         """Those of a choice, in its order."""
         names = chosen(choice, self.names)
         values = dict(zip(self.names, self.values, strict=True))
-        values = tuple(values[name] for name in names)
-        return replace(self, names=names, values=values, pullback=self.pullback.of(names))
+        values, pullback = tuple(values[n] for n in names), replace(self.pullback, at=names)
+        return replace(self, names=names, values=values, pullback=pullback)
 
 
 def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:

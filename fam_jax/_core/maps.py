@@ -26,10 +26,7 @@ def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 
 def rescale(
-    maps: Float[AnyArray, "..."],
-    *,
-    axes: Sequence[int] | None = None,
-    author_compat: bool = False,
+    maps: Float[AnyArray, "..."], *, axes: Sequence[int] | None = None, author_compat: bool = False
 ) -> Float[Array, "..."]:
     """Every map to [0, 1] on its own: (M - min) / (max - min); zeros for a constant map.
 
@@ -102,8 +99,6 @@ def fuse(
         size: (H, W) of the result; by default the largest height and width among the maps.
 
     Example:
-        Two layers from one forward pass, explained and fused:
-
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):

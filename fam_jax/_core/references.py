@@ -1,7 +1,4 @@
-"""What an image is compared with when it is not another image: reference embeddings.
-
-Arguments of other shapes or types than a signature's raise ValueError or TypeError, in one line.
-"""
+"""What an image is compared with when it is not another image: reference embeddings."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,21 +47,13 @@ def _prototypes(embeddings: Array, labels: Array, num_classes: int) -> Array:
 
 
 class Neighbours(NamedTuple):
-    """The nearest neighbours of q queries, made by `neighbours`.
+    """The nearest neighbours of q queries, made by `neighbours`; nearest first."""
 
-    Attributes:
-        indices: rows of the bank, nearest first.
-        similarities: their cosines.
-        kept: which of them are of the predicted class; all, without labels.
-        labels: the predicted class; None without labels.
-        reference: the mean of the kept neighbours' normalised embeddings.
-    """
-
-    indices: Int[Array, "q k"]
-    similarities: Float[Array, "q k"]
-    kept: Bool[Array, "q k"]
-    labels: Int[Array, " q"] | None
-    reference: Float[Array, "q d"]
+    indices: Int[Array, "q k"]  # rows of the bank
+    similarities: Float[Array, "q k"]  # cosines
+    kept: Bool[Array, "q k"]  # which are of the predicted class; all, without labels
+    labels: Int[Array, " q"] | None  # the predicted class; None without labels
+    reference: Float[Array, "q d"]  # the mean of the kept neighbours' normalised embeddings
 
 
 def neighbours(
@@ -117,21 +106,16 @@ def _neighbours(query, bank, labels, temperature, *, k):
     directions = normalize(bank)
     highest = jax.lax.Precision.HIGHEST
     cosines = jnp.matmul(normalize(query), directions.T, precision=highest)
-
-    def one(cosines):
-        similarities, indices = jax.lax.top_k(cosines, k)
-        if labels is None:
-            kept, predicted = jnp.ones(k, bool), None
-        else:
-            classes = labels[indices]
-            vote = jax.nn.softmax(similarities / temperature)
-            votes = jnp.where(classes[:, None] == classes[None, :], vote[None, :], 0).sum(axis=1)
-            predicted = classes[jnp.argmax(votes)]
-            kept = classes == predicted
-        reference = jnp.mean(directions[indices], axis=0, where=kept[:, None])
-        return Neighbours(indices, similarities, kept, predicted, reference)
-
-    return jax.vmap(one)(cosines)
+    similarities, indices = jax.lax.top_k(cosines, k)
+    kept, predicted = jnp.ones(indices.shape, bool), None
+    if labels is not None:
+        classes = labels[indices]
+        vote = jax.nn.softmax(similarities / temperature)
+        votes = jnp.where(classes[:, :, None] == classes[:, None], vote[:, None], 0).sum(axis=2)
+        predicted = classes[jnp.arange(len(classes)), jnp.argmax(votes, axis=1)]
+        kept = classes == predicted[:, None]
+    reference = jnp.mean(directions[indices], axis=1, where=kept[:, :, None])
+    return Neighbours(indices, similarities, kept, predicted, reference)
 
 
 def classifier_rows(

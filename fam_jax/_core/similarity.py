@@ -99,10 +99,10 @@ class Dot(_Additive):
 class Euclidean(_Additive):
     """-||z - r||^2, the similarity of prototypical networks.
 
-    A warning: its shares say where the embeddings differ. As FAM weights they pointed no better
-    than the plain sum of activations in our measurements; prefer `cosine`. How the paper weighs
-    channels under this distance is not known; the cross term 2 z_d r_d of the expanded square
-    gives the maps of `dot`, and `fam(weights="gradient_x_input")` those of -2 (z_d - r_d) z_d.
+    Its shares say where the embeddings differ: as FAM weights they pointed no better than the plain
+    sum of activations in our measurements; prefer `cosine`. The cross term 2 z_d r_d of the
+    expanded square gives the maps of `dot`, `fam(weights="gradient_x_input")` those of
+    -2 (z_d - r_d) z_d; how the paper weighs channels under this distance is not known.
     """
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:

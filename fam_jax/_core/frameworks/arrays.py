@@ -17,8 +17,8 @@ from fam_jax._core.pytree import OURS, Static, classes, pytree_dataclass
 def split(tree: Any) -> tuple[Any, Static]:
     """The tree with None for whatever is no array, and what `join` needs to put it back."""
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
-    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
+    rest = tuple(o if array is None else None for o, array in zip(leaves, arrays, strict=True))
     return structure.unflatten(arrays), Static((structure, rest, classes(structure)))
 
 
@@ -27,10 +27,6 @@ def join(arrays: Any, static: Static) -> Any:
     structure, rest, _ = static.value
     pairs = zip(structure.flatten_up_to(arrays), rest, strict=True)
     return structure.unflatten([other if array is None else array for array, other in pairs])
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray)
 
 
 @pytree_dataclass("rest", "state")

@@ -48,8 +48,9 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
         path, value, home = waiting.pop()
         if isinstance(value, jax.Array):
             arrays[path] = value
-        elif isinstance(value, np.ndarray):
-            values[path] = _digest(value)
+        elif isinstance(value, np.ndarray):  # by its content: it may be changed in place
+            content = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
+            values[path] = value.shape, value.dtype, hashlib.blake2b(content).digest()
         elif isinstance(value, _PLAIN):
             values[path] = type(value), value  # True is no 1.0
         elif id(value) not in followed:
@@ -98,12 +99,6 @@ class State:
         return hash(State)
 
 
-def _digest(array: np.ndarray) -> tuple:
-    """A NumPy array by its content: it may be changed in place."""
-    content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
-    return array.shape, array.dtype, hashlib.blake2b(content).digest()
-
-
 def _package(value: Any) -> str:
     module = getattr(value, "__module__", None) or type(value).__module__
     return str(module).partition(".")[0]
@@ -111,8 +106,7 @@ def _package(value: Any) -> str:
 
 def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, types.MethodType):
-        yield "__func__", value.__func__
-        yield "__self__", value.__self__
+        yield from (("__func__", value.__func__), ("__self__", value.__self__))
     elif isinstance(value, partial | Partial):
         yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
     elif isinstance(value, types.FunctionType):
@@ -129,7 +123,7 @@ def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_function(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    own = _rebound(fn.__code__)
+    _, own = _names(fn.__code__)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         if name not in own:
             with suppress(ValueError):  # not bound yet
@@ -140,7 +134,7 @@ def _of_function(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _globals(fn: types.FunctionType, home: str) -> Iterator[tuple[str, Any]]:
-    names, own = _named(fn.__code__), _rebound(fn.__code__)
+    names, own = _names(fn.__code__)
     for name in sorted((names & fn.__globals__.keys()) - own):
         value = fn.__globals__[name]
         yield name, value
@@ -150,24 +144,14 @@ def _globals(fn: types.FunctionType, home: str) -> Iterator[tuple[str, Any]]:
 
 
 @lru_cache(maxsize=4096)  # code never changes, and disassembling it is what takes the time
-def _rebound(code: types.CodeType) -> frozenset[str]:
-    """Names outside it that a function, or one written inside it, sets itself."""
-    steps = (step for part in _codes(code) for step in dis.get_instructions(part))
-    return frozenset(step.argval for step in steps if step.opname in _REBINDS)
-
-
-@lru_cache(maxsize=4096)
-def _named(code: types.CodeType) -> frozenset[str]:
-    """Names of globals and attributes in a function, and in those written inside it."""
-    return frozenset(name for part in _codes(code) for name in part.co_names)
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A function's code and that of the functions written inside it."""
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from _codes(const)
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Globals and attributes that a function and those in it name, and what they set outside."""
+    codes = [code]
+    for part in codes:  # which grows by the functions written inside the part
+        codes += [const for const in part.co_consts if isinstance(const, types.CodeType)]
+    steps = (step for part in codes for step in dis.get_instructions(part))
+    rebound = frozenset(step.argval for step in steps if step.opname in _REBINDS)
+    return frozenset(name for part in codes for name in part.co_names), rebound
 
 
 def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
