@@ -1,8 +1,6 @@
 """Encoders: of a model and the name of a layer (`capture`), of two functions (`encoder`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
@@ -11,7 +9,7 @@ from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
 
@@ -76,15 +74,12 @@ def capture(
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
-            backbone has a layer of its own.
+            backbone has a layer of its own. A name that is none raises ValueError with the names
+            that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
-
-    Raises:
-        ValueError: if there is no such layer (the message lists the layers there are; for linen,
-            which makes them as it runs, on the first call).
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,8 +134,7 @@ def encoder(
     return Encoder(network, at="activations", tokens=as_token_grid(tokens))
 
 
-@partial(register_dataclass, data_fields=["features", "head"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class _Composition:
     features: Callable
     head: Callable

@@ -1,7 +1,7 @@
 """Encoders: images -> the `Encoding` at a layer, at several, of other activations, in two steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,26 +11,18 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.prepare import AXES, Images, prepare
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, Watched, embed, laid_out, run_watched
-
-_encoder = partial(
-    register_dataclass,
-    data_fields=["network"],
-    meta_fields=["at", "tokens", "layout", "preprocess"],
-)
+from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
 
 
-@_encoder
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout", "preprocess")
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
@@ -47,17 +39,19 @@ class Encoder:
     def __call__(self, images: Images, *methods: Any) -> Encoding:
         """Encode a batch of images; see `Encoding`.
 
+        What the methods read beside activations, embeddings and pullback is kept in it.
+
         Args:
             images: preprocessed images; of a backbone also pictures, uint8 [b, H, W, 3] or a list
                 of arrays and PIL images of any sizes.
-            *methods: what these read beside activations, embeddings and pullback is kept.
+            *methods: those that will be called with the encoding.
         """
-        images, encode = prepare("images", images, self.preprocess), self
-        networks = {method.network for method in methods} - {None}
-        if networks:
-            if {method.network for method in methods} != networks or len(networks) > 1:
-                raise ValueError("these methods read the network in different ways: encode twice")
-            encode = replace(self, network=changed(self.network, networks.pop()))
+        images = prepare("images", images, self.preprocess)
+        networks = {method.network for method in methods} or {None}
+        if len(networks) > 1:
+            raise ValueError("these methods read the network in different ways: encode twice")
+        (change,) = networks
+        encode = self if change is None else replace(self, network=changed(self.network, change))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
         if any({"images", "layers"} & method.needs for method in methods):
@@ -68,10 +62,8 @@ class Encoder:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
 
         One forward pass for everything in a training step: running statistics of batch norm and
-        counters of random streams come out instead of being dropped, and `nnx.update(model,
-        state)` leaves the model as `model(images)` would.
-
-        The second value is an `nnx.State` of all variables but the parameters.
+        counters of random streams come out, in an `nnx.State` of all variables but the parameters,
+        and `nnx.update(model, state)` leaves the model as `model(images)` would.
 
         Example:
             >>> import jax.numpy as jnp
@@ -126,14 +118,12 @@ class Encoder:
     def from_features(self, features: Features) -> Encoding:
         """The encoding of the images that `features` are of; only the head is run."""
         if not isinstance(features, Features):
-            raise TypeError(
-                f"features: expected encode.features(...), got {type(features).__name__}"
-            )
+            got = type(features).__name__
+            raise TypeError(f"features: expected encode.features(...), got {got}")
         return _from_features(self, features)
 
 
-@_encoder
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout", "preprocess")
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
 
@@ -147,7 +137,7 @@ class LayersEncoder:
         """Encode a batch of images at every layer, in the order of `at`."""
         return _encode(self, prepare("images", images, self.preprocess))[0]
 
-    def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+    def watch(self, images: Float[AnyArray, "b H W c"]) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
         Example:
@@ -197,21 +187,20 @@ def _encode(
                 "capture another one"
             )
         network = with_layers(network, (*names, *further))
-
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
-    layers = Layers(both, out.values, out.pullback).pick(further) if choices else None
+    layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
-        Encoding(A, out.embeddings, out.pullback.of(name), layers=layers, readings=read)
+        Encoding(A, out.embeddings, out.pullback.one(name), layers=layers, readings=read)
         for name, A in zip(names, out.values, strict=False)
     )
     return encodings, out.state
 
 
 @jax.jit
-def _watch(encode: LayersEncoder, images: Array) -> Watched:
+def _watch(encode: LayersEncoder, images: Array) -> Layers:
     return run_watched(encode.network, encode.at, images, encode.layout)
 
 
@@ -228,7 +217,8 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    return Encoding(A, z, Pull(pullback, z, encode.at), readings=readings(encode.network))
+    pull = Pull(pullback, z, (encode.at,)).one(encode.at)
+    return Encoding(A, z, pull, readings=readings(encode.network))
 
 
 def as_embedding(model: Callable) -> Callable:
@@ -236,12 +226,12 @@ def as_embedding(model: Callable) -> Callable:
     if isinstance(model, Encoder | LayersEncoder):
         return Partial(_embed, model)
     if not callable(model):
-        raise TypeError(
-            "embed: expected a function images -> embeddings or an encoder, got "
-            f"{type(model).__name__}"
-        )
+        got = type(model).__name__
+        raise TypeError(f"embed: expected a function images -> embeddings or an encoder, got {got}")
     return as_pytree(model)
 
 
 def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
-    return embed(encode.network, images, encode.layout)
+    embeddings = encode.network(laid_out(images, encode.layout))
+    check_embeddings(embeddings, images.shape[0])
+    return embeddings

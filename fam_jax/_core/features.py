@@ -7,8 +7,6 @@ Everything that crosses the layer belongs to the features: its output, and what 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,13 +17,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped, tap, tap_name
 from fam_jax._core.watch import check_embeddings, laid_out
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["image", "axes"])
-@dataclass(frozen=True)
+@pytree_dataclass("image", "axes")
 class Features:
     """What the head needs to know of a batch of images; a pytree of arrays [b, ...].
 
@@ -56,16 +53,15 @@ def _halves(network: Callable, at: str, layout: str, images: Any) -> _Halves:
     check_embeddings(output, images.shape[0])
     jaxpr = closed.jaxpr
     where = next(i for i, eqn in enumerate(jaxpr.eqns) if tap_name(eqn) == at)
-    below = set(jaxpr.invars)
+    below = dict.fromkeys(jaxpr.invars)
     for eqn in jaxpr.eqns[: where + 1]:
-        if not below.isdisjoint(_inputs(eqn.invars)):
-            below.update(eqn.outvars)
+        if not below.keys().isdisjoint(_inputs(eqn.invars)):
+            below.update(dict.fromkeys(eqn.outvars))
     used = {v for eqn in jaxpr.eqns[where + 1 :] for v in _inputs(eqn.invars)}
     used.update(_inputs(jaxpr.outvars))
     tapped = jaxpr.eqns[where].outvars[0]
-    made = [*jaxpr.invars, *(v for eqn in jaxpr.eqns[: where + 1] for v in eqn.outvars)]
-    others = [v for v in made if v in below and v in used and v is not tapped]
-    return _Halves(jaxpr, closed.consts, where, [tapped, *others], below)
+    others = [v for v in below if v in used and v is not tapped]
+    return _Halves(jaxpr, closed.consts, where, [tapped, *others], set(below))
 
 
 def _inputs(atoms: list) -> list[Var]:

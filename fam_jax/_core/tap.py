@@ -5,15 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import (
-    ClosedJaxpr,
-    DropVar,
-    Jaxpr,
-    JaxprEqn,
-    Literal,
-    Primitive,
-    jaxpr_as_fun,
-)
+from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Shaped
 
@@ -86,23 +78,19 @@ def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
 
 
 class Tapped:
-    """A function traced for `images`, in which every one of `names` is the name of one tap.
-
-    `values` says what the tapped values are (shape, type, how they lie on a mesh), in the order of
-    the names, `output` what the function returns.
-    """
+    """A function traced for `images`, in which every one of `names` is the name of one tap."""
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
         taps = list(_taps(closed.eqns))
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
+        # Shapes, types, and how they lie on a mesh.
         self.values = jax.eval_shape(lambda *values: values, *avals)
         self._closed, self._names, self._images = closed, frozenset(names), images
 
     def run(self, insert: Callable[[str, Array], Array]) -> Any:
         """The function's output, with every tapped value x replaced by `insert(name, x)`."""
-        jaxpr = self._closed.jaxpr
-        values = _evaluate(jaxpr, self._closed.consts, [self._images], self._names, insert)
+        values = _evaluate(self._closed, [self._images], self._names, insert)
         return jax.tree.unflatten(jax.tree.structure(self.output), values)
 
 
@@ -122,9 +110,10 @@ def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:
     return matches[0]
 
 
-def _evaluate(jaxpr: Jaxpr, consts, args, names: frozenset[str], insert: Callable) -> list[Array]:
-    """Run a jaxpr as what comes before each tap, `insert`, and what comes after the last."""
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+def _evaluate(closed: ClosedJaxpr, args, names: frozenset[str], insert: Callable) -> list[Array]:
+    """Run a program as what comes before each tap, `insert`, and what comes after the last."""
+    jaxpr = closed.jaxpr
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else values[atom]
@@ -137,7 +126,7 @@ def _evaluate(jaxpr: Jaxpr, consts, args, names: frozenset[str], insert: Callabl
 
     done = 0
     for at, eqn in enumerate(jaxpr.eqns):
-        inside = (tapped.params["name"] for tapped in _taps([eqn]))
+        inside = (inner.params["name"] for inner in _taps([eqn]))
         name = next((name for name in inside if name in names), None)
         if name is None:
             continue
@@ -148,7 +137,7 @@ def _evaluate(jaxpr: Jaxpr, consts, args, names: frozenset[str], insert: Callabl
         elif eqn.primitive.name in _INLINED:
             (inner,) = filter(_is_program, eqn.params.values())
             program = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-            outputs = _evaluate(program.jaxpr, program.consts, inputs, names, insert)
+            outputs = _evaluate(program, inputs, names, insert)
         else:
             raise ValueError(
                 f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "

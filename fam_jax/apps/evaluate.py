@@ -5,15 +5,11 @@ from typing import Annotated
 
 import typer
 
-from fam_jax._core.checks import check_choice, check_count
-from fam_jax.apps import choices, network, options
-from fam_jax.apps.errors import one_line_errors
+from fam_jax._core.checks import check_choice
+from fam_jax.apps import network, options
 from fam_jax.apps.output import Output
 
-_STEREO = "stereo"
 
-
-@one_line_errors
 def evaluate(
     task: Annotated[
         str,
@@ -59,25 +55,19 @@ def evaluate(
     from fam_jax.evaluate import asking, run, stereo, tasks
     from fam_jax.evaluate.network import Network
 
-    check_choice("TASK", task, (*tasks.TASKS, _STEREO))
-    check_choice("--similarity", similarity, choices.SIMILARITIES)
+    check_choice("TASK", task, (*tasks.TASKS, "stereo"))
+    check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
-    for name, count in counts.items():
-        check_count(f"--{name}", count)
+    options.check_counts(**counts)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
     net = network.open_network(model, weights, head, layer, image_size)
-    explained = Network(net.backbone, net.encode.at, choices.SIMILARITIES[similarity])
-    settings = {
-        "task": task,
-        **vars(asked),
-        **net.facts(),
-        "map": list(explained.grid()),
-        "similarity": similarity,
-    }
+    explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
+    facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
+    settings = {"task": task, **vars(asked), **facts}
     talk, folder = Output(quiet, as_json), Path(output)
     where = {"overwrite": overwrite, "say": talk.say}
-    if task == _STEREO:
+    if task == "stereo":
         outcome = stereo.run(explained, folder, settings, **where)
     else:
         case = explained, task, asked, names, settings, folder

@@ -14,12 +14,7 @@ from fam_jax._core.tap import tap_names
 
 # A model cannot exist before its framework's import, so none is imported here. Keras comes first:
 # its layers may be modules of flax.nnx as well.
-_FRAMEWORKS = {
-    "keras": "fam_jax._core.frameworks.keras",
-    "equinox": "fam_jax._core.frameworks.equinox",
-    "flax.linen": "fam_jax._core.frameworks.linen",
-    "flax.nnx": "fam_jax._core.frameworks.nnx",
-}
+_FRAMEWORKS = ("keras", "equinox", "flax.linen", "flax.nnx")
 
 
 def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
@@ -31,17 +26,17 @@ def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
     args, keywords = (), {}
     if isinstance(model, partial):
         model, args, keywords = model.func, model.args, model.keywords
-    for framework, adapter in _FRAMEWORKS.items():
+    for framework in _FRAMEWORKS:
         if framework in sys.modules:
-            network = import_module(adapter).tapped(model, args, at)
-            if network is not None:
+            adapter = import_module(f"{__name__}.{framework.rpartition('.')[2]}")
+            if (network := adapter.tapped(model, args, at)) is not None:
                 return Call.of(network, (), keywords) if keywords else network
     return None
 
 
 def layers(model: Any) -> list[str]:
     """Paths of every submodule of a flax.nnx module, from the input of the tree downwards."""
-    return import_module(_FRAMEWORKS["flax.nnx"]).layers(model)
+    return import_module(f"{__name__}.nnx").layers(model)
 
 
 def layer_names(network: Callable, images: Array) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,14 +10,13 @@ import equinox as eqx
 from jax import Array
 
 from fam_jax._core.frameworks.arrays import join, split
-from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import Static, register_dataclass
+from fam_jax._core.frameworks.paths import check_called, in_order, no_layer, tapped_class
+from fam_jax._core.pytree import Static, pytree_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
 
 
-@partial(register_dataclass, data_fields=["arrays"], meta_fields=["rest", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "at")
 class _TappedModule:
     arrays: Any
     rest: Static
@@ -43,10 +42,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
                 "place of jax.vmap, and no jax.jit (an encoder is compiled anyway)"
             )
         return None
-    for path in at:
-        layer = _find(_unwrapped(model), path)
-        if not callable(layer):
-            raise ValueError(not_called(path, layer, _layers(layer)))
+    check_called(at, partial(_find, _unwrapped(model)), _layers)
     arrays, rest = split(model)
     return _TappedModule(arrays, rest, at)
 
@@ -79,10 +75,9 @@ def _find(model: Any, path: str) -> Any:
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(node, eqx.Module):
         yield from ((f.name, getattr(node, f.name, None)) for f in fields(node))
-    elif isinstance(node, list | tuple):
-        yield from ((str(i), child) for i, child in enumerate(node))
-    elif isinstance(node, dict):
-        yield from ((str(key), child) for key, child in node.items())
+    elif isinstance(node, list | tuple | dict):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        yield from ((str(key), child) for key, child in items)
 
 
 def _layers(model: Any) -> list[str]:

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
 from threading import RLock
 from typing import Any
 
 from jax import Array
 
 from fam_jax._core.frameworks.paths import bound, no_layer, tap_output
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 
 _TRACING = RLock()  # one trace at a time may hold a layer's call
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["model", "method", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("model", "method", "at")
 class _TappedModel:
     values: Any
     model: Any  # holds the structure; its own values are not used

@@ -1,18 +1,15 @@
 """flax.linen: a module and its variables; the layers' calls are intercepted during the trace."""
 
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from flax import linen
 from jax import Array
 
 from fam_jax._core.frameworks.paths import bound, in_order, no_layer, tap_output
-from fam_jax._core.pytree import Static, register_dataclass
+from fam_jax._core.pytree import Static, pytree_dataclass
 
 
-@partial(register_dataclass, data_fields=["variables"], meta_fields=["module", "method", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("module", "method", "at")
 class _TappedModule:
     variables: Any
     module: Static

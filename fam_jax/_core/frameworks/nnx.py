@@ -1,7 +1,7 @@
 """flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,14 +9,11 @@ import jax
 from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.paths import bound, check_called, in_order, no_layer, tapped_class
+from fam_jax._core.pytree import pytree_dataclass
 
 
-@partial(
-    register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method", "readings"]
-)
-@dataclass(frozen=True)
+@pytree_dataclass("graph", "at", "method", "readings")
 class _TappedModule:
     graph: Any
     state: Any
@@ -59,10 +56,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
     owner, method = bound(model, nnx.Module)
     if args or owner is None:
         return None
-    for path in at:
-        layer = find(owner, path)
-        if not callable(layer):
-            raise ValueError(not_called(path, layer, layers(layer)))
+    check_called(at, partial(find, owner), layers)
     graph, state = nnx.split(owner)
     # A function model -> model whose copies tell themselves names itself in the layers' classes.
     by = {getattr(type(layer), "_changed_by", None) for _, layer in nnx.iter_modules(owner)}
