@@ -97,7 +97,7 @@ def as_pytree(fn: Callable) -> Callable:
     if isinstance(fn, partial):
         inner, args, keywords = fn.func, fn.args, fn.keywords
     if _is_own(inner) and not args:
-        arrays = {name: value for name, value in keywords.items() if _is_array(value)}
+        arrays = {k: x for k, x in keywords.items() if isinstance(x, jax.Array | np.ndarray)}
         return Own(inner, arrays, tuple(x for x in keywords.items() if x[0] not in arrays))
     return fn if type(fn) in OURS else Call.of(inner, args, keywords)
 
