@@ -1,7 +1,6 @@
 """The overlays and figures of `fam-jax explain`."""
 
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,10 @@ def sentences(
         figure = plot.grid_figure(
             [[view, pixels]],
             captions=[[name, f"{title} {score:.3f}"]],
-            title=sentence.replace("$", r"\$"),  # between two, matplotlib reads a formula
+            title=sentence,
             colorbar=True,
         )
-        with warnings.catch_warnings():
-            # letters that matplotlib's font lacks become boxes; the manifest has them
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(stage / f"text{end}.png")
+        figure.savefig(stage / f"text{end}.png")
 
 
 def display(preprocess: Any, picture: Image.Image) -> Image.Image:
