@@ -18,6 +18,8 @@ DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "results" / "p
 # What other ports to JAX ask of themselves, in their own tests.
 PEERS = {
     "ResNet": "jax-ml/bonsai: 1e-5 relative, logits, not `layer1` ... `layer4`",
+    "ConvNeXt": "jax-ml/bonsai: 2e-5 absolute and relative, logits; 5e-4, single blocks",
+    "EfficientNet": "jax-ml/bonsai: 1e-3 absolute, logits",
     "ViT": "jax-ml/bonsai: 5e-2 absolute, logits; 1e-1 with resized positions",
     "DINOv2": "Equimo: 1e-5 mean absolute, class token",
     "SigLIP": "Equimo (SigLIP 2): 1e-5 mean absolute, patch tokens",

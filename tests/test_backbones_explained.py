@@ -38,6 +38,27 @@ def test_default_layers_give_maps_that_decompose_the_cosine(x64, name):
     assert_close(encode(x).embeddings, network.embed(backbone.model, x), rtol=1e-12)
 
 
+def test_behind_a_norm_of_the_mean_maps_sum_to_the_score(x64):
+    """ConvNeXt's default layer is linear; before the norm, which ignores lengths, nothing is."""
+    backbone = pretrained_ports.create("convnext-tiny", param_dtype="float64")
+    norm = backbone.model.head.norm
+    random = np.random.default_rng(0)
+    norm.scale[...], norm.bias[...] = random.uniform(0.5, 1, (2, 768))
+    encode = fam_jax.capture(backbone.model, at=(backbone.layer, "stages.3"))
+    run = jax.jit(lambda encode, images: encode(images))
+    after, before = run(encode, random.standard_normal((2, 64, 96, 3)))
+    assert after.activations.shape == before.activations.shape == (2, 2, 3, 768)
+    assert_close(after.embeddings, after.activations.mean((1, 2)), rtol=1e-12)
+    mean = before.activations.mean((1, 2), keepdims=True)
+    assert_close(after.embeddings, norm(mean)[:, 0, 0], rtol=1e-12)
+    others = after.embeddings[::-1]
+    lengths = jnp.linalg.norm(others, axis=-1)
+    cosines = (others * others[::-1]).sum(-1) / (lengths * lengths[::-1])
+    maps, lost = (fam_jax.decomposition()(enc, others).sum((1, 2)) for enc in (after, before))
+    assert_close(maps, cosines, rtol=1e-12)
+    assert float(jnp.abs(lost).max()) < 1e-3
+
+
 @jax.jit
 def explained(encode, images):
     """FAM at every layer, of every image and the other."""

@@ -13,7 +13,7 @@ def _entry(variant: str, tag: str, size: int = 224, resize: int | None = 256) ->
     return Entry(
         family="ConvNeXt",
         build=partial(ConvNeXt, variant),
-        layer="stages.3",
+        layer="head.norm",
         preprocess=Preprocess((size, size), resize, interpolation="bicubic"),
         dialects=(
             "timm-convnext",

@@ -63,29 +63,41 @@ class Blocks(nnx.Module):
         return self.blocks(self.downsample(x))
 
 
-class NormedMean(nnx.Module):
-    """norm(mean_hw x), [b h w c] -> [b c]."""
+class NormOfMean(LayerNorm):
+    """A map whose mean is the layer norm of the mean of x, [b h w c] -> [b h w c].
+
+    (x - mean_c x) / sqrt(var_c(mean_hw x) + epsilon) scale + bias: every place under the variance
+    of their mean.
+    """
+
+    def variance(self, centred: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 1"]:
+        """That of the mean over all places."""
+        return super().variance(centred.mean((1, 2), keepdims=True))
+
+
+class Head(nnx.Module):
+    """The mean of "norm": the layer norm of the mean, [b h w c] -> [b c]."""
 
     def __init__(self, channels: int, **init):
-        self.norm = LayerNorm(channels, _EPSILON, **init)
+        self.norm = NormOfMean(channels, _EPSILON, **init)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
         """Apply the head."""
-        return self.norm(x.mean((1, 2)))
+        return self.norm(x).mean((1, 2))
 
 
 class ConvNeXt(Network):
-    """A ConvNeXt without its classifier: images [b H W 3] -> norm of the mean of "stages.3" [b d].
+    """A ConvNeXt without its classifier: images [b H W 3] -> mean of "head.norm" [b d].
 
     Stages are at "stages.0" ... "stages.3", blocks at "stages.2.blocks.4", their layers at
-    "stages.2.blocks.4.conv_dw"; the norm is at "head.norm".
+    "stages.2.blocks.4.conv_dw".
 
-    The embedding is what enters the classifier: the mean of the last map under a layer norm. Such a
-    norm gives the same for a mean that is longer, or larger by one number in all channels. So
-    gradient times activation at "stages.3", the last map and the default layer, sums to 0 over the
-    map (up to the norm's epsilon, as for the cosine without a norm): it says which places pull the
-    mean towards the reference and which away from it. Behind the norm there is no map any more, and
-    inside the last block the residual passes by.
+    The embedding, which is what enters the classifier, is the layer norm of the mean of
+    "stages.3". That norm does not change with the length of what enters it, so that gradient times
+    activation at "stages.3" sums to 0 over the map. "head.norm", the default layer, is that map
+    under the norm, divided by the deviation of the mean in place of each place's own: its mean is
+    the embedding, and maps sum to the score as they do behind a plain mean. In timm the same path
+    gives the mean.
 
     Args:
         variant: A name in `VARIANTS`.
@@ -108,7 +120,7 @@ class ConvNeXt(Network):
         self.stages = Stage(
             Blocks(*sizes, **init) for sizes in zip(inputs, channels, depths, strict=True)
         )
-        self.head = NormedMean(channels[-1], **init)
+        self.head = Head(channels[-1], **init)
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images.

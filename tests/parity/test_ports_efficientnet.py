@@ -86,7 +86,15 @@ def stages_of(reference, variant):
     }
 
 
-@pytest.mark.parametrize(("variant", "shape"), [("lite0", (64, 96, 3)), ("b0", (67, 93, 3))])
+@pytest.mark.parametrize(
+    ("variant", "shape"),
+    [
+        ("lite0", (64, 96, 3)),
+        ("b0", (67, 93, 3)),
+        # one of every depth: blocks are counted through
+        *((variant, (32, 48, 3)) for variant in ("lite1", "lite3", "lite4", "b1", "b3", "b4")),
+    ],
+)
 def test_efficientnet_pytorch(tmp_path, record_property, variant, shape):
     """Its padding is that of the image size which the model was made for."""
     package = pytest.importorskip("efficientnet_lite_pytorch")
