@@ -33,7 +33,8 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch):
     assert scope["heat"].shape == (3, 224, 224)
     out = scope["fam_jax"].explain_pairs(scope["encode"], queries, references, scope["method"])
     assert out.valid.all()
-    assert Image.open("why.png").size[0] > 300
+    with Image.open("why.png") as figure:
+        assert figure.size[0] > 300
 
 
 def test_the_commands_options_exist():
