@@ -66,8 +66,8 @@ def costs(
     multiples, refusals = {}, {}
     for method in methods:
         try:
-            explain = partial(answer, method, network.encode, network.similarity)
-            multiples[method] = f"{multiple(lambda: explain(asked), forward, rounds):.3g}"  # noqa: B023
+            explain = partial(answer, method, network.encode, network.similarity, asked)
+            multiples[method] = f"{multiple(explain, forward, rounds):.3g}"
         except (TypeError, ValueError) as why:
             refusals[method] = str(why)
     return multiples, refusals

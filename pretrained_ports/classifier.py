@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from pretrained_ports.catalog import find_entry
+from pretrained_ports.checkpoints.casting import cast
 from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
 from pretrained_ports.models.state import check_dtype
@@ -79,6 +80,6 @@ def load_classifier(
             f"{source}: the classifier is not one linear layer on embeddings "
             f"[{backbone.embedding_dim}]: {shapes}"
         )
-    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-        raise CheckpointError(f"{source}: the classifier's weights are not finite")
-    return Classifier(jnp.asarray(kernel.T, param_dtype), jnp.asarray(bias, param_dtype))
+    # Cast to arrays of their own: what was read may be a view of the file.
+    arrays = cast({"kernel": kernel.T, "bias": bias}, param_dtype, f"{source}: the classifier")
+    return Classifier(jnp.asarray(arrays["kernel"]), jnp.asarray(arrays["bias"]))

@@ -199,8 +199,12 @@ def _read(path: str | PathLike[str]) -> Image.Image:
         return image
     except UnidentifiedImageError:
         raise ValueError(f"{fspath(path)} is not a picture that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{fspath(path)} has too many pixels; shrink it first") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {fspath(path)}") from None
+    except (IsADirectoryError, PermissionError):  # whose own lines say what is wrong
+        raise
     except (OSError, SyntaxError, EOFError) as error:  # Pillow reports damage by format
         raise ValueError(f"{fspath(path)} is damaged: {error}") from None
 

@@ -157,3 +157,10 @@ def test_a_long_name_is_wrapped_inside_its_picture(tmp_path):
     first, second = (ax.title.get_window_extent() for ax in figure.axes)
     assert first.x0 >= 0
     assert first.x1 < second.x0
+
+
+def test_a_long_title_stays_inside_its_figure(tmp_path):
+    figure = plot.pair_figure(PICTURE, PICTURE, HEAT, HEAT, title="a long title of many words " * 6)
+    figure.savefig(tmp_path / "a.png")
+    box = figure._suptitle.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width

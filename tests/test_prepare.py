@@ -105,3 +105,30 @@ def test_the_preprocessing_is_no_leaf_and_tells_programs_apart():
     assert jax.tree.structure(other) != jax.tree.structure(ENCODE)
     assert len(jax.tree.leaves(other)) == len(jax.tree.leaves(ENCODE))
     assert float(jnp.abs(other(PICTURES).embeddings - ENCODE(PICTURES).embeddings).max()) > 0
+
+
+def test_another_networks_own_preparation_needs_to_be_a_function_only():
+    class Mine:
+        model, layer, tokens = BACKBONE.model, "layer3", None
+
+        @staticmethod
+        def preprocess(picture):
+            return np.float32(picture) / 255
+
+    encode = fam_jax.capture(Mine())
+    pictures = PICTURES[:, :32, :32]
+    expected = fam_jax.capture(BACKBONE.model, at="layer3")(np.float32(pictures) / 255)
+    np.testing.assert_array_equal(encode(pictures).embeddings, expected.embeddings)
+    np.testing.assert_array_equal(
+        encode(np.float32(pictures) / 255).embeddings, expected.embeddings
+    )
+
+
+def test_floats_on_several_devices_are_not_looked_at():
+    """Their smallest and largest would be known by communication only."""
+    floats = np.tile(RNG.random((1, 32, 32, 3), np.float32), (8, 1, 1, 1))
+    with pytest.warns(UserWarning, match="images: values from 0"):
+        ENCODE(jnp.asarray(floats))
+    mesh = jax.make_mesh((8,), ("batch",))
+    sharded = jax.device_put(floats, jax.NamedSharding(mesh, jax.P("batch")))
+    ENCODE(sharded)

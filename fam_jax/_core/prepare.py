@@ -23,7 +23,8 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         name: what the caller calls the images.
         images: a batch of floats; or pictures, uint8 [b, H, W, 3] or a list of arrays, PIL images
             and what `backbone.open` gives, of any sizes.
-        preprocess: one picture -> [H, W, c], if the network brings it.
+        preprocess: one picture -> [H, W, c], if the network brings it; with `normalise`, pixels ->
+            what the network takes, floats are looked at, too.
 
     Warns:
         UserWarning: if floats cannot have come from `preprocess`, by their range.
@@ -32,7 +33,7 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         isinstance(images, AnyArray) and images.dtype != np.uint8
     ):
         check_float(name, images, AXES)
-        if preprocess is not None and not isinstance(images, jax.core.Tracer) and images.size:
+        if hasattr(preprocess, "normalise") and images.size and _is_here(images):
             _check_range(name, images, preprocess)
         return images
     if preprocess is None:
@@ -50,9 +51,16 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
     return jnp.asarray(np.stack(ready))
 
 
+def _is_here(images: AnyArray) -> bool:
+    """Whether the values are there, and on one device: others would have to communicate."""
+    if isinstance(images, np.ndarray):
+        return True
+    return not isinstance(images, jax.core.Tracer) and len(images.sharding.device_set) == 1
+
+
 def _check_range(name: str, images: AnyArray, preprocess: Any) -> None:
     black_and_white = preprocess.normalise(
-        np.array([0, 255], np.uint8)[:, None, None].repeat(preprocess.channels, axis=2)
+        np.array([0, 255], np.uint8)[:, None, None].repeat(images.shape[3], axis=2)
     )
     ends = np.sort(black_and_white.reshape(2, -1), axis=0)
     low, high = float(ends[0].min()), float(ends[1].max())

@@ -134,7 +134,8 @@ def explain_all(
         references: images [r, H, W, c], or embeddings [r, d].
         chunk: at most this many images are encoded, and this many references contracted with
             them, at a time; beside the result, memory does not grow with q or r. Small chunks
-            suit a CPU's caches; a GPU or TPU is busier with larger ones.
+            suit a CPU's caches; a GPU or TPU is busier with larger ones. Of images that are
+            sharded over devices take as many at a time as there are: chunks gather them.
         encode, queries, method: as `explain`.
 
     Example:

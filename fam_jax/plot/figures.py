@@ -13,6 +13,7 @@ from fam_jax.plot.lettering import lettered
 from fam_jax.plot.overlays import Picture, overlay, picture_pixels
 
 _LETTERS = 12  # of a caption, in an inch
+TITLE = 9  # of a title
 
 
 def pair_figure(
@@ -95,7 +96,7 @@ def grid_figure(
                 letters = round(_LETTERS * widths[j])
                 ax.set_title(**lettered(captions[i][j], letters, "label"), fontsize=9)
     if title:
-        figure.suptitle(**lettered(title), fontsize=11)
+        figure.suptitle(**lettered(title, round(TITLE * size[0])), fontsize=11)
     if colorbar:
         scale = ScalarMappable(cmap="turbo")
         bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[0, 1])

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from fam_jax.plot.figures import TITLE
 from fam_jax.plot.lettering import lettered
 from fam_jax.plot.overlays import Picture, overlay, picture_pixels
 
@@ -105,7 +106,8 @@ def points_figure(
             spine.set(color=colour, linewidth=2)
     heading = title if score is None else f"{title} {score:.3f}".strip()
     if heading:
-        figure.suptitle(**lettered(heading), fontsize=11)
+        letters = round(TITLE * figure.get_figwidth())
+        figure.suptitle(**lettered(heading, letters), fontsize=11)
     return figure
 
 

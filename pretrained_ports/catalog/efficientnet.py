@@ -17,13 +17,16 @@ def _input(size: int, resize: int, **options: Any) -> Preprocess:
 def _entry(
     variant: str, origin: Origin, tag: str, preprocess: Preprocess, package: Package | None = None
 ) -> Entry:
-    prefix = "tf_" if origin == "tensorflow" else ""
+    of_tensorflow = origin == "tensorflow"
+    prefix = "tf_" if of_tensorflow else ""
+    # efficientnet_pytorch pads as TensorFlow does: its files are for these rows alone.
+    own = (efficientnet_pytorch(variant),) if of_tensorflow else ()
     return Entry(
         family="EfficientNet",
         build=partial(EfficientNet, variant, origin),
         layer="bn2",
         preprocess=preprocess,
-        dialects=("timm-efficientnet", efficientnet_pytorch(variant), "native"),
+        dialects=("timm-efficientnet", *own, "native"),
         hub=Hub(f"timm/{prefix}efficientnet_{variant}.{tag}"),
         package=package,
         licence="Apache-2.0",

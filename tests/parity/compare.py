@@ -147,6 +147,14 @@ def check(
                     assert error <= TOLERANCE[dtype], (path, batch)
 
 
+def before_the_classifier(reference):
+    """A timm model without its last layer, the model itself at the path "reference"."""
+    embed = nn.Sequential()
+    embed.forward = lambda x: reference.forward_head(reference.forward_features(x), pre_logits=True)
+    embed.reference = reference
+    return embed
+
+
 def placed(reference, dialect):
     """Our path -> shape of what a PyTorch model holds, by the dialect's table; needs no numbers."""
     table, shapes = DIALECTS[dialect], {}

@@ -56,9 +56,7 @@ def as_the_authors(weights):
 )
 def test_timm(tmp_path, record_property, dialect, shape, state):
     reference = of_timm("tiny")
-    embed = torch.nn.Sequential()
-    embed.forward = lambda x: reference.forward_head(reference.forward_features(x), pre_logits=True)
-    embed.reference = reference
+    embed = compare.before_the_classifier(reference)
     compare.check(
         reference,
         "convnext-tiny",

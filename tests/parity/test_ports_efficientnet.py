@@ -48,9 +48,7 @@ def of_timm(name):
 )
 def test_timm(tmp_path, record_property, name, shape):
     reference = of_timm(name)
-    embed = torch.nn.Sequential()
-    embed.forward = lambda x: reference.forward_head(reference.forward_features(x), pre_logits=True)
-    embed.reference = reference
+    embed = compare.before_the_classifier(reference)
     stages = STAGES | ({} if "lite" in name else INSIDE)
     compare.check(
         reference,

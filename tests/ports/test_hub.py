@@ -109,3 +109,11 @@ def test_without_the_package_and_the_hub_the_error_names_both(tmp_path, monkeypa
     )
     with pytest.raises(CheckpointError, match=message):
         default_weights(name, entry)
+
+
+@pytest.mark.parametrize("name", [n for n in ENTRIES if n.startswith("efficientnet-")])
+def test_files_padded_as_tensorflow_does_are_for_networks_that_pad_so(name):
+    """Their names and shapes fit all rows, their numbers do not."""
+    of_tensorflow = ENTRIES[name].hub.repository.startswith("timm/tf_")
+    takes = any(d.startswith("efficientnet-pytorch") for d in ENTRIES[name].dialects)
+    assert takes == of_tensorflow

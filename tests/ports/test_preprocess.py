@@ -101,6 +101,8 @@ def test_a_file_is_opened_upright_and_on_white(tmp_path):
 def test_files_that_are_no_pictures_are_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.png"):
         PHOTOGRAPH.open(tmp_path / "none.png")
+    with pytest.raises(IsADirectoryError, match="directory"):
+        PHOTOGRAPH.open(tmp_path)
     (tmp_path / "text.png").write_text("text")
     with pytest.raises(ValueError, match=r"text\.png is not a picture"):
         PHOTOGRAPH.open(tmp_path / "text.png")
