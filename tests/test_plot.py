@@ -128,7 +128,8 @@ def test_limits_are_drawn_lowest_and_highest():
 
 NAMES = {
     "dollars": ("cost_$5_and_$x^{2$.jpg", "cost_$5_and_$x^{2$.jpg"),
-    "controls": ("a\nb\t\x07.jpg", r"a\nb\t\x07.jpg"),
+    "controls": ("a\rb\t\x07.jpg", r"a\rb\t\x07.jpg"),
+    "two lines": ("fam\n99%", "fam\n99%"),
     "right to left": ("שלום.jpg", "שלום.jpg"),  # in DejaVu, which comes with matplotlib
     "of no font": ("a\U000e0041\u0378.jpg", r"a\U000e0041\u0378.jpg"),
     "a lone surrogate": (b"a\xff.jpg".decode("utf-8", "surrogateescape"), r"a\udcff.jpg"),

@@ -13,7 +13,7 @@ from fam_jax.plot.lettering import lettered
 from fam_jax.plot.overlays import Picture, overlay, picture_pixels
 
 _LETTERS = 12  # of a caption, in an inch
-TITLE = 9  # of a title
+TITLE = 11  # of a title
 
 
 def pair_figure(

@@ -12,7 +12,8 @@ _LAST_RESORT = "Last Resort"  # draws a box for every letter there is
 def lettered(text: str, width: int = 90, name: str = "t") -> dict[str, Any]:
     r"""Arguments of a matplotlib title that draw the text as it is.
 
-    Letters that no installed font has, and those that cannot be seen, are drawn as escapes.
+    Letters that no installed font has, and those that cannot be seen, are drawn as escapes; a line
+    break is one.
 
     Args:
         text: any string: a file name, a sentence.
@@ -21,14 +22,14 @@ def lettered(text: str, width: int = 90, name: str = "t") -> dict[str, Any]:
 
     Example:
         >>> from fam_jax.plot.lettering import lettered
-        >>> lettered("a$b$\n.jpg")["t"]
-        'a$b$\\n.jpg'
+        >>> lettered("a$b$\t.jpg")["t"]
+        'a$b$\\t.jpg'
     """
-    plain = "".join(c if c.isprintable() else _escape(c) for c in text)
+    plain = "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
     families, lacking = _fonts(frozenset(c for c in plain if ord(c) > 126))
     plain = "".join(_escape(c) if c in lacking else c for c in plain)
-    lines = textwrap.wrap(plain, width, break_on_hyphens=False) or [""]
-    return {name: "\n".join(lines), "parse_math": False, "fontfamily": list(families)}
+    wrapped = (textwrap.fill(line, width, break_on_hyphens=False) for line in plain.split("\n"))
+    return {name: "\n".join(wrapped), "parse_math": False, "fontfamily": list(families)}
 
 
 def _escape(letter: str) -> str:
