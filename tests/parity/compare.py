@@ -137,14 +137,18 @@ def check(
             for batch in batches:
                 given = images[:batch].astype(dtype)
                 expected, got = theirs(run, paths, given), ours(backbone.model, paths, given)
-                assert got.keys() == expected.keys()
-                for path, value in expected.items():
-                    assert got[path].dtype == dtype
-                    assert got[path].shape == value.shape, path
-                    error = np.abs(got[path] - value).max() / np.abs(value).max()
-                    where = path or "embedding"
-                    record(f"{family} | {dialect} | {name} | {dtype} | {where}", float(error))
-                    assert error <= TOLERANCE[dtype], (path, batch)
+                assert_alike(got, expected, dtype, record, f"{family} | {dialect} | {name}")
+
+
+def assert_alike(got, expected, dtype, record, label):
+    """Every output of ours within the tolerance of its type, and the errors recorded."""
+    assert got.keys() == expected.keys()
+    for path, value in expected.items():
+        assert got[path].dtype == dtype
+        assert got[path].shape == value.shape, path
+        error = np.abs(got[path] - value).max() / np.abs(value).max()
+        record(f"{label} | {dtype} | {path or 'embedding'}", float(error))
+        assert error <= TOLERANCE[dtype], (path, value.shape)
 
 
 def before_the_classifier(reference):

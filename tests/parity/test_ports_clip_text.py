@@ -62,15 +62,9 @@ def check(
                 with torch.no_grad():
                     outputs[""] = (embed or reference)(torch.as_tensor(ids[:batch]).long())
                 got = compare.ours(text.model, paths, ids[:batch])
-                assert got.keys() == outputs.keys()
-                for path, value in outputs.items():
-                    value = value.numpy()
-                    assert got[path].dtype == dtype
-                    assert got[path].shape == value.shape, path
-                    error = np.abs(got[path] - value).max() / np.abs(value).max()
-                    where = path or "embedding"
-                    record(f"CLIP text | {dialect} | {name} | {dtype} | {where}", float(error))
-                    assert error <= compare.TOLERANCE[dtype], (path, batch)
+                expected = {path: value.numpy() for path, value in outputs.items()}
+                label = f"CLIP text | {dialect} | {name}"
+                compare.assert_alike(got, expected, dtype, record, label)
 
 
 def stages(template, end):

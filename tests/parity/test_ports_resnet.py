@@ -54,29 +54,19 @@ def test_deeper_cifar_resnets_have_the_tensors_of_the_original(depth):
     assert compare.placed(reference, "akamaster-cifar") == compare.shapes(f"cifar-resnet{depth}")
 
 
-def test_cifar_resnet(tmp_path, record_property):
+@pytest.mark.parametrize(
+    ("option", "family"), [("A", "CIFAR ResNet"), ("B", "CIFAR ResNet (option B)")]
+)
+def test_cifar_resnet(tmp_path, record_property, option, family):
+    """Parameters in its shortcuts, option "B", are known by the checkpoint's keys."""
     compare.check(
-        plain.CifarResNet(20),
+        plain.CifarResNet(20, option),
         "cifar-resnet20",
         {stage: stage for stage in STAGES[:3]},
         (31, 42, 3),
         file=tmp_path / "random.pth",
         record=record_property,
-        family="CIFAR ResNet",
-        dialect="akamaster-cifar",
-    )
-
-
-def test_cifar_resnet_with_parameters_in_its_shortcuts(tmp_path, record_property):
-    """Option "B" is known by the checkpoint's keys."""
-    compare.check(
-        plain.CifarResNet(20, option="B"),
-        "cifar-resnet20",
-        {stage: stage for stage in STAGES[:3]},
-        (31, 42, 3),
-        file=tmp_path / "random.pth",
-        record=record_property,
-        family="CIFAR ResNet (option B)",
+        family=family,
         dialect="akamaster-cifar",
     )
 
