@@ -226,3 +226,11 @@ def test_what_the_options_refuse(case, command, here):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert set(here.rglob("*")) == before
+
+
+def test_a_pair_without_maps_has_a_reason():
+    ones = jnp.ones(3)
+    assert explain._why(("a", ones * jnp.nan), ("b", ones)) == "the embedding of a is not finite"
+    assert explain._why(("a", ones), ("b", 0 * ones)) == "the embedding of b is zero"
+    why = explain._why(("a", ones), ("a", ones))
+    assert why == "no evidence at this layer for a ~ a; take another with --layer"
