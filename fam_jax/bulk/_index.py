@@ -57,15 +57,7 @@ def index(
 ) -> IndexSummary:
     """Embed pictures into a store, on every device; the same call goes on after a stop.
 
-    Args:
-        encode: from `fam_jax.capture`.
-        pictures: their paths.
-        store: a folder or a URL; read it with `open_index`.
-        preprocess: as for `run`, like all that follows.
-        batch: pictures of a device at a time, and of a file.
-        workers: processes that read pictures.
-        about: plain values to be kept with the store.
-        on_step: called when a step is written.
+    Arguments as `run`, of `pictures` at these paths; read the store with `open_index`.
 
     Example:
         >>> import pathlib, tempfile
@@ -189,12 +181,7 @@ class Index:
 
 
 def open_index(path: str | os.PathLike) -> Index:
-    """Read an index that `index` made.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a store of something else.
-    """
+    """Read an index that `index` made; FileNotFoundError if there is none."""
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:

@@ -115,11 +115,7 @@ class MapStore:
         return self.array("status").reshape(-1)
 
     def rows(self, indices: Iterable[int] | np.ndarray) -> list[Row]:
-        """Some rows, with their maps as float32.
-
-        Raises:
-            IndexError: a number outside 0 .. len - 1.
-        """
+        """Some rows, with their maps as float32; IndexError for a number that is none of a row."""
         wanted = np.asarray(list(indices), int)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {wanted.tolist()}")
@@ -151,12 +147,7 @@ def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:
 
 
 def open_store(path: str | os.PathLike) -> MapStore:
-    """Read a store that `run` made, or is making.
-
-    Raises:
-        FileNotFoundError: there is no store.
-        ValueError: a store of something else.
-    """
+    """Read a store that `run` made, or is making; FileNotFoundError if there is none."""
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:

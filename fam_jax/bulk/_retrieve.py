@@ -60,22 +60,11 @@ def retrieve(
 ) -> Retrieval:
     """Find each query's nearest pictures, exactly, and explain every hit on both sides.
 
-    Queries and hits are encoded once each; the index holds the embeddings of all others.
+    Queries and hits are encoded once each; the index holds the embeddings of all others. A row
+    of the store is a hit, its label the rank, its id the query's number and the rank.
 
-    Args:
-        encode: what the index was made with.
-        queries: paths.
-        index: from `open_index`.
-        store: where the maps go; a row is a hit, its label the rank, its id the query's number
-            and the rank.
-        top: hits of a query.
-        preprocess: as for `run`, like all that follows.
-        method: its similarity decides what is near.
-        batch: pairs of a device at a time.
-        size: side of the stored maps.
-        dtype: of the stored maps.
-        about: plain values to be kept with the store.
-        on_step: called when a step of the pairs is written.
+    Arguments as `run`, with the network of the index; `queries` are paths, `index` is from
+    `open_index`, `top` are the hits of a query, and similarity is that of the method.
 
     Raises:
         ValueError: the index is of another network, or a query cannot be read.
