@@ -1,4 +1,4 @@
-"""Writes the tables of docs/ports.md and results/ports.md: the models, and their errors.
+"""Writes the tables of docs/models.md, docs/ports.md and results/ports.md: models, their errors.
 
 python -m pytest -m parity tests/parity -o junit_family=xunit1 --junitxml=parity.xml
 python benchmarks/port_errors.py parity.xml
@@ -13,11 +13,14 @@ from pathlib import Path
 from pretrained_ports.catalog import ENTRIES, describe
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS, RESULTS = ROOT / "docs" / "ports.md", ROOT / "benchmarks" / "results" / "ports.md"
+MODELS, DOCS = ROOT / "docs" / "models.md", ROOT / "docs" / "ports.md"
+RESULTS = ROOT / "benchmarks" / "results" / "ports.md"
 
 # What other ports to JAX ask of themselves, in their own tests.
 PEERS = {
     "ResNet": "jax-ml/bonsai: 1e-5 relative, logits, not `layer1` ... `layer4`",
+    "ConvNeXt": "jax-ml/bonsai: 2e-5 absolute and relative, logits; 5e-4, single blocks",
+    "EfficientNet": "jax-ml/bonsai: 1e-3 absolute, logits",
     "ViT": "jax-ml/bonsai: 5e-2 absolute, logits; 1e-1 with resized positions",
     "DINOv2": "Equimo: 1e-5 mean absolute, class token",
     "SigLIP": "Equimo (SigLIP 2): 1e-5 mean absolute, patch tokens",
@@ -97,8 +100,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("junit", type=Path, nargs="+", help="what pytest --junitxml wrote")
     table = errors(parser.parse_args().junit)
-    text = insert(DOCS.read_text(), "errors", error_table(table))
-    DOCS.write_text(insert(text, "models", model_table()))
+    MODELS.write_text(insert(MODELS.read_text(), "models", model_table()))
+    DOCS.write_text(insert(DOCS.read_text(), "errors", error_table(table)))
     RESULTS.write_text(insert(RESULTS.read_text(), "errors", short_table(table)))
 
 

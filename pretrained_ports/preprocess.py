@@ -1,17 +1,33 @@
 """From a picture to the array that a network was trained on."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from os import PathLike, fspath
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+class View(NamedTuple):
+    """A picture as a network takes it.
+
+    Attributes:
+        input: What the network takes, float32 [h w c].
+        picture: The whole picture, upright, as it was opened.
+        box: The part of it that the network sees, in its own pixels: left, top, right, bottom;
+            beyond its edges where the picture was padded.
+    """
+
+    input: Float32[np.ndarray, "h w c"]
+    picture: Image.Image
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class Preprocess:
         mean: One number per channel.
         std: One number per channel.
         interpolation: "bilinear" or "bicubic".
+        fit: "crop" fills `size` with the centre of the picture; "pad" shows the whole picture,
+            as large as fits, in the middle of the mean colour (of white, for "minmax").
         scale: "unit" divides grey levels by 255; "minmax" maps each picture's own range to [0, 1]
             (a picture of one grey level to 0).
 
@@ -44,6 +62,7 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    fit: Literal["crop", "pad"] = "crop"
     scale: Literal["unit", "minmax"] = "unit"
 
     def __post_init__(self):
@@ -55,6 +74,8 @@ class Preprocess:
             raise ValueError(f"resize {self.resize} is smaller than the crop {self.size}")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation must be bilinear or bicubic: {self.interpolation!r}")
+        if self.fit not in ("crop", "pad"):
+            raise ValueError(f"fit must be crop or pad: {self.fit!r}")
 
     @property
     def channels(self) -> int:
@@ -109,12 +130,37 @@ class Preprocess:
         """
         height, width = self.size
         picture = as_picture(image).convert("L" if self.channels == 1 else "RGB")
+        if self.fit == "pad":
+            levels = tuple(round(255 * level) for level in self.mean)
+            color = "white" if self.scale == "minmax" else levels[0] if len(levels) == 1 else levels
+            return ImageOps.pad(picture, (width, height), _FILTERS[self.interpolation], color)
         if self.resize is None:
             return picture.resize((width, height), _FILTERS[self.interpolation])
         picture = picture.resize(_resized(picture.size, self.resize), _FILTERS[self.interpolation])
         left = round((picture.width - width) / 2)  # half to even, as in torchvision
         top = round((picture.height - height) / 2)
         return picture.crop((left, top, left + width, top + height))
+
+    def open(self, picture: str | PathLike[str] | Any) -> View:
+        """The network's input for a picture in a file, and which part of the picture it shows.
+
+        Args:
+            picture: A path, or a picture as for calling. The orientation that a camera noted is
+                applied.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: Not a picture, or damaged.
+            TypeError: As for calling.
+
+        Example:
+            >>> preprocess = Preprocess(size=(224, 224), resize=256)
+            >>> view = preprocess.open(np.zeros((300, 400, 3), np.uint8))
+            >>> view.input.shape, view.picture.size, view.box
+            ((224, 224, 3), (400, 300), (68.75, 18.75, 331.25, 281.25))
+        """
+        image = _read(picture) if isinstance(picture, str | PathLike) else as_picture(picture)
+        return View(self(image), image, self.region(image.size))
 
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of a picture that the network sees, in the picture's own pixels.
@@ -130,12 +176,33 @@ class Preprocess:
             (32.0, 288.0, 480.0, 736.0)
         """
         width, height = size
+        if self.fit == "pad":
+            scale = max(width / self.size[1], height / self.size[0])
+            right, below = (scale * self.size[1] - width) / 2, (scale * self.size[0] - height) / 2
+            return -right, -below, width + right, height + below
         if self.resize is None:
             return 0.0, 0.0, float(width), float(height)
         # Whole numbers until the division: rounding must not put the box outside the picture.
         left = (width * self.resize - min(size) * self.size[1]) / (2 * self.resize)
         top = (height * self.resize - min(size) * self.size[0]) / (2 * self.resize)
         return left, top, width - left, height - top
+
+
+def _read(path: str | PathLike[str]) -> Image.Image:
+    """The picture in a file, upright, what is transparent on white."""
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image
+    except UnidentifiedImageError:
+        raise ValueError(f"{fspath(path)} is not a picture that Pillow can read") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {fspath(path)}") from None
+    except (OSError, SyntaxError, EOFError) as error:  # Pillow reports damage by format
+        raise ValueError(f"{fspath(path)} is damaged: {error}") from None
 
 
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:

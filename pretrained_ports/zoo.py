@@ -1,8 +1,11 @@
 """The models by name, with trained weights or random ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES, find_entry
-from pretrained_ports.catalog.entry import Entry, Tokens, abstract
+from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.checkpoints.dialects import DIALECTS
 from pretrained_ports.checkpoints.matching import convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
@@ -18,7 +21,7 @@ from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.network import AnyNetwork
 from pretrained_ports.models.projection import LAYER, with_head
 from pretrained_ports.models.state import Shapes, check_dtype, parameters
-from pretrained_ports.preprocess import Preprocess
+from pretrained_ports.preprocess import Preprocess, View
 from pretrained_ports.weights.default import default_weights
 from pretrained_ports.weights.random import randomise
 
@@ -31,7 +34,7 @@ class Backbone:
         name: Its name in the zoo.
         model: images [b H W c] -> embeddings [b d], a flax.nnx module in evaluation mode.
         layer: Path of the layer to explain by default.
-        tokens: How a transformer's tokens lie on the image; None for convolutional networks.
+        tokens: How a transformer's tokens lie on the image, as `Entry.tokens`; None for a map.
         preprocess: One picture -> float32 [H W c].
         embedding_dim: d, for pictures of `preprocess.size`.
         source: Where the weights come from, in one line.
@@ -41,11 +44,25 @@ class Backbone:
     name: str
     model: AnyNetwork
     layer: str
-    tokens: Tokens | None
+    tokens: tuple[int, tuple[int, int] | None] | None
     preprocess: Preprocess
     embedding_dim: int
     source: str
     report: Report | None = None
+
+    def open(self, picture: str | PathLike[str] | Any) -> View:
+        """The input for a picture in a file (or a picture), and which part of it that shows.
+
+        Raises:
+            OSError, ValueError, TypeError: One line: no such file, or no picture.
+
+        Example:
+            >>> import numpy as np
+            >>> view = create("cifar-resnet20").open(np.zeros((64, 48, 3), np.uint8))
+            >>> view.input.shape, view.box
+            ((32, 32, 3), (0.0, 8.0, 48.0, 56.0))
+        """
+        return self.preprocess.open(picture)
 
 
 def names() -> list[str]:
@@ -126,7 +143,7 @@ def load(
 
     model, report = convert(
         checkpoint,
-        lambda shapes: abstract(_fitted(entry, shapes), param_dtype),
+        _model_for(entry, param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
@@ -144,7 +161,20 @@ def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
     """Whether a checkpoint holds the weights of a model, by one dialect."""
     entry = find_entry(name)
     table = DIALECTS[dialect]
-    return survey(checkpoint, lambda shapes: abstract(_fitted(entry, shapes)), table).fits
+    return survey(checkpoint, _model_for(entry), table).fits
+
+
+def _model_for(
+    entry: Entry, param_dtype: DTypeLike = jnp.float32
+) -> Callable[[Shapes], AnyNetwork]:
+    """Makes a row's abstract model: once for all shapes that ask for nothing else."""
+    unfitted = cache(lambda: abstract(entry, param_dtype))
+
+    def model_for(shapes: Shapes) -> AnyNetwork:
+        row = _fitted(entry, shapes)
+        return unfitted() if row.build is entry.build else abstract(row, param_dtype)
+
+    return model_for
 
 
 def _fitted(entry: Entry, shapes: Shapes) -> Entry:

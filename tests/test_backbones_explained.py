@@ -11,8 +11,8 @@ import fam_jax
 import pretrained_ports
 from tests.close import assert_close
 from tests.ports import network
+from tests.programs import on_devices
 
-COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 BACKBONES = {"tiny": (32, 48), "cifar-resnet20": (32, 32), "conv4": (48, 48)}
 every = pytest.mark.parametrize("name", BACKBONES)
 
@@ -38,6 +38,27 @@ def test_default_layers_give_maps_that_decompose_the_cosine(x64, name):
     assert_close(encode(x).embeddings, network.embed(backbone.model, x), rtol=1e-12)
 
 
+def test_behind_a_norm_of_the_mean_maps_sum_to_the_score(x64):
+    """ConvNeXt's default layer is linear; before the norm, which ignores lengths, nothing is."""
+    backbone = pretrained_ports.create("convnext-tiny", param_dtype="float64")
+    norm = backbone.model.head.norm
+    random = np.random.default_rng(0)
+    norm.scale[...], norm.bias[...] = random.uniform(0.5, 1, (2, 768))
+    encode = fam_jax.capture(backbone.model, at=(backbone.layer, "stages.3"))
+    run = jax.jit(lambda encode, images: encode(images))
+    after, before = run(encode, random.standard_normal((2, 64, 96, 3)))
+    assert after.activations.shape == before.activations.shape == (2, 2, 3, 768)
+    assert_close(after.embeddings, after.activations.mean((1, 2)), rtol=1e-12)
+    mean = before.activations.mean((1, 2), keepdims=True)
+    assert_close(after.embeddings, norm(mean)[:, 0, 0], rtol=1e-12)
+    others = after.embeddings[::-1]
+    lengths = jnp.linalg.norm(others, axis=-1)
+    cosines = (others * others[::-1]).sum(-1) / (lengths * lengths[::-1])
+    maps, lost = (fam_jax.decomposition()(enc, others).sum((1, 2)) for enc in (after, before))
+    assert_close(maps, cosines, rtol=1e-12)
+    assert float(jnp.abs(lost).max()) < 1e-3
+
+
 @jax.jit
 def explained(encode, images):
     """FAM at every layer, of every image and the other."""
@@ -58,13 +79,8 @@ def test_every_stage_can_be_explained(name):
 @every
 def test_sharded_pairs_need_no_communication(name):
     _, encode, x, y = case(name, 16)
-    mesh = jax.make_mesh((8,), ("batch",))
-    shard, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("batch",), ()))
-    x, y = jax.device_put((x, y), shard)
-    encode = jax.device_put(encode, everywhere)
-    run = jax.jit(lambda encode, x, y: fam_jax.explain_pairs(encode, x, y))
-    text = run.lower(encode, x, y).compile().as_text()
-    assert not [collective for collective in COLLECTIVES if collective in text]
+    out = on_devices(lambda *args: fam_jax.explain_pairs(*args), x, y, shared=(encode,))
+    assert out.query_maps.sharding.spec[0] == "batch"
 
 
 def test_a_preprocessed_picture_goes_straight_in():

@@ -1,10 +1,11 @@
 """Rows in batches of one size: every row once, one compilation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fam_jax._core.chunks import map_batches, padded_batches
+from fam_jax._core.chunks import fold_chunks, map_batches, map_chunks, padded_batches
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 4), (4, 4), (7, 3), (8, 3)])
@@ -32,3 +33,41 @@ def test_a_batch_is_loaded_when_it_is_asked_for():
     assert loaded == [slice(0, 4)]
     assert [n for _, n in batches] == [4, 2]
     assert loaded[-1] == slice(8, 10)
+
+
+@pytest.mark.parametrize(("rows", "chunk", "size"), [(3, 4, 3), (8, 4, 4), (7, 4, 4), (9, 4, 3)])
+def test_chunks_of_one_size_inside_a_program(rows, chunk, size):
+    """Of pytrees, rows along any axis; a function of one chunk is traced once, remainder or not."""
+    x = {"a": jnp.arange(2.0 * rows).reshape(rows, 2), "b": np.arange(rows)}
+    sizes = []
+
+    def fn(part):
+        sizes.append(len(part["b"]))
+        return part["a"].sum(1), jnp.stack([part["b"], 2 * part["b"]])[:, :, None]
+
+    sums, doubles = jax.jit(
+        lambda x: (
+            map_chunks(lambda p: fn(p)[0], x, chunk),
+            map_chunks(lambda p: fn(p)[1], x, chunk, axis=1),
+        )
+    )(x)
+    np.testing.assert_array_equal(sums, x["a"].sum(1))
+    np.testing.assert_array_equal(doubles[..., 0], [x["b"], 2 * x["b"]])
+    assert sizes == [size, size]
+
+
+@pytest.mark.parametrize(("rows", "chunk", "size"), [(3, 4, 3), (8, 4, 4), (7, 4, 4), (9, 4, 3)])
+def test_a_fold_counts_every_row_once(rows, chunk, size):
+    x = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+    sizes = []
+
+    def add(total, part, valid):
+        sizes.append(len(part))
+        count, value = total
+        return count + valid.sum(), value + jnp.where(valid[:, None], part, 0).sum(0)
+
+    start = jnp.zeros((), jnp.int32), jnp.zeros(2)
+    count, value = jax.jit(lambda x: fold_chunks(add, start, x, chunk))(x)
+    assert count == rows
+    np.testing.assert_allclose(value, x.sum(0), rtol=1e-5)
+    assert set(sizes) == {size}

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*DOCS.rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
 METHODS = (DOCS / "methods.md").read_text()
-PORTS = (DOCS / "ports.md").read_text()
+PORTS = (DOCS / "ports.md").read_text() + (DOCS / "models.md").read_text()
 ROWS = [
     [cell.strip(" `") for cell in line.strip("|").split("|")]
     for line in PORTS.splitlines()

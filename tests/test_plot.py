@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fam_jax import plot
+from pretrained_ports import Preprocess
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), np.uint8)
 HEAT = np.array([[0.0, 0.0], [0.0, 5.0]], np.float32)
@@ -87,3 +88,72 @@ def test_points_that_are_not_there_are_refused(options, message, unchecked):
     p2p = np.zeros((2, 3, 4, 4), np.float32)
     with pytest.raises(ValueError, match=message):
         plot.points_figure(PICTURE, PICTURE, **({"p2p": p2p} | options))
+
+
+def test_a_map_is_laid_where_the_network_saw_and_the_rest_is_grey():
+    out = plot.overlay(PICTURE, HEAT, box=(6, 0, 30, 24))
+    np.testing.assert_array_equal(out[:, 6:30], plot.overlay(PICTURE[:, 6:30], HEAT))
+    for rest in (out[:, :6], out[:, 30:]):
+        assert np.ptp(rest.astype(int), axis=2).max() == 0
+
+
+def test_a_box_beyond_the_picture_shows_the_part_of_the_map_that_is_on_it():
+    """The picture was padded above and below to a square of 36."""
+    padded = np.zeros((36, 36, 3), np.uint8)
+    padded[6:30] = PICTURE
+    out = plot.overlay(PICTURE, HEAT, box=(0, -6, 36, 30))
+    np.testing.assert_array_equal(out, plot.overlay(padded, HEAT)[6:30])
+
+
+def test_what_a_backbone_opened_knows_its_box():
+    view = Preprocess((24, 24), 24).open(PICTURE)
+    expected = plot.overlay(PICTURE, HEAT, box=(6, 0, 30, 24))
+    np.testing.assert_array_equal(plot.overlay(view, HEAT), expected)
+
+
+@pytest.mark.parametrize("box", [(36, 0, 40, 24), (0, -9, 36, 0), (5, 5, 5, 9)])
+def test_a_box_beside_the_picture_is_refused(box):
+    with pytest.raises(ValueError, match="is no part of a picture of 36 x 24 pixels"):
+        plot.overlay(PICTURE, HEAT, box=box)
+
+
+def test_limits_are_drawn_lowest_and_highest():
+    np.testing.assert_array_equal(
+        plot.overlay(PICTURE, HEAT, limits=(0, 5)), plot.overlay(PICTURE, HEAT)
+    )
+    np.testing.assert_array_equal(plot.overlay(PICTURE, HEAT, limits=(5, 9)), PICTURE)
+    half = plot.overlay(PICTURE, HEAT, limits=(0, 10)).astype(int)
+    assert np.abs(half - PICTURE).sum() < np.abs(plot.overlay(PICTURE, HEAT) - PICTURE).sum()
+
+
+NAMES = {
+    "dollars": ("cost_$5_and_$x^{2$.jpg", "cost_$5_and_$x^{2$.jpg"),
+    "controls": ("a\nb\t\x07.jpg", r"a\nb\t\x07.jpg"),
+    "right to left": ("שלום.jpg", "שלום.jpg"),  # in DejaVu, which comes with matplotlib
+    "of no font": ("a\U000e0041\u0378.jpg", r"a\U000e0041\u0378.jpg"),
+    "a lone surrogate": (b"a\xff.jpg".decode("utf-8", "surrogateescape"), r"a\udcff.jpg"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_files_are_drawn_as_they_are_or_escaped(tmp_path, name, recwarn):
+    given, expected = NAMES[name]
+    figure = plot.pair_figure(PICTURE, PICTURE, HEAT, HEAT, names=(given, "b"), title=given)
+    figure.savefig(tmp_path / "a.png")
+    assert figure.axes[0].get_title() == expected
+    assert not recwarn
+
+
+def test_chinese_is_drawn_by_a_font_that_has_it_or_escaped(tmp_path, recwarn):
+    figure = plot.grid_figure([[PICTURE]], captions=[["中文.jpg"]])
+    figure.savefig(tmp_path / "a.png")
+    assert figure.axes[0].get_title() in ("中文.jpg", r"\u4e2d\u6587.jpg")
+    assert not recwarn
+
+
+def test_a_long_name_is_wrapped_inside_its_picture(tmp_path):
+    figure = plot.grid_figure([[PICTURE, PICTURE]], captions=[["a_long_name" * 12, "b"]])
+    figure.savefig(tmp_path / "a.png")
+    first, second = (ax.title.get_window_extent() for ax in figure.axes)
+    assert first.x0 >= 0
+    assert first.x1 < second.x0

@@ -5,6 +5,7 @@ import tomllib
 
 import jax
 import numpy as np
+from PIL import Image
 from typer.testing import CliRunner
 
 import pretrained_ports
@@ -19,7 +20,11 @@ RAW = PAGES.replace("github.com", "raw.githubusercontent.com").replace("/blob/",
 LINKED = re.findall(rf"(?:{PAGES}|{RAW})([^)\s]+)", README)
 
 
-def test_the_python_runs_in_order():
+def test_the_python_runs_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("query.jpg", "reference.jpg"):
+        Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(name)
     queries, references = np.asarray(jax.random.normal(jax.random.key(0), (2, 3, 64, 64, 3)))
     background = np.asarray(jax.random.normal(jax.random.key(1), (5, 128)))
     scope = {"queries": queries, "references": references, "background": background}
@@ -28,6 +33,8 @@ def test_the_python_runs_in_order():
     assert scope["heat"].shape == (3, 224, 224)
     out = scope["fam_jax"].explain_pairs(scope["encode"], queries, references, scope["method"])
     assert out.valid.all()
+    with Image.open("why.png") as figure:
+        assert figure.size[0] > 300
 
 
 def test_the_commands_options_exist():

@@ -12,6 +12,7 @@ import pretrained_ports
 from pretrained_ports.models.layers import batch_norm, conv, max_pool
 from tests import heads
 from tests.close import assert_close
+from tests.programs import counted, on_devices
 
 decomposition, relevance_cam = jax.jit(fam_jax.decomposition()), jax.jit(fam_jax.relevance_cam())
 
@@ -173,12 +174,7 @@ def test_jit_vmap_single_images_and_devices_agree():
     assert maps.any((1, 2)).all()
     one = jax.jit(jax.vmap(lambda x, r: method(encode(x[None]), r[None])[0]))(x, r)
     assert_close(one, maps)
-    mesh = jax.make_mesh((8,), ("batch",))
-    x, r = jax.device_put((x, r), jax.NamedSharding(mesh, jax.P("batch")))
-    encode = jax.device_put(encode, jax.NamedSharding(mesh, jax.P()))
-    compiled = run.lower(encode, x, r).compile()
-    assert not [c for c in ("all-reduce", "all-gather", "all-to-all") if c in compiled.as_text()]
-    assert_close(compiled(encode, x, r), maps)
+    assert_close(on_devices(run, x, r, shared=(encode,)), maps)
 
 
 @pytest.mark.numerics
@@ -220,19 +216,45 @@ def test_outputs_without_a_positive_contribution_keep_nothing():
 
 
 def test_two_copies_of_a_model_share_a_compilation(x64):
-    count = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal count
-        count += 1
-        return encode(x).embeddings
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings)
     model = Mlp()
     for _ in range(2):
         encode = fam_jax.capture(fam_jax.relevance(model), at="conv")
         run(encode, images(1, (2, 2), np.float64))
-    assert count == 1
+    assert len(traces) == 1
+
+
+def test_an_encoding_of_another_reading_is_refused():
+    """Plain gradients would weigh the channels; of two plain functions nothing is known."""
+    encode, method = fam_jax.capture(Net(), at="norm"), fam_jax.relevance_cam()
+    x, r = images(2), references(2)
+    plain, made = encode(x), encode(x, method)
+    message = r"enc: this method reads the network in another way; encode\(images, method\) does so"
+    for call in (
+        lambda: method(plain, r),
+        lambda: method.pair(made, plain),
+        lambda: fam_jax.all_pairs(method)(plain, r),
+        lambda: method(encode.from_features(encode.features(x)), r),
+        lambda: method(encode.replay(x, plain.activations), r),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    copy = fam_jax.capture(fam_jax.relevance(Net()), at="norm")
+    assert_close(method(copy(x), r), method(made, r))
+    assert_close(method(copy(x, method), r), method(made, r))
+
+
+def test_an_encoding_of_a_change_of_ones_own():
+    """Which leaves no mark on the layers: the encoding of its method is known by the function."""
+    mine = fam_jax.Method(
+        fam_jax.cosine, lambda s, enc, r: enc.activations.sum(-1), network=nnx.clone
+    )
+    encode = fam_jax.capture(Net(), at="norm")
+    x, r = images(2), references(2)
+    assert mine(encode(x, mine), r).shape == (2, 8, 8)
+    for other in (encode(x), encode(x, fam_jax.relevance_cam())):
+        with pytest.raises(ValueError, match="reads the network in another way"):
+            mine(other, r)
 
 
 def test_wrong_models_are_refused():

@@ -1,9 +1,14 @@
-"""Rows in batches of one size: a program that takes them is compiled once."""
+"""Rows in batches of one size: what takes them is compiled once, memory does not grow with them.
+
+On the host, whose batches are full: `padded_batches`, `map_batches`. Inside a compiled program,
+whose chunks are as equal as can be: `map_chunks`, `fold_chunks`.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -57,3 +62,67 @@ def map_batches(
 
 def _fill(array: np.ndarray, copies: int) -> np.ndarray:
     return np.concatenate([array, np.repeat(array[-1:], copies, axis=0)]) if copies else array
+
+
+def map_chunks(fn: Callable[[Any], Any], xs: Any, chunk: int, axis: int = 0) -> Any:
+    """`fn` of the rows of `xs`, at most `chunk` at a time, in one loop.
+
+    Args:
+        fn: a pytree of arrays [m, ...] -> a pytree of arrays with m rows along `axis`.
+        xs: a pytree of arrays [n, ...].
+        chunk: the most rows at a time.
+        axis: where the rows are in what `fn` gives.
+
+    Returns:
+        A pytree of arrays with n rows along `axis`.
+
+    Example:
+        >>> import numpy as np
+        >>> map_chunks(lambda x: 2 * x, np.arange(5), 2).tolist()
+        [0, 2, 4, 6, 8]
+    """
+    rows = _rows(xs)
+    if rows <= chunk:
+        return fn(jax.tree.map(jnp.asarray, xs))
+
+    def joined(out: jax.Array) -> jax.Array:
+        out = jnp.moveaxis(out, 0, axis)
+        out = out.reshape(*out.shape[:axis], -1, *out.shape[axis + 2 :])
+        return jax.lax.slice_in_dim(out, 0, rows, axis=axis)
+
+    return jax.tree.map(joined, jax.lax.map(fn, _chunks(xs, chunk)[0]))
+
+
+def fold_chunks(step: Callable[[Any, Any, jax.Array], Any], start: Any, xs: Any, chunk: int) -> Any:
+    """`step(total, rows, valid [m])` over the rows of `xs`, at most `chunk` at a time, in one loop.
+
+    Rows that fill up the last chunk are not valid.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> add = lambda total, x, valid: total + jnp.where(valid, x, 0).sum()
+        >>> fold_chunks(add, jnp.asarray(0.0), jnp.arange(5.0), 2).item()
+        10.0
+    """
+    chunks = _chunks(xs, chunk)
+    return jax.lax.scan(lambda total, of: (step(total, *of), None), start, chunks)[0]
+
+
+def _rows(xs: Any) -> int:
+    return jax.tree.leaves(xs)[0].shape[0]
+
+
+def _chunks(xs: Any, chunk: int) -> tuple[Any, jax.Array]:
+    """[n, ...] as chunks [rounds, m, ...], the last filled up with copies; False for a copy."""
+    rows = _rows(xs)
+    rounds = -(-rows // chunk)
+    size = -(-rows // rounds)
+    copies = rounds * size - rows
+
+    def split(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        if copies:
+            x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (copies, *x.shape[1:]))])
+        return x.reshape(rounds, size, *x.shape[1:])
+
+    return jax.tree.map(split, xs), jnp.arange(rounds * size).reshape(rounds, size) < rows

@@ -26,7 +26,7 @@ from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import decode_text
 from fam_jax.io.pictures import no_size_warnings
 from fam_jax.methods import Method, fam
-from fam_jax.methods.method import check_method
+from fam_jax.methods.method import as_method
 
 
 class Retrieval(NamedTuple):
@@ -51,7 +51,7 @@ def retrieve(
     *,
     top: int,
     preprocess: Callable[[Image.Image], np.ndarray],
-    method: Method | None = None,
+    method: Method | Callable | None = None,
     batch: int = 32,
     size: int | None = None,
     dtype: str = "float16",
@@ -72,8 +72,7 @@ def retrieve(
     check_count("batch", batch)
     if digest(encode) != index.settings["parameters_sha256"]:
         raise ValueError(f"{index.path} was made with another network, or with other weights")
-    method = fam() if method is None else method
-    check_method(method)
+    method = fam() if method is None else as_method(method)
     queries = list(dict.fromkeys(queries))
     with TemporaryDirectory(prefix="fam-jax-") as scratch, no_size_warnings():
         # Rows of the queries first, then room for their hits; each in whole chunks.

@@ -35,7 +35,7 @@ from fam_jax.bulk._steps import Progress, run_steps
 from fam_jax.bulk._zarr import absolute
 from fam_jax.io.pictures import no_size_warnings
 from fam_jax.methods import Method, fam
-from fam_jax.methods.method import check_method
+from fam_jax.methods.method import as_method
 
 
 class Summary(NamedTuple):
@@ -58,7 +58,7 @@ def run(
     store: str | os.PathLike,
     *,
     preprocess: Callable[[Image.Image], np.ndarray],
-    method: Method | None = None,
+    method: Method | Callable | None = None,
     batch: int = 32,
     size: int | None = None,
     dtype: str = "float16",
@@ -122,7 +122,7 @@ def run(
     """
     check_count("batch", batch)
     pairs = pairs if isinstance(pairs, Grid) else TablePairs(pairs, batch)
-    method = fam() if method is None else method
+    method = fam() if method is None else as_method(method)
     with no_size_warnings():
         return run_job(
             encode,
@@ -160,7 +160,6 @@ def run_job(
             "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
             f"{type(encode).__name__}"
         )
-    check_method(method)
     check_choice("dtype", dtype, DTYPES)
     if size is not None:
         check_count("size", size)

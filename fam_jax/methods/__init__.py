@@ -1,4 +1,29 @@
-"""Methods of explanation: factories of one type, `Method`, called as `method(enc, references)`."""
+"""Methods of explanation: factories of one type, `Method`, called in one way.
+
+    method = factory(similarity, ...)
+    maps = method(enc, references)      # raw maps [b, h, w], one reference each
+
+`enc` is `encode(images)`; a method may need more than activations A, embeddings z and pullback (the
+images, other layers, another reading of the network), which `encode(images, method)` keeps.
+`references` are embeddings r [b, d]; a method that needs the other image takes its encoding, and
+`method.pair(query, reference)` makes the maps of both. `explain`, `explain_pairs`, `explain_all`
+and the commands give each method what it needs. Maps of methods that change the images have
+their size, those of all others the layer's.
+
+Arguments that factories share:
+    similarity: what is explained: `cosine`, `dot`, `euclidean`, a `margin` or your own. To a
+        baseline only the score that is reported beside the map.
+    norms: "frozen" holds the norms in the similarity constant (the gradient of the dot product);
+        "free" takes the true gradient, which for a cosine is orthogonal to z: its signed evidence
+        sums to zero whatever the score.
+    chunk: how many changed copies of the whole batch are embedded at a time, or dimensions of the
+        embedding pulled back; memory grows with it, and not with their number.
+    layers: names of the layers to read in the place of the ones there are by default.
+    key: a `jax.random.key`, that of seed 0 if not given; every image, alone as in a batch, gets
+        the same draws.
+
+Arguments of other shapes, types or values raise ValueError or TypeError, in one line.
+"""
 
 from fam_jax.methods.attention import attention_layers as attention_layers
 from fam_jax.methods.attention import attention_rollout as attention_rollout

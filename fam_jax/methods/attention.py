@@ -1,24 +1,16 @@
-"""Explaining vision transformers by their attention matrices A [b heads n n].
-
-dA = gradient of the similarity by A, norms held constant; the rules stand in `attention_rules`.
-"""
+"""Explaining vision transformers by attention matrices A and the similarity's gradient by them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from jax import Array
-
 from fam_jax._core import frameworks
 from fam_jax._core.checks import wide
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.encoding import LayerChoice, Layers
 from fam_jax._core.similarity import Similarity, cosine, frozen_gradient
 from fam_jax.methods import attention_rules as rules
 from fam_jax.methods.method import Method
 
-LAYERS = frozenset({"layers"})
 _NAME = "attn_drop"  # timm's name of the layer that the softmaxed attention passes through
 
 
@@ -30,19 +22,9 @@ def attention_rollout(
         R = prod_l (mean_h A_l + I) / 2,   M = the class token's row of R
 
     Like `activation_sum` a baseline: it knows nothing of what the image is compared with.
-
-    Args:
-        similarity: only the score that is reported beside the map.
-        layers: those whose outputs are attention matrices, first to last; all named "attn_drop" if
-            not given. The encoder's `tokens` say where the patches are: with tokens before them,
-            the first is taken for the class token and its row read; without, the mean of all rows.
-
-    Returns:
-        A `Method` that needs these layers: raw maps [b, h, w].
-
-    Raises:
-        TypeError, ValueError: when called: no such layers, layers that give no attention matrices,
-            or an encoder without `tokens`.
+    The encoder's `tokens` say where the patches are: with tokens before them, the first is taken
+    for the class token and its row read; without, the mean of all rows. `layers` are those whose
+    outputs are attention matrices, first to last; all named "attn_drop" if not given.
 
     Example:
         >>> import jax.numpy as jnp
@@ -56,10 +38,9 @@ def attention_rollout(
         >>> fam_jax.explain(encode, images, jnp.ones((1, 3)), method).maps.tolist()
         [[[0.25, 0.25], [0.25, 0.25]]]
 
-    Source:
-        Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928).
+    Source: Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928).
     """
-    return _method(similarity, rules.rollout, _matrices, layers)
+    return _method(similarity, rules.rollout, _every_block, layers)
 
 
 def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
@@ -67,16 +48,8 @@ def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = 
 
         R <- R + mean_h relu(A_l dA_l) R from R = I,   M = the class token's row of R - I
 
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        layers: as for `attention_rollout`. The authors' CLIP example starts at a late layer:
-            `attention_layers(model)[6:]`.
-
-    Returns:
-        A `Method` that needs these layers: raw maps [b, h, w], not negative.
-
-    Raises:
-        TypeError, ValueError: as for `attention_rollout`.
+    Not negative. Arguments as `attention_rollout`; the authors' CLIP example starts at a late
+    layer: `attention_layers(model)[6:]`.
 
     Example:
         >>> import jax
@@ -91,10 +64,9 @@ def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = 
         >>> fam_jax.explain(encode, images, references, fam_jax.chefer()).maps.shape
         (1, 2, 2)
 
-    Source:
-        Chefer, Gur, Wolf: Generic Attention-Model Explainability, ICCV 2021 (arXiv 2103.15679).
+    Source: Chefer, Gur, Wolf: Generic Attention-Model Explainability, ICCV 2021 (arXiv 2103.15679).
     """
-    return _method(similarity, rules.propagate, _matrices, layers)
+    return _method(similarity, rules.propagate, _every_block, layers)
 
 
 def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
@@ -104,16 +76,7 @@ def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None =
 
     The authors give every layer a score of its own, by the network's head at that layer's
     tokens; here all layers share the network's score, so that any network and reference will do.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        layers: as for `attention_rollout`.
-
-    Returns:
-        A `Method` that needs these layers: raw maps [b, h, w], not negative.
-
-    Raises:
-        TypeError, ValueError: as for `attention_rollout`.
+    Not negative. Arguments as `attention_rollout`.
 
     Example:
         >>> import jax
@@ -128,10 +91,9 @@ def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None =
         >>> fam_jax.explain(encode, images, references, fam_jax.le_grad()).maps.shape
         (1, 2, 2)
 
-    Source:
-        Bousselham et al.: LeGrad, ICCV 2025 (arXiv 2404.03214).
+    Source: Bousselham et al.: LeGrad, ICCV 2025 (arXiv 2404.03214).
     """
-    return _method(similarity, rules.gradient_mean, _matrices, layers)
+    return _method(similarity, rules.gradient_mean, _every_block, layers)
 
 
 def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | None = None) -> Method:
@@ -141,18 +103,9 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
 
     g: gradient of the class token's attention output, v_i: the patches' values, q and k_i: query
     and keys over all heads, as the layer "qkv" gives them (the authors' code compares them after
-    the output projection, and runs its last block as a single head).
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        layers: of one block, the one that gives queries, keys and values side by side and the one
-            that gives attention matrices; "qkv" and "attn_drop" of the last if not given.
-
-    Returns:
-        A `Method` that needs these layers: raw maps [b, h, w], not negative.
-
-    Raises:
-        TypeError, ValueError: as for `attention_rollout`.
+    the output projection, and runs its last block as a single head). `layers` are the two of one
+    block that give queries, keys and values side by side, and attention matrices; "qkv" and
+    "attn_drop" of the last if not given. Not negative. Other arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax
@@ -168,101 +121,76 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
         >>> fam_jax.explain(encode, images, references, fam_jax.grad_eclip()).maps.shape
         (1, 2, 2)
 
-    Source:
-        Zhao et al.: Gradient-based Visual Explanation for Transformer-based CLIP, ICML 2024.
+    Source: Zhao et al.: Gradient-based Visual Explanation for Transformer-based CLIP, ICML 2024.
     """
     if layers is not None and len(layers) != 2:
         raise ValueError(f"layers: expected two of one block, (qkv, attn_drop), got {layers!r}")
-    return _method(similarity, rules.value_gradient, _last_block, layers, values=True)
+    return _method(similarity, rules.value_gradient, _last_block, layers)
 
 
-def _method(
-    similarity: Similarity,
-    rule: Callable,
-    choice: LayerChoice,
-    layers: Any,
-    *,
-    values: bool = False,
-) -> Method:
+def _method(similarity: Similarity, rule: Callable, choice: LayerChoice, layers: Any) -> Method:
     choice = choice if layers is None else tuple(layers)
-    return Method(similarity, _Attention(rule, choice, values), LAYERS, layers=choice)
+    maps = partial(_attention, rule=rule, choice=choice)
+    return Method(similarity, maps, frozenset({"layers"}), layers=choice)
 
 
-def is_attentive(names: Iterable[str]) -> bool:
-    """Whether there is attention among the layers of these names."""
-    return any(name.split(".")[-1] == _NAME for name in names)
-
-
-def _matrices(names: tuple[str, ...]) -> tuple[str, ...]:
+def attention_among(names: Iterable[str]) -> tuple[str, ...]:
     """The layers that give attention matrices, from the first block to the last."""
-    found = tuple(name for name in names if name.split(".")[-1] == _NAME)
-    if not found:
+    return tuple(name for name in names if name.split(".")[-1] == _NAME)
+
+
+def _every_block(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not (matrices := attention_among(names)):
         raise ValueError(
             f"this method is for transformers: the network has no layer named {_NAME!r}"
         )
-    return found
+    return matrices
 
 
 def _last_block(names: tuple[str, ...]) -> tuple[str, ...]:
     """The queries, keys and values of the last attention, and its matrices."""
-    last = _matrices(names)[-1]
+    last = _every_block(names)[-1]
     return last.removesuffix(_NAME) + "qkv", last
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["rule", "choice", "values"])
-@dataclass(frozen=True)
-class _Attention:
-    rule: Callable
-    choice: LayerChoice
-    values: bool  # whether queries, keys and values come before the matrices
+def _attention(similarity, enc, references, *, rule, choice):
+    layers = enc.layers.pick(choice)
+    _check(layers, values=rule is rules.value_gradient)
+    grid = enc.encoder.tokens
+    if grid is None:
+        raise TypeError(
+            "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
+        )
+    h, w = grid.grid(layers.values[-1].shape[-1], enc.images.shape[1:3])
+    gradients = None
+    if rule is not rules.rollout:
+        gradients = wide(*layers.pullback(frozen_gradient(similarity, enc.embeddings, references)))
+    return rule(wide(*layers.values), gradients, grid.prefix)[:, grid.prefix :].reshape(-1, h, w)
 
-    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
-        seen = enc.layers.pick(self.choice)
-        self._check(seen)
-        grid = enc.encoder.tokens
-        if grid is None:
-            raise TypeError(
-                "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
-            )
-        h, w = grid.grid(seen.values[-1].shape[-1], enc.images.shape[1:3])
-        gradients = None
-        if self.rule is not rules.rollout:
-            gradients = wide(
-                *seen.pullback(frozen_gradient(similarity, enc.embeddings, references))
-            )
-        found = self.rule(wide(*seen.values), gradients, grid.prefix)[:, grid.prefix :]
-        return found.reshape(-1, h, w)
 
-    def _check(self, seen: Layers) -> None:
-        matrices = list(zip(seen.names, seen.values, strict=True))
-        if self.values:
-            (name, qkv), *matrices = matrices
-            if qkv.ndim != 3 or qkv.shape[2] % 3:
-                raise ValueError(
-                    "layers: expected queries, keys and values [batch, tokens, 3 * channels] "
-                    f"first, the layer {name!r} gives {qkv.shape}"
-                )
-        for name, A in matrices:
-            if A.ndim != 4 or A.shape[2] != A.shape[3]:
-                raise ValueError(
-                    "layers: expected attention matrices [batch, heads, tokens, tokens], the "
-                    f"layer {name!r} gives {A.shape}"
-                )
+def _check(layers: Layers, values: bool) -> None:
+    """Raise unless these give attention matrices, after queries, keys and `values`."""
+    attentions = list(zip(layers.names, layers.values, strict=True))
+    if values:
+        (name, qkv), *attentions = attentions
+        if qkv.ndim != 3 or qkv.shape[2] % 3:
+            raise ValueError(
+                "layers: expected queries, keys and values [batch, tokens, 3 * channels] first, "
+                f"the layer {name!r} gives {qkv.shape}"
+            )
+    for name, A in attentions:
+        if A.ndim != 4 or A.shape[2] != A.shape[3]:
+            raise ValueError(
+                "layers: expected attention matrices [batch, heads, tokens, tokens], the layer "
+                f"{name!r} gives {A.shape}"
+            )
 
 
 def attention_layers(model: Any) -> tuple[str, ...]:
-    """Where a transformer's attention matrices are: its layers named "attn_drop".
+    """Where a transformer's attention matrices are: its layers named "attn_drop", in order.
 
-    Args:
-        model: a `flax.nnx` module whose softmaxed attention [b heads n n] passes through a
-            submodule of that name, as in `pretrained_ports` (the name is timm's).
-
-    Returns:
-        Their paths, from the first block to the last.
-
-    Raises:
-        TypeError: if `model` is no `flax.nnx` module.
-        ValueError: if it has no such layer.
+    `model` is a `flax.nnx` module whose softmaxed attention [b heads n n] passes through a
+    submodule of that name, as in `pretrained_ports` (the name is timm's).
 
     Example:
         >>> from flax import nnx
@@ -270,15 +198,13 @@ def attention_layers(model: Any) -> tuple[str, ...]:
         >>> class Attention(nnx.Module):
         ...     def __init__(self):
         ...         self.attn_drop = nnx.Dropout(0.0)
-        >>> model = nnx.Sequential(Attention(), Attention())
-        >>> fam_jax.attention_layers(model)
+        >>> fam_jax.attention_layers(nnx.Sequential(Attention(), Attention()))
         ('layers.0.attn_drop', 'layers.1.attn_drop')
     """
     from flax import nnx
 
     if not isinstance(model, nnx.Module):
         raise TypeError(f"model: expected a flax.nnx module, got {type(model).__name__}")
-    found = tuple(path for path in frameworks.layers(model) if path.split(".")[-1] == _NAME)
-    if not found:
+    if not (paths := attention_among(frameworks.layers(model))):
         raise ValueError(f"model: {type(model).__name__} has no layer named {_NAME!r}")
-    return found
+    return paths

@@ -12,6 +12,7 @@ from jax import Array
 
 from fam_jax._core.maps import minmax
 from fam_jax._core.similarity import normalize
+from fam_jax.methods.sums import matmul
 
 
 def rollout(attentions: tuple[Array, ...], gradients: None, prefix: int) -> Array:
@@ -19,7 +20,7 @@ def rollout(attentions: tuple[Array, ...], gradients: None, prefix: int) -> Arra
     first, *later = (jnp.mean(A, 1) for A in attentions)
     R = (first + jnp.eye(first.shape[1], dtype=first.dtype)[None]) / 2
     for A in later:
-        R = (_matmul(A, R) + R) / 2
+        R = (matmul(A, R) + R) / 2
     return _row(R, prefix)
 
 
@@ -29,7 +30,7 @@ def propagate(attentions: tuple[Array, ...], gradients: tuple[Array, ...], prefi
     first, *later = (jnp.mean(jax.nn.relu(A * dA), 1) for A, dA in pairs)
     gained = first  # R - I: a difference of the two would lose digits of what is small
     for C in later:
-        gained = gained + _matmul(C, gained) + C
+        gained = gained + matmul(C, gained) + C
     return _row(gained, prefix)
 
 
@@ -51,14 +52,10 @@ def value_gradient(values: tuple[Array, Array], gradients: tuple[Array, Array], 
     dA = jnp.sum(gradients[1], 1)
     rows = slice(0, 1 if prefix else None)
     unit = jax.vmap(normalize)
-    cosines = _matmul(unit(q[:, rows]), unit(k).swapaxes(1, 2))
+    cosines = matmul(unit(q[:, rows]), unit(k).swapaxes(1, 2))
     near = minmax(cosines[..., prefix:])
     patches = jax.nn.relu(jnp.mean(near * dA[:, rows, prefix:], 1))
     return jnp.pad(patches, ((0, 0), (prefix, 0)))
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _row(R: Array, prefix: int) -> Array:

@@ -1,11 +1,5 @@
-"""Baselines that know nothing of the reference: what any method must beat.
+"""Baselines that know nothing of the reference: what any method must beat."""
 
-activation_sum   sum_k A_k
-eigen_cam        X v,  X = A - mean_hw A as [h w, c],  v the first eigenvector of X^T X
-random, centre   no map of the picture at all
-"""
-
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -13,31 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import check_key
-from fam_jax._core.encoding import Encoding
-from fam_jax._core.leaf import Leaf
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine, normalize
 from fam_jax.methods.method import Method
 from fam_jax.methods.pulled import pullback_method
-from fam_jax.methods.sums import Sum
-
-
-def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
-    return jnp.zeros_like(z)
-
-
-def _plain(G: Array, A: Array) -> Sum:
-    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=(1, 2, 3)))
+from fam_jax.methods.sums import Sum, matmul
 
 
 def activation_sum(similarity: Similarity = cosine) -> Method:
-    """M = sum_k A_k, whatever the reference: what any method must beat to have said something.
-
-    Args:
-        similarity: only the score that is reported beside the map.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
+    """M = sum_k A_k, whatever the reference: what others must beat; see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -50,6 +27,14 @@ def activation_sum(similarity: Similarity = cosine) -> Method:
     return pullback_method(similarity, _zeros, _plain)
 
 
+def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
+    return jnp.zeros_like(z)
+
+
+def _plain(G: Array, A: Array) -> Sum:
+    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=(1, 2, 3)))
+
+
 def eigen_cam(similarity: Similarity = cosine) -> Method:
     """Eigen-CAM: A, centred, on its first principal component. A baseline blind to the reference.
 
@@ -57,16 +42,7 @@ def eigen_cam(similarity: Similarity = cosine) -> Method:
 
     The sign of v, which is open, is the one for which the map and sum_k A_k do not correlate
     negatively. A map is zero where A is the same everywhere. Where the two largest eigenvalues
-    are equal, v is not unique and there is no derivative.
-
-    Args:
-        similarity: only the score that is reported beside the map.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        TypeError: if `similarity` is none.
+    are equal, v is not unique and there is no derivative. Arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,8 +52,7 @@ def eigen_cam(similarity: Similarity = cosine) -> Method:
         >>> fam_jax.eigen_cam()(enc, jnp.ones((1, 2))).round(3).tolist()
         [[[4.0, -2.0, -2.0]]]
 
-    Source:
-        Muhammad and Yeasin: Eigen-CAM, IJCNN 2020 (arXiv 2008.00299).
+    Source: Muhammad and Yeasin: Eigen-CAM, IJCNN 2020 (arXiv 2008.00299).
     """
     return pullback_method(similarity, _zeros, _principal_component)
 
@@ -99,16 +74,12 @@ def _direction(X: Array) -> Array:
     X = X / jnp.where(largest == 0, 1, largest)
     n, c = X.shape
     if n < c:
-        v = normalize(_matmul(X.T, _eigenvector(_matmul(X, X.T))))
+        v = normalize(matmul(X.T, _eigenvector(matmul(X, X.T))))
     else:
-        v = _eigenvector(_matmul(X.T, X))
+        v = _eigenvector(matmul(X.T, X))
     # X^T M is a positive multiple of v, so sum_k v_k has the sign of the correlation of M with
     # sum_k A_k.
     return jnp.where(jnp.sum(v) < 0, -v, v)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
@@ -119,26 +90,19 @@ def _eigenvector(C: Array) -> Array:
 
 @_eigenvector.defjvp
 def _eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Dv = (lambda - C)^+ dC v: needs a gap to the second eigenvalue only.
-
-    The derivative of `eigh` needs every eigenvalue to be simple; here most of them are often 0.
-    """
+    """Dv = (lambda - C)^+ dC v: only the first eigenvalue must be simple; for `eigh` all must."""
     (C,), (dC,) = primals, tangents
     v = _eigenvector(C)
-    value = _matmul(v, _matmul(C, v))
-    change = _matmul(dC, v)
+    value = matmul(v, matmul(C, v))
+    change = matmul(dC, v)
     # lambda (1 + v v^T) - C is lambda - C but for v itself, where it is lambda and not 0.
     eye = jnp.eye(C.shape[0], dtype=C.dtype)
     gap = jnp.where(value > 0, value * (eye + jnp.outer(v, v)) - C, eye)
-    return v, jnp.linalg.solve(gap, change - v * _matmul(v, change))
+    return v, jnp.linalg.solve(gap, change - v * matmul(v, change))
 
 
 def random_baseline(similarity: Similarity = cosine, *, key: Array | None = None) -> Method:
-    """Independent uniform values at every position of the layer's map: see `metrics.random_map`.
-
-    Args:
-        similarity: only the score that is reported beside the map.
-        key: a `jax.random.key`, that of seed 0 if not given.
+    """Independent uniform values at every position of the layer's map; see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -148,46 +112,32 @@ def random_baseline(similarity: Similarity = cosine, *, key: Array | None = None
         >>> random_baseline()(encode(jnp.ones((1, 4, 4, 3))), jnp.ones((1, 3))).shape
         (1, 4, 4)
     """
-    if key is not None:
-        check_key(key)
-    return Method(similarity, _Random(jax.random.key(0) if key is None else key))
+    return Method(similarity, partial(_random, key=key_or_first(key)))
 
 
-@partial(register_dataclass, data_fields=["key"], meta_fields=[])
-@dataclass(frozen=True)
-class _Random:
-    key: Leaf[Array]
+def key_or_first(key: Array | None) -> Array:
+    """The key, checked; that of seed 0 if there is none."""
+    if key is None:
+        return jax.random.key(0)
+    check_key(key)
+    return key
 
-    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
-        return random_map(self.key, enc.activations.shape[:3])
+
+def _random(similarity, enc, references, *, key):
+    return random_map(key, enc.activations.shape[:3])
 
 
 def centre_baseline(similarity: Similarity = cosine) -> Method:
-    """A Gaussian in the middle of the picture: see `metrics.centre_gaussian`.
-
-    Args:
-        similarity: only the score that is reported beside the map.
-    """
+    """A Gaussian in the middle of the picture: see `metrics.centre_gaussian`."""
     return Method(similarity, _centre)
 
 
-def _centre(similarity: Similarity, enc: Encoding, references: Array) -> Array:
+def _centre(similarity, enc, references):
     return centre_gaussian(enc.activations.shape[:3])
 
 
 def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b h w"]:
-    """Independent uniform values in [0, 1).
-
-    Args:
-        key: `jax.random.key(seed)`.
-        shape: (b, h, w); at the resolution of the methods' maps, for an upsampled random map is
-            smoother than a random one.
-
-    Returns:
-        Maps [b, h, w].
-
-    Raises:
-        ValueError: if the shape is another.
+    """Uniform values in [0, 1); take the methods' resolution: upsampled, a random map is smoother.
 
     Example:
         >>> import jax
@@ -203,16 +153,6 @@ def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array,
     """A Gaussian in the middle, where photographers put things.
 
         exp(-(y^2 + x^2) / (2 sigma^2))   y, x from the centre, in heights and widths of the map
-
-    Args:
-        shape: (b, h, w).
-        sigma: its width as a share of each side.
-
-    Returns:
-        Maps [b, h, w], all the same.
-
-    Raises:
-        ValueError: if the shape is another, or sigma not positive.
 
     Example:
         >>> from fam_jax.metrics import centre_gaussian

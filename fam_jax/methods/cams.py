@@ -1,12 +1,4 @@
-"""Grad-CAM on a similarity, and its relatives: ways to combine the gradient G with A.
-
-G = pullback(ds/dz)
-grad_cam      relu(sum_k alpha_k A_k),   alpha_k = mean_hw G_k
-layer_cam     relu(sum_k relu(G_k) A_k)
-hires_cam     sum_k G_k A_k
-xgrad_cam     relu(sum_k alpha_k A_k),   alpha_k = sum_hw G_k A_k / sum_hw A_k
-grad_cam_pp   relu(sum_k alpha_k A_k),   alpha_k = sum_hw relu(G_k) / (2 + relu(G_k) sum_hw A_k)
-"""
+"""Grad-CAM on a similarity, and its relatives: ways to combine G = pullback(ds/dz) with A."""
 
 from collections.abc import Callable
 
@@ -20,34 +12,19 @@ from fam_jax.methods.method import Method
 from fam_jax.methods.pulled import pullback_method
 from fam_jax.methods.sums import Sum, products, relu, weighted
 
-_GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
+GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
 
 
-def gradient_weights(norms: str) -> Callable[[Similarity, Array, Array], Array]:
-    """ds/dz with the norms in the similarity "frozen" or "free"; see `grad_cam`."""
-    check_choice("norms", norms, _GRADIENTS)
-    return _GRADIENTS[norms]
-
-
-def _channel_mean(G: Array, A: Array) -> Sum:
-    return relu(weighted(jnp.mean(G, axis=(1, 2)), A, jnp.mean(jnp.abs(G), axis=(1, 2))))
+def gradient_method(
+    similarity: Similarity, norms: str, combine: Callable[..., Sum], *, both: bool = False
+) -> Method:
+    """M = combine(G, A), G = pullback(ds/dz)."""
+    check_choice("norms", norms, GRADIENTS)
+    return pullback_method(similarity, GRADIENTS[norms], combine, both=both)
 
 
 def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
-    """Grad-CAM of the similarity: relu(sum_k alpha_k A_k), alpha = mean_hw pullback(ds/dz).
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: "frozen" holds the norms in the similarity constant (the gradient of the dot
-            product); "free" takes the true gradient, which for a cosine is orthogonal to z: its
-            signed evidence sums to zero whatever the score.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
+    """Grad-CAM: relu(sum_k alpha_k A_k), alpha = mean_hw pullback(ds/dz); see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,27 +34,19 @@ def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Metho
         >>> fam_jax.grad_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[4.0, 0.0]]]
 
-    Source:
-        Selvaraju et al., ICCV 2017; for embeddings Chen et al., WACV 2020 (arXiv 2001.06538).
+    Source: Selvaraju et al., ICCV 2017; for embeddings Chen et al., WACV 2020 (arXiv 2001.06538).
     """
-    return pullback_method(similarity, gradient_weights(norms), _channel_mean)
+    return gradient_method(similarity, norms, _channel_mean)
+
+
+def _channel_mean(G: Array, A: Array) -> Sum:
+    return relu(weighted(jnp.mean(G, axis=(1, 2)), A, jnp.mean(jnp.abs(G), axis=(1, 2))))
 
 
 def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
-    """LayerCAM of the similarity: relu(sum_k relu(G_k) A_k), G = pullback(ds/dz).
+    """LayerCAM: relu(sum_k relu(G_k) A_k), G = pullback(ds/dz).
 
-    Every position has its own weights, so that maps of early layers stay sharp.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: as for `grad_cam`.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
+    Every position has its own weights: maps of early layers stay sharp. See `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,28 +56,20 @@ def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
         >>> fam_jax.layer_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[4.0, 0.0]]]
 
-    Source:
-        Jiang et al.: LayerCAM, IEEE TIP 2021.
+    Source: Jiang et al.: LayerCAM, IEEE TIP 2021.
     """
-    return pullback_method(similarity, gradient_weights(norms), _positive_products)
+    return gradient_method(similarity, norms, _positive_products)
+
+
+def _positive_products(G: Array, A: Array) -> Sum:
+    return relu(products(jax.nn.relu(G), A))
 
 
 def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
-    """HiResCAM of the similarity: sum_k G_k A_k, signed, G = pullback(ds/dz).
+    """HiResCAM: sum_k G_k A_k, signed, G = pullback(ds/dz).
 
-    For a head that is linear in A the map sums to the score of the dot product, and equals
-    `decomposition(dot)`; with norms="free" the map of a cosine sums to 0.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: as for `grad_cam`.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
+    For a head that is linear in A it is, with `dot`, the `decomposition`, and sums to the score;
+    with norms="free" the map of a cosine sums to 0. Arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,30 +79,16 @@ def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
         >>> fam_jax.hires_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[3.0, -6.0]]]
 
-    Source:
-        Draelos and Carin: Use HiResCAM instead of Grad-CAM, 2020 (arXiv 2011.08891).
+    Source: Draelos and Carin: Use HiResCAM instead of Grad-CAM, 2020 (arXiv 2011.08891).
     """
-    return pullback_method(similarity, gradient_weights(norms), products)
+    return gradient_method(similarity, norms, products)
 
 
 def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
-    """XGrad-CAM of the similarity: relu(sum_k alpha_k A_k), alpha the mean of G weighted by A.
+    """XGrad-CAM: relu(sum_k alpha_k A_k), alpha_k = sum_hw G_k A_k / sum_hw A_k.
 
-        alpha_k = sum_hw G_k A_k / sum_hw A_k,   G = pullback(ds/dz)
-
-    A channel whose activations sum to 0 gets no weight. For a head that is a plain mean, G is the
-    same everywhere and the map is Grad-CAM's.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: as for `grad_cam`.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
+    G = pullback(ds/dz). A channel whose activations sum to 0 gets no weight. For a head that is a
+    plain mean the map is Grad-CAM's. Arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -151,47 +98,9 @@ def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
         >>> fam_jax.xgrad_cam(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[4.0, 0.0]]]
 
-    Source:
-        Fu et al.: Axiom-based Grad-CAM, BMVC 2020 (arXiv 2008.02312).
+    Source: Fu et al.: Axiom-based Grad-CAM, BMVC 2020 (arXiv 2008.02312).
     """
-    return pullback_method(similarity, gradient_weights(norms), _activation_mean)
-
-
-def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
-    """Grad-CAM++ of the similarity: relu(sum_k alpha_k A_k).
-
-        alpha_k = sum_hw [G_k^2 / (2 G_k^2 + G_k^3 sum_hw A_k)] relu(G_k),   G = pullback(ds/dz)
-
-    The bracket is 0 where its denominator is. The source takes the score for the logarithm of a
-    class score; where the similarity, times a constant, were that, the map would be another one.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: as for `grad_cam`.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import fam_jax
-        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
-        >>> fam_jax.grad_cam_pp(fam_jax.dot)(enc, jnp.array([[1.0, -4.0]])).tolist()
-        [[[1.0, 0.0]]]
-
-    Source:
-        Chattopadhyay et al.: Grad-CAM++, WACV 2018 (arXiv 1710.11063).
-    """
-    return pullback_method(similarity, gradient_weights(norms), _curvature)
-
-
-def _positive_products(G: Array, A: Array) -> Sum:
-    return relu(products(jax.nn.relu(G), A))
+    return gradient_method(similarity, norms, _activation_mean)
 
 
 def _activation_mean(G: Array, A: Array) -> Sum:
@@ -202,10 +111,30 @@ def _activation_mean(G: Array, A: Array) -> Sum:
     return relu(weighted(alpha, A, jnp.sum(jnp.abs(terms), axis=(1, 2)) / jnp.abs(below)))
 
 
+def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
+    """Grad-CAM++: relu(sum_k alpha_k A_k).
+
+        alpha_k = sum_hw [G_k^2 / (2 G_k^2 + G_k^3 sum_hw A_k)] relu(G_k),   G = pullback(ds/dz)
+
+    The bracket is 0 where its denominator is. The source takes the score for the logarithm of a
+    class score, of which the map would be another one. Arguments: see `fam_jax.methods`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import fam_jax
+        >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
+        >>> enc = encode(jnp.array([[[[4.0, 0.0], [0.0, 4.0]]]]))
+        >>> fam_jax.grad_cam_pp(fam_jax.dot)(enc, jnp.array([[1.0, -4.0]])).tolist()
+        [[[1.0, 0.0]]]
+
+    Source: Chattopadhyay et al.: Grad-CAM++, WACV 2018 (arXiv 1710.11063).
+    """
+    return gradient_method(similarity, norms, _curvature)
+
+
 def _curvature(G: Array, A: Array) -> Sum:
     # G^2 cancels, so that no power of a small gradient is lost; only positive G count.
     G = jax.nn.relu(G)
     below = 2 + G * jnp.sum(A, axis=(1, 2), keepdims=True)
-    share = jnp.where(below == 0, 0, 1 / jnp.where(below == 0, 1, below))
-    terms = share * G
+    terms = jnp.where(below == 0, 0, G / jnp.where(below == 0, 1, below))
     return relu(weighted(jnp.sum(terms, axis=(1, 2)), A, jnp.sum(jnp.abs(terms), axis=(1, 2))))

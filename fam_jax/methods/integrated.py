@@ -1,13 +1,8 @@
-"""Integrated Jacobians of both images: an attribution to pairs of positions for any head.
-
-U_ij = integral over t in [0, 1] of sum_k J(A0 + t (A - A0))_ijk (A - A0)_ijk       [d]
-P    = <U_ij, V_xy> / (||z|| ||r||)
-"""
+"""Integrated Jacobians of both images: an attribution to pairs of positions for any head."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,49 +10,28 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
 from fam_jax._core.encoder import Encoder
-from fam_jax._core.encoding import Encoding
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Dot, Similarity, cosine, dot, normalize
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.method import Method, check_pair
-from fam_jax.methods.pairs import OTHER, all_products, both_sums, check_product
+from fam_jax.methods.pairs import all_products, both_sums, check_product, pair_method
 
 
 class IntegratedPair(NamedTuple):
-    """What `integrated_position_pairs` finds.
-
-    Attributes:
-        maps: attributions to pairs of positions, [b, h, w, hr, wr].
-        totals: s(a, b) - s(a, b0) - s(a0, b) + s(a0, b0), what a map's sum tends to, [b].
-    """
+    """Attributions to pairs of positions, and what the sum of each map tends to."""
 
     maps: Float[Array, "b h w hr wr"]
     totals: Float[Array, " b"]
 
 
 def integrated_pair(
-    similarity: Similarity = cosine,
-    *,
-    steps: int = 32,
-    norms: str = "frozen",
-    chunk: int = 32,
+    similarity: Similarity = cosine, *, steps: int = 32, norms: str = "frozen", chunk: int = 32
 ) -> Method:
     """What every position shares with the whole other image, through any head.
 
         M_ij = sum_xy P_ij,xy,   P from `integrated_position_pairs`, from activations of zero
 
-    Args:
-        similarity: `cosine` or `dot`.
-        steps: points on the path from zero activations to the image's.
-        norms: as for `integrated_position_pairs`.
-        chunk: how many embedding dimensions are pulled back at a time.
-
-    Returns:
-        A `Method` that needs both images: raw maps [b, h, w], signed.
-
-    Raises:
-        ValueError, TypeError: for another similarity, or arguments of other types or values.
+    Signed. Arguments and source as `integrated_position_pairs`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,43 +40,23 @@ def integrated_pair(
         >>> a, b = jnp.array([[[[2.0], [0.0]]]]), jnp.array([[[[1.0]]]])
         >>> fam_jax.explain_pairs(encode, a, b, fam_jax.integrated_pair(fam_jax.dot)).query_maps
         Array([[[1., 0.]]], dtype=float32)
-
-    Source:
-        Moeller, Tilli, Vu, Pado: Explaining Caption-Image Interactions in CLIP Models with
-        Second-Order Attributions, TMLR 2025 (2408.14153).
     """
+    options = _options(similarity, steps, norms, chunk)
+    return pair_method(similarity, _pair_maps, "images", **options)
+
+
+def _pair_maps(similarity, query, reference, **options):
+    args = query.encoder, query.images, reference.images, (None, None), similarity
+    return both_sums(_integrated_pair(*args, **options).maps)
+
+
+def _options(similarity: Similarity, steps: int, norms: str, chunk: int) -> dict[str, Any]:
+    """Those of both functions, checked."""
     check_product(similarity)
     check_choice("norms", norms, ("frozen", "free"))
     check_count("chunk", chunk)
     check_count("steps", steps)
-    return Method(similarity, _Integrated(steps, norms, chunk), OTHER | {"images"})
-
-
-@partial(register_dataclass, data_fields=[], meta_fields=["steps", "norms", "chunk"])
-@dataclass(frozen=True)
-class _Integrated:
-    steps: int
-    norms: str
-    chunk: int
-
-    def __call__(self, similarity: Similarity, enc: Encoding, other: Encoding) -> Array:
-        return self.pair(similarity, enc, other)[0]
-
-    def pair(
-        self, similarity: Similarity, query: Encoding, reference: Encoding
-    ) -> tuple[Array, Array]:
-        """Both maps, from the same products."""
-        found = _integrated_pair(
-            query.encoder,
-            query.images,
-            reference.images,
-            (None, None),
-            similarity,
-            steps=self.steps,
-            norms=self.norms,
-            chunk=self.chunk,
-        )
-        return both_sums(found.maps)
+    return {"steps": steps, "norms": norms, "chunk": chunk}
 
 
 def integrated_position_pairs(
@@ -121,27 +75,19 @@ def integrated_position_pairs(
         P_ij,xy = <U_ij, V_xy> / (||z|| ||r||)
         U_ij    = mean over t of sum_k J(A0 + t (A - A0))_ijk (A - A0)_ijk,   t = (n + 1/2) / steps
 
-    V is U of the reference. All of P sums to s(a, b) - s(a, b0) - s(a0, b) + s(a0, b0), with a0
-    and b0 where the paths start: exactly for heads linear in A, else the better the more steps.
+    V is U of the reference. All of P sums to the total s(a, b) - s(a, b0) - s(a0, b) + s(a0, b0),
+    with a0 and b0 where the paths start: exactly for heads linear in A, else the better the more
+    steps. Zeros for a pair of which nothing can be said.
 
     Args:
-        encode: from `capture` or `encoder`, at one layer.
-        queries: preprocessed images.
-        references: the other image of each pair; its size may differ.
+        encode, queries, references: as `explain_pairs`; of one layer.
         baseline: images (of queries, of references) at whose activations the paths start, such as
             zeros like both; if not given, the activations start at zero.
         steps: points on each path, at the middle of equal intervals.
         similarity: `cosine` or `dot`.
         norms: for `cosine`, "frozen" divides by the two images' norms all along the path, as the
             authors do; "free" integrates the normalised embedding.
-        chunk: how many embedding dimensions are pulled back at a time.
-
-    Returns:
-        `IntegratedPair`: maps [b, h, w, hr, wr] and the totals [b] they should sum to; zeros for
-        a pair of which nothing can be said.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
+        chunk: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,9 +98,7 @@ def integrated_position_pairs(
         >>> out.maps[0, 0, :, 0, 0].tolist(), out.totals.tolist()
         ([1.0, 0.0], [1.0])
 
-    Source:
-        Moeller, Tilli, Vu, Pado: Explaining Caption-Image Interactions in CLIP Models with
-        Second-Order Attributions, TMLR 2025 (2408.14153).
+    Source: Moeller et al.: Explaining Caption-Image Interactions in CLIP Models, TMLR 2025.
     """
     if not isinstance(encode, Encoder):
         raise TypeError(
@@ -163,39 +107,29 @@ def integrated_position_pairs(
         )
     check_float("queries", queries, "batch height width channels")
     check_float("references", references, "batch height width channels")
-    check_product(similarity)
-    check_choice("norms", norms, ("frozen", "free"))
-    check_count("chunk", chunk)
-    check_count("steps", steps)
+    options = _options(similarity, steps, norms, chunk)
     starts = (None, None) if baseline is None else baseline
-    for start, images, of in zip(
-        starts, (queries, references), ("queries", "references"), strict=True
-    ):
+    sides = {"queries": queries, "references": references}
+    for start, (side, images) in zip(starts, sides.items(), strict=True):
         if start is not None and start.shape != images.shape:
             raise ValueError(
-                f"baseline: expected images {images.shape} like the {of}, got {start.shape}"
+                f"baseline: expected images {images.shape} like the {side}, got {start.shape}"
             )
-    return _integrated_pair(
-        encode, queries, references, starts, similarity, steps=steps, norms=norms, chunk=chunk
-    )
+    return _integrated_pair(encode, queries, references, starts, similarity, **options)
 
 
 @partial(jax.jit, static_argnames=("steps", "norms", "chunk"))
 def _integrated_pair(encode, queries, references, starts, similarity, *, steps, norms, chunk):
-    change = _keep if norms == "frozen" or isinstance(similarity, Dot) else normalize
+    whole = norms == "free" and not isinstance(similarity, Dot)
+    change = normalize if whole else lambda z: wide(z)[0]
     query, u, dz = _integral(encode, queries, starts[0], change, steps, chunk)
     reference, v, dr = _integral(encode, references, starts[1], change, steps, chunk)
     check_pair(query, reference)
-    if change is normalize:  # the parts are of the cosine itself
-        similarity = dot
+    similarity = dot if whole else similarity  # the parts are of the cosine itself
     z, r = query.embeddings, reference.embeddings
     maps = all_products(u, v, z, r, similarity)
     totals = all_products(dz[:, None, None], dr[:, None, None], z, r, similarity)
     return IntegratedPair(maps, totals.reshape(-1))
-
-
-def _keep(z: Array) -> Array:
-    return wide(z)[0]
 
 
 def _integral(encode: Encoder, images: Array, start, change: Callable, steps: int, chunk: int):

@@ -16,10 +16,7 @@ def unit(z: Array, d: Array) -> Array:
 
 
 def position_parts(pullback: Callable[[Array], Array], z: Array, A: Array, chunk: int) -> Array:
-    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d], `chunk` dimensions at a time.
-
-    Zeros for an image whose terms cancel up to rounding.
-    """
+    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d]; zeros where terms cancel."""
 
     def part(d):
         return products(*wide(pullback(unit(z, d)), A))

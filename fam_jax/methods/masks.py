@@ -1,31 +1,26 @@
-"""Random masks of the picture: the scores of what they leave, put together again.
+"""Random masks of the picture: the scores of what they leave, put together again."""
 
-rise        M = sum_i s_i m_i / (N p)
-corr_rise   M_x = corr_i(m_i(x), s_i)         s_i = score of the image times mask m_i
-"""
-
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-from fam_jax._core.checks import check_count, check_key
+from fam_jax._core.checks import check_count
+from fam_jax._core.chunks import fold_chunks
 from fam_jax._core.encoder import as_embedding
-from fam_jax._core.encoding import Encoding
-from fam_jax._core.leaf import Leaf
-from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.baselines import key_or_first
 from fam_jax.methods.method import Method
 from fam_jax.methods.perturbation import (
     IMAGES,
-    fold,
     masked,
     score_copies,
+    sum_of_masks,
     weighted_masks,
     wide_dtype,
+    zeros,
 )
 
 
@@ -49,20 +44,10 @@ def rise(
     error that falls with the square root of `masks`.
 
     Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
         masks: N.
         cells: rows and columns of the grid.
         keep: the probability that a cell is kept, above 0 and below 1.
-        chunk: masked copies of the whole batch that are embedded at a time; memory does not grow
-            with `masks`.
-        key: a `jax.random.key`, that of seed 0 if not given; every image sees the same masks,
-            alone as in a batch.
-
-    Returns:
-        A `Method` that needs the images: raw maps [b, H, W], in units of the score.
-
-    Raises:
-        ValueError, TypeError: for arguments of other types or values.
+        similarity, chunk, key: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,44 +57,25 @@ def rise(
         >>> fam_jax.explain(encode, images, references, fam_jax.rise(masks=8)).maps.shape
         (2, 8, 8)
 
-    Source:
-        Petsiuk, Das, Saenko: RISE, BMVC 2018 (arXiv 1806.07421).
+    Source: Petsiuk, Das, Saenko: RISE, BMVC 2018 (arXiv 1806.07421).
     """
-    for name, value in {"masks": masks, "cells": cells, "chunk": chunk}.items():
-        check_count(name, value)
+    counts = {"masks": masks, "cells": cells, "chunk": chunk}
+    for name, count in counts.items():
+        check_count(name, count)
     if not 0 < keep < 1:
         raise ValueError(f"keep: expected a probability above 0 and below 1, got {keep!r}")
-    return Method(similarity, _Rise(_key(key), masks, cells, float(keep), chunk), IMAGES)
+    maps = partial(_rise, key=key_or_first(key), keep=float(keep), **counts)
+    return Method(similarity, maps, IMAGES)
 
 
-def _key(key: Array | None) -> Array:
-    if key is None:
-        return jax.random.key(0)
-    check_key(key)
-    return key
+def _rise(similarity, enc, references, *, key, masks, cells, keep, chunk):
+    images, embed = enc.images, as_embedding(enc.encoder)
 
+    def scored(numbers: Array) -> tuple[Array, Array]:
+        kept = grid_masks(key, numbers, images.shape[1:3], cells, keep)
+        return score_copies(embed, similarity, masked(images, kept), references), kept
 
-@partial(register_dataclass, data_fields=["key"], meta_fields=["masks", "cells", "keep", "chunk"])
-@dataclass(frozen=True)
-class _Rise:
-    key: Leaf[Array]
-    masks: int
-    cells: int
-    keep: float
-    chunk: int
-
-    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
-        images, embed = enc.images, as_embedding(enc.encoder)
-        size = images.shape[1:3]
-
-        def add(total, indices, valid):
-            kept = grid_masks(self.key, indices, size, self.cells, self.keep)
-            scores = score_copies(embed, similarity, masked(images, kept), references)
-            return total + weighted_masks(jnp.where(valid[None], scores, 0), kept), None
-
-        start = jnp.zeros((images.shape[0], *size), wide_dtype(images, references))
-        total, _ = fold(add, vary_with(start, images, references), self.masks, self.chunk)
-        return total / (self.masks * self.keep)
+    return sum_of_masks(scored, images, references, masks, chunk) / (masks * keep)
 
 
 def grid_masks(key: Array, indices: Array, size: tuple[int, int], cells: int, keep: float) -> Array:
@@ -118,13 +84,10 @@ def grid_masks(key: Array, indices: Array, size: tuple[int, int], cells: int, ke
 
     def one(index):
         # The type is named, so that the masks are the same where float64 is enabled.
-        draws = jax.random.uniform(
-            jax.random.fold_in(key, index), (2 + cells * cells,), jnp.float32
-        )
-        grid = draws[2:].reshape(cells, cells) < keep
-        large = jax.image.resize(
-            grid.astype(jnp.float32), [(cells + 1) * side for side in cell], "bilinear"
-        )
+        own = jax.random.fold_in(key, index)
+        draws = jax.random.uniform(own, (2 + cells * cells,), jnp.float32)
+        grid = (draws[2:].reshape(cells, cells) < keep).astype(jnp.float32)
+        large = jax.image.resize(grid, [(cells + 1) * side for side in cell], "bilinear")
         shift = jnp.floor(draws[:2] * jnp.array(cell, jnp.float32))
         return jax.lax.dynamic_slice(large, shift.astype(jnp.int32), size)
 
@@ -145,23 +108,14 @@ def corr_rise(
         M_x = corr_i(m_i(x), score(z(x * m_i), r))
 
     A mask is 0 in square patches at random places and 1 elsewhere. Positive: showing the pixel
-    makes the pair more alike; negative: less. The reference's image stays whole; for its own map
-    exchange the roles.
+    makes the pair more alike; negative: less; 0: it was always or never visible. The reference's
+    image stays whole; for its own map exchange the roles.
 
     Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
         masks: how many.
         patches: in each mask; they may overlap, and lie inside the image.
         patch: a patch's side in pixels; 30 for each 112 of the image's shorter side if not given.
-        chunk: as for `rise`.
-        key: as for `rise`.
-
-    Returns:
-        A `Method` that needs the images: raw maps [b, H, W] in [-1, 1]; 0 for a pixel that was
-        always or never visible.
-
-    Raises:
-        ValueError, TypeError: for arguments of other types or values.
+        similarity, chunk, key: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -172,50 +126,40 @@ def corr_rise(
         >>> fam_jax.explain(encode, image, jnp.ones((1, 1)), method).maps[0, 0, 0].round(3).item()
         1.0
 
-    Source:
-        Lu, Xu, Ebrahimi: Towards Visual Saliency Explanations of Face Verification, WACV 2024
-        (arXiv 2305.08546); numbers of masks and patches from the comparison in
-        github.com/AIML-IfI/fame, which correlates the scores' ranks instead.
+    Source: Lu, Xu, Ebrahimi: Towards Visual Saliency Explanations of Face Verification, WACV
+        2024; numbers of masks and patches from github.com/AIML-IfI/fame, which correlates ranks.
     """
-    for name, value in {"masks": masks, "patches": patches, "chunk": chunk}.items():
-        check_count(name, value)
+    counts = {"masks": masks, "patches": patches, "chunk": chunk}
+    for name, count in counts.items():
+        check_count(name, count)
     if patch is not None:
         check_count("patch", patch)
-    return Method(similarity, _CorrRise(_key(key), masks, patches, patch, chunk), IMAGES)
+    maps = partial(_corr_rise, key=key_or_first(key), patch=patch, **counts)
+    return Method(similarity, maps, IMAGES)
 
 
-@partial(
-    register_dataclass, data_fields=["key"], meta_fields=["masks", "patches", "patch", "chunk"]
-)
-@dataclass(frozen=True)
-class _CorrRise:
-    key: Leaf[Array]
-    masks: int
-    patches: int
-    patch: int | None
-    chunk: int
+def _corr_rise(similarity, enc, references, *, key, masks, patches, patch, chunk):
+    images, embed = enc.images, as_embedding(enc.encoder)
+    b, size, dtype = images.shape[0], images.shape[1:3], wide_dtype(images, references)
+    patch = patch or max(1, round(min(size) * 30 / 112))
+    check_count("patch", patch, min(size))
 
-    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
-        images, embed = enc.images, as_embedding(enc.encoder)
-        b, size, dtype = images.shape[0], images.shape[1:3], wide_dtype(images, references)
-        patch = self.patch or max(1, round(min(size) * 30 / 112))
-        check_count("patch", patch, min(size))
+    def add(total: tuple[Array, ...], numbers: Array, valid: Array) -> tuple[Array, ...]:
+        m = patch_masks(key, numbers, size, patches, patch)
+        s = score_copies(embed, similarity, masked(images, m), references)
+        return _merge(total, _moments(s, m.astype(dtype), valid.astype(dtype)))
 
-        def add(carry, indices, valid):
-            m = patch_masks(self.key, indices, size, self.patches, patch)
-            s = score_copies(embed, similarity, masked(images, m), references)
-            return _merge(carry, _moments(s, m.astype(dtype), valid.astype(dtype))), None
-
-        shapes = (), (b,), size, (b,), size, (b, *size)
-        start = tuple(vary_with(jnp.zeros(shape, dtype), images, references) for shape in shapes)
-        (count, mean, _, s_square, m_square, product), _ = fold(add, start, self.masks, self.chunk)
-        # Scores that are constant up to rounding are constant: their correlation would be noise.
-        rounding = 8 * jnp.finfo(dtype).eps * jnp.abs(mean)
-        s_varies = s_square > count * rounding**2
-        varies = s_varies[:, None, None] & (m_square > 0)[None]
-        s_scale = jnp.sqrt(jnp.where(s_varies, s_square, 1))
-        m_scale = jnp.sqrt(jnp.where(m_square > 0, m_square, 1))
-        return jnp.where(varies, product / s_scale[:, None, None] / m_scale[None], 0)
+    shapes = (), (b,), size, (b,), size, (b, *size)
+    start = tuple(zeros(shape, images, references) for shape in shapes)
+    moments = fold_chunks(add, start, np.arange(masks, dtype=np.int32), chunk)
+    count, mean, _, s_square, m_square, product = moments
+    # Scores that are constant up to rounding are constant: their correlation would be noise.
+    rounding = 8 * jnp.finfo(dtype).eps * jnp.abs(mean)
+    s_varies = (s_square > count * rounding**2)[:, None, None]
+    m_varies = (m_square > 0)[None]
+    s_scale = jnp.sqrt(jnp.where(s_varies, s_square[:, None, None], 1))
+    m_scale = jnp.sqrt(jnp.where(m_varies, m_square[None], 1))
+    return jnp.where(s_varies & m_varies, product / s_scale / m_scale, 0)
 
 
 def _moments(s, m, valid):
@@ -230,10 +174,7 @@ def _moments(s, m, valid):
 
 
 def _merge(a, b):
-    """The moments of two sets together, without the cancellation of sums of squares.
-
-    As Chan, Golub and LeVeque do for the variance (The American Statistician, 1983).
-    """
+    """The moments of two sets together without cancellation, as Chan, Golub, LeVeque (1983)."""
     count = a[0] + b[0]
     s, m = b[1] - a[1], b[2] - a[2]
     weight = a[0] * b[0] / count

@@ -1,31 +1,24 @@
 """The one type of all methods: (encoding, references) -> raw maps, and what else it reads."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
-from fam_jax._core.similarity import Similarity, as_similarity
-
-NEEDS = ("images", "layers", "other")
+from fam_jax._core.pytree import pytree_dataclass
+from fam_jax._core.similarity import Similarity, as_similarity, cosine
 
 
-@partial(
-    register_dataclass,
-    data_fields=["similarity", "maps"],
-    meta_fields=["needs", "layers", "network"],
-)
-@dataclass(frozen=True)
+@pytree_dataclass("needs", "layers", "network")
 class Method:
-    """A method of explanation: `method(enc, references)` are raw maps.
+    """A method of explanation: `method(enc, references)` are raw maps; see `fam_jax.methods`.
 
     A pytree, compiled on its first call for a shape: arrays that `maps` holds are leaves, its
     options are static and compared by value. A method of one's own is a factory of this:
@@ -40,8 +33,7 @@ class Method:
             makes both maps of a pair at once.
         needs: what it reads beside activations, embeddings and pullback. "images": `enc.images`
             and `enc.encoder`; "layers": `enc.layers`; "other": the other image's encoding.
-        layers: which layers "layers" are: their names, or a function that picks them out of the
-            names there are.
+        layers: the names of these "layers", or a function that picks them out of all there are.
         network: a function model -> model, for methods that read the network in another way.
     """
 
@@ -53,7 +45,7 @@ class Method:
 
     def __post_init__(self) -> None:
         for need in self.needs:
-            check_choice("needs", need, NEEDS)
+            check_choice("needs", need, ("images", "layers", "other"))
         object.__setattr__(self, "similarity", as_similarity(self.similarity))
         object.__setattr__(self, "maps", as_pytree(self.maps))
         object.__setattr__(self, "needs", frozenset(self.needs))
@@ -66,17 +58,11 @@ class Method:
     def __call__(
         self, enc: Encoding, references: Float[AnyArray, "b d"] | Encoding
     ) -> Float[Array, "b h w"]:
-        """Raw maps [b, h, w] of the images in `enc`, one reference each.
+        """Raw maps of the images in `enc`, one reference each, at least float32.
 
-        At least float32. A map is all zeros where nothing can be said: not finite activations or
-        embeddings, a zero embedding, terms that cancel up to rounding.
-
-        Args:
-            enc: `encode(images)`; `encode(images, method)` for a method that needs more.
-            references: embeddings [b, d], or the encoding of the other image of each pair.
-
-        Raises:
-            ValueError, TypeError: for other shapes or types, or an encoding without what is needed.
+        All zeros where nothing can be said: not finite activations or embeddings, a zero
+        embedding, terms that cancel up to rounding. References may be the encoding of the other
+        image of each pair.
         """
         self._check(enc)
         if isinstance(references, Encoding):
@@ -91,16 +77,21 @@ class Method:
                 f"explain_pairs (got {type(references).__name__})"
             )
         else:
-            check_references(enc, references)
+            check_float("references", references, "batch dimensions")
+            if enc.embeddings.shape != references.shape:
+                raise ValueError(
+                    f"references have shape {references.shape}, embeddings {enc.embeddings.shape}: "
+                    "one reference per image is expected (all_pairs(method) takes any number)"
+                )
         return _maps(self, enc, references)
 
     def pair(
         self, query: Encoding, reference: Encoding
     ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
         """Raw maps of both images of each pair."""
+        check_pair(query, reference)
         self._check(query)
         self._check(reference)
-        check_pair(query, reference)
         return _pair(self, query, reference)
 
     def _check(self, enc: Encoding) -> None:
@@ -111,10 +102,21 @@ class Method:
             raise ValueError(
                 "enc: this method reads other layers, too; encode(images, method) gives them"
             )
+        if self.network and enc.readings is not None and self.network not in enc.readings:
+            raise ValueError(
+                "enc: this method reads the network in another way; encode(images, method) does so"
+            )
 
     def _of(self, enc: Encoding, references: Any) -> Array:
-        other = "other" in self.needs or not isinstance(references, Encoding)
-        return self.maps(self.similarity, enc, references if other else references.embeddings)
+        if isinstance(references, Encoding) and "other" not in self.needs:
+            references = references.embeddings
+        maps = self.maps(self.similarity, enc, references)
+        if getattr(maps, "ndim", 0) != 3 or len(maps) != len(enc.embeddings):
+            got = getattr(maps, "shape", type(maps).__name__)
+            raise ValueError(
+                f"method: expected raw maps [{len(enc.embeddings)}, h, w] from it, got {got}"
+            )
+        return maps
 
 
 @jax.jit
@@ -154,18 +156,8 @@ def check_encoding(enc: Encoding) -> None:
         )
 
 
-def check_references(enc: Encoding, references: Any) -> None:
-    """Raise unless there is one reference embedding per image."""
-    check_float("references", references, "batch dimensions")
-    if enc.embeddings.shape != references.shape:
-        raise ValueError(
-            f"references have shape {references.shape}, embeddings {enc.embeddings.shape}: one "
-            "reference per image is expected (all_pairs(method) takes any number)"
-        )
-
-
 def check_pair(query: Encoding, reference: Encoding) -> None:
-    """Raise unless the two encodings are of as many images, with embeddings of one size."""
+    """Raise unless these are encodings of as many images, with embeddings of one size."""
     check_encoding(query)
     check_encoding(reference)
     if query.embeddings.shape != reference.embeddings.shape:
@@ -175,50 +167,27 @@ def check_pair(query: Encoding, reference: Encoding) -> None:
         )
 
 
-def check_method(method: Any) -> None:
-    """Raise unless `method` is a `Method`."""
-    if not isinstance(method, Method):
-        raise TypeError(f"method: expected a Method such as fam(), got {type(method).__name__}")
+def as_method(method: Any) -> Method:
+    """A `Method` as it is; a function (enc, references [b, d]) -> raw maps as one of the cosine."""
+    if isinstance(method, Method):
+        return method
+    try:
+        inspect.signature(method).bind(None, None)
+    except (TypeError, ValueError):
+        got = getattr(method, "__name__", type(method).__name__)
+        raise TypeError(
+            "method: expected a Method such as fam(), or a function (enc, references) -> maps, "
+            f"got {got}"
+        ) from None
+    return Method(cosine, Partial(_plain, as_pytree(method)))
 
 
-@partial(register_dataclass, data_fields=["method"], meta_fields=[])
-@dataclass(frozen=True)
-class AllPairs:
-    """A method for every image with every reference; made by `all_pairs`."""
-
-    method: Method
-
-    def __call__(
-        self, enc: Encoding, references: Float[AnyArray, "r d"]
-    ) -> Float[Array, "b r h w"]:
-        """Raw maps [b, r, h, w] of the images in `enc` for each of the references [r, d]."""
-        check_encoding(enc)
-        check_float("references", references, "references dimensions")
-        shape = enc.embeddings.shape
-        if references.shape[1] != shape[1]:
-            raise ValueError(
-                f"references have shape {references.shape}, but embeddings have {shape[1]} "
-                "dimensions"
-            )
-        return _all(self.method, enc, jnp.asarray(references))
+def _plain(function: Callable, similarity: Similarity, enc: Encoding, references: Array) -> Any:
+    return function(enc, references)
 
 
-@jax.jit
-def _all(method: Method, enc: Encoding, references: Array) -> Array:
-    one = lambda r: method(enc, jnp.broadcast_to(r, enc.embeddings.shape))  # noqa: E731
-    if "images" in method.needs:  # many copies of the batch as it is
-        return jnp.moveaxis(jax.lax.map(one, references), 0, 1)
-    return jax.vmap(one, out_axes=1)(references)
-
-
-def all_pairs(method: Method) -> AllPairs:
-    """The method for every image with every reference, from one encoding of each.
-
-    Args:
-        method: `fam()` or another that does not look at the reference's image.
-
-    Returns:
-        (enc, references [r, d]) -> raw maps [b, r, h, w].
+def all_pairs(method: Method | Callable) -> Callable[[Encoding, AnyArray], Array]:
+    """The method, one that does not look at the other image, for every image with every reference.
 
     Example:
         >>> import jax.numpy as jnp
@@ -228,5 +197,25 @@ def all_pairs(method: Method) -> AllPairs:
         >>> fam_jax.all_pairs(fam_jax.fam())(enc, jnp.ones((5, 3))).shape
         (2, 5, 4, 4)
     """
-    check_method(method)
-    return AllPairs(method)
+    return Partial(_all_pairs, as_method(method))
+
+
+def _all_pairs(
+    method: Method, enc: Encoding, references: Float[AnyArray, "r d"]
+) -> Float[Array, "b r h w"]:
+    check_encoding(enc)
+    check_float("references", references, "references dimensions")
+    d = enc.embeddings.shape[1]
+    if references.shape[1] != d:
+        raise ValueError(
+            f"references have shape {references.shape}, but embeddings have {d} dimensions"
+        )
+    return _all(method, enc, jnp.asarray(references))
+
+
+@jax.jit
+def _all(method: Method, enc: Encoding, references: Array) -> Array:
+    one = lambda r: method(enc, jnp.broadcast_to(r, enc.embeddings.shape))  # noqa: E731
+    if "images" in method.needs:  # many copies of the batch as it is
+        return jnp.moveaxis(jax.lax.map(one, references), 0, 1)
+    return jax.vmap(one, out_axes=1)(references)

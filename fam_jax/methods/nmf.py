@@ -1,11 +1,5 @@
-"""Concepts that two images share: non-negative factors of both images' activations.
+"""Concepts that two images share: non-negative factors of both images' activations."""
 
-[A; B] = W H,  W >= 0 [positions, k],  H >= 0 [k, channels]
-a_k    = sum_c mean_hw |G_c| H_kc
-M      = sum_k a_k W_k
-"""
-
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -15,25 +9,17 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.checks import check_count, wide
 from fam_jax._core.encoding import Encoding
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
 from fam_jax.methods.method import Method, check_pair, explainable
 from fam_jax.methods.nonnegative import factorise
-from fam_jax.methods.pairs import OTHER
+from fam_jax.methods.pairs import pair_method
 
 
 class Concepts(NamedTuple):
-    """Concepts of pairs of images; made by `concepts`, the weightiest of the pair first.
+    """Concepts of pairs of images, the weightiest of the pair first: directions among the channels.
 
-    Attributes:
-        concepts: their directions among the channels, of norm 1, [b, k, c].
-        query_concepts: how strong each is where in the query, [b, k, h, w].
-        reference_concepts: the same in the reference, [b, k, hr, wr].
-        query_weights: how much the similarity depends on each in the query, [b, k].
-        reference_weights: the same in the reference, [b, k].
-        query_maps: the weighted sum of the query's concepts, raw maps [b, h, w].
-        reference_maps: the same of the reference, [b, hr, wr].
-        errors: ||[A; B] - W H|| / ||[A; B]||, the part that is in no concept, [b].
+    Of both images: where each concept is how strong, how much the similarity depends on it, and the
+    weighted sums, raw maps. The errors ||[A; B] - W H|| / ||[A; B]|| are what is in no concept.
     """
 
     concepts: Float[Array, "b k c"]
@@ -51,16 +37,7 @@ def nmf_concepts(similarity: Similarity = cosine, *, k: int = 6, steps: int = 20
 
         M = sum_k a_k W_k,   a and W from `concepts`
 
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        k: number of concepts.
-        steps: updates of both factors.
-
-    Returns:
-        A `Method` that needs the other image: raw maps [b, h, w], not negative.
-
-    Raises:
-        ValueError, TypeError: for `k` or `steps` below 1.
+    Not negative. Arguments and source as `concepts`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,30 +46,15 @@ def nmf_concepts(similarity: Similarity = cosine, *, k: int = 6, steps: int = 20
         >>> a, b = jnp.array([[[[3.0, 0.0], [0.0, 1.0]]]]), jnp.array([[[[0.0, 2.0]]]])
         >>> fam_jax.explain_pairs(encode, a, b, fam_jax.nmf_concepts(k=2)).query_maps.shape
         (1, 1, 2)
-
-    Source:
-        As for `concepts`.
     """
     check_count("k", k)
     check_count("steps", steps)
-    return Method(similarity, _Nmf(k, steps), OTHER)
+    return pair_method(similarity, _nmf_concepts, k=k, steps=steps)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["k", "steps"])
-@dataclass(frozen=True)
-class _Nmf:
-    k: int
-    steps: int
-
-    def __call__(self, similarity: Similarity, enc: Encoding, other: Encoding) -> Array:
-        return self.pair(similarity, enc, other)[0]
-
-    def pair(
-        self, similarity: Similarity, query: Encoding, reference: Encoding
-    ) -> tuple[Array, Array]:
-        """Both maps, from one factorisation."""
-        found = concepts(query, reference, self.k, self.steps, similarity)
-        return found.query_maps, found.reference_maps
+def _nmf_concepts(similarity, query, reference, *, k, steps):
+    shared = concepts(query, reference, k, steps, similarity)
+    return shared.query_maps, shared.reference_maps
 
 
 def concepts(
@@ -108,33 +70,20 @@ def concepts(
 
     The positions of both images are the rows of one matrix; W says where a concept is, H what
     channels it is made of, G = pullback(ds/dz with norms frozen) how much it matters.
-    Multiplicative updates from a fixed start: the same images give the same concepts.
-
-    Args:
-        query: the encoded images.
-        reference: the other image of each pair; its map may have another size.
-        k: number of concepts.
-        steps: updates of both factors.
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-
-    Returns:
-        `Concepts`. Negative activations count as zero; all is zero for a pair of which nothing
-        can be said.
-
-    Raises:
-        ValueError, TypeError: for encodings that make no pairs, or `k` or `steps` below 1.
+    Multiplicative updates from a fixed start: the same images give the same concepts. Negative
+    activations count as zero; all is zero for a pair of which nothing can be said. There are k
+    concepts and `steps` updates of both factors; maps of the two images may differ in size.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
         >>> a, b = jnp.array([[[[3.0, 0.0], [0.0, 1.0]]]]), jnp.array([[[[0.0, 2.0]]]])
-        >>> found = fam_jax.concepts(encode(a), encode(b), k=2)
-        >>> found.query_concepts.shape, bool(found.errors[0] < 0.01)
+        >>> shared = fam_jax.concepts(encode(a), encode(b), k=2)
+        >>> shared.query_concepts.shape, bool(shared.errors[0] < 0.01)
         ((1, 2, 1, 2), True)
 
-    Source:
-        Lee, Seung: Algorithms for Non-negative Matrix Factorization, NIPS 2000; the idea of
+    Source: Lee, Seung: Algorithms for Non-negative Matrix Factorization, NIPS 2000; the idea of
         weighing factors by gradients from Liu et al.: FFAM, NeurIPS 2024 (2405.12601).
     """
     check_pair(query, reference)
@@ -148,9 +97,8 @@ def concepts(
 
 @partial(jax.jit, static_argnames=("k", "steps"))
 def _concepts(query, reference, similarity, *, k, steps):
-    A, B, z, r = wide(
-        query.activations, reference.activations, query.embeddings, reference.embeddings
-    )
+    A, z = wide(query.activations, query.embeddings)
+    B, r = wide(reference.activations, reference.embeddings)
     G = query.pullback(frozen_gradient(similarity, z, r))
     F = reference.pullback(frozen_gradient(similarity, r, z))
     G, F = (jnp.mean(jnp.abs(x), axis=(1, 2)) for x in wide(G, F))

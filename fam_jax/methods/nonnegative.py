@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.similarity import normalize
+
 
 def factorise(
     V: Float[Array, "n c"], k: int, steps: int
@@ -52,6 +54,5 @@ def _start(V: Array, k: int) -> tuple[Array, Array]:
         rest = rest - jnp.outer(along, aside)
     # A little of the mean, since what is zero at the start stays zero.
     H = jnp.stack(picked) + 0.1 * jnp.mean(V, axis=0, keepdims=True)
-    norm = jnp.sqrt(jnp.sum(H * H, axis=1, keepdims=True))
-    H = H / jnp.where(norm > 0, norm, 1)
+    H = normalize(H)
     return V @ H.T, H

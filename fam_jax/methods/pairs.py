@@ -1,12 +1,8 @@
-"""Methods that look at both images: strong channels, and the similarity split over positions.
+"""Methods that look at both images: strong channels, and the similarity split over positions."""
 
-interaction_cam   M = sum_k A_k mean(A)_k mean(B)_k relu(G_k),   G = pullback(ds/dz)
-point_to_point    M_ij = sum_xy P_ij,xy,   P_ij,xy = <u_ij, v_xy> / (||z|| ||r||)
-u_ij = sum_k J_ijk A_ijk                   what position ij gives to the embedding, [d]
-"""
-
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +10,15 @@ from jaxtyping import Array, Float, Int
 
 from fam_jax._core.checks import AnyArray, check_count, check_float, wide
 from fam_jax._core.encoding import Encoding
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Cosine, Dot, Similarity, cosine
-from fam_jax.methods.cams import gradient_weights
+from fam_jax.methods.cams import gradient_method
 from fam_jax.methods.jacobian import position_parts
-from fam_jax.methods.method import Method, check_pair, explainable
-from fam_jax.methods.pulled import pullback_method
+from fam_jax.methods.method import Method, check_pair, explainable, zero_unless
 from fam_jax.methods.sums import Sum, products
 
-OTHER = frozenset({"other"})
 _PAIRS = "batch height width reference_height reference_width"
-
-
-def _interaction(G: Array, A: Array, B: Array) -> Sum:
-    both = jnp.mean(A, axis=(1, 2)) * jnp.mean(B, axis=(1, 2))
-    return products(both[:, None, None, :] * jax.nn.relu(G), A)
 
 
 def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -38,17 +28,7 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
 
     B are the other image's activations. relu(G) is taken position by position; averaged over
     positions first, it would be the same for heads that start with a mean over positions.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-        norms: "frozen" or "free", see `grad_cam`.
-
-    Returns:
-        A `Method` that needs the other image, for `explain_pairs`.
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
+    Arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,11 +39,33 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
         >>> out.query_maps.tolist(), out.reference_maps.tolist()
         ([[[16.0, 0.0]]], [[[16.0]]])
 
-    Source:
-        Sammani, Joukovsky, Deligiannis: Visualizing and Understanding Contrastive Learning, TIP
-        2023 (2206.09753).
+    Source: Sammani et al.: Visualizing and Understanding Contrastive Learning, TIP 2023.
     """
-    return pullback_method(similarity, gradient_weights(norms), _interaction, both=True)
+    return gradient_method(similarity, norms, _interaction, both=True)
+
+
+def _interaction(G: Array, A: Array, B: Array) -> Sum:
+    both = jnp.mean(A, axis=(1, 2)) * jnp.mean(B, axis=(1, 2))
+    return products(both[:, None, None, :] * jax.nn.relu(G), A)
+
+
+@pytree_dataclass()
+class _Both:
+    """Maps of both images of a pair from one computation."""
+
+    maps: Callable[..., tuple[Array, Array]]
+
+    def __call__(self, similarity: Similarity, enc: Encoding, other: Encoding) -> Array:
+        return self.maps(similarity, enc, other)[0]
+
+    def pair(self, *args: Any) -> tuple[Array, Array]:
+        return self.maps(*args)
+
+
+def pair_method(similarity: Similarity, maps: Callable, *needs: str, **options: Any) -> Method:
+    """A method by `maps(similarity, query, reference, **options)`, both maps of pairs at once."""
+    both = _Both(as_pytree(partial(maps, **options)))
+    return Method(similarity, both, frozenset({"other", *needs}))
 
 
 def point_to_point(similarity: Similarity = cosine, *, chunk: int = 32) -> Method:
@@ -71,49 +73,27 @@ def point_to_point(similarity: Similarity = cosine, *, chunk: int = 32) -> Metho
 
         M_ij = sum_xy P_ij,xy,   P from `position_pairs`
 
-    For heads that are linear in A it is `decomposition`; for others each image is split by its own
-    Jacobian, with no regard to what a similarity's share forgets.
-
-    Args:
-        similarity: `cosine` or `dot`.
-        chunk: how many embedding dimensions are pulled back at a time.
-
-    Returns:
-        A `Method` that needs the other image: raw maps [b, h, w], signed.
-
-    Raises:
-        ValueError, TypeError: for another similarity.
+    Signed. For heads that are linear in A it is `decomposition`; for others each image is split by
+    its own Jacobian, with no regard to what a similarity's share forgets. The similarity is
+    `cosine` or `dot`; other arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-        >>> a = encode(jnp.array([[[[4.0, 0.0], [0.0, 2.0]]]]))
-        >>> b = encode(jnp.array([[[[0.0, 6.0], [2.0, 0.0]]]]))
-        >>> fam_jax.point_to_point(fam_jax.dot)(a, b).tolist()
+        >>> a, b = jnp.array([[[[4.0, 0.0], [0.0, 2.0]]]]), jnp.array([[[[0.0, 6.0], [2.0, 0.0]]]])
+        >>> fam_jax.point_to_point(fam_jax.dot)(encode(a), encode(b)).tolist()
         [[[2.0, 3.0]]]
 
-    Source:
-        Zhu, Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021 (1909.12977).
+    Source: Zhu, Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021 (1909.12977).
     """
     check_product(similarity)
     check_count("chunk", chunk)
-    return Method(similarity, _PointToPoint(chunk), OTHER)
+    return pair_method(similarity, _point_to_point, chunk=chunk)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["chunk"])
-@dataclass(frozen=True)
-class _PointToPoint:
-    chunk: int
-
-    def __call__(self, similarity: Similarity, enc: Encoding, other: Encoding) -> Array:
-        return self.pair(similarity, enc, other)[0]
-
-    def pair(
-        self, similarity: Similarity, query: Encoding, reference: Encoding
-    ) -> tuple[Array, Array]:
-        """Both maps, from the same products."""
-        return both_sums(position_pairs(query, reference, similarity, chunk=self.chunk))
+def _point_to_point(similarity, query, reference, *, chunk):
+    return both_sums(position_pairs(query, reference, similarity, chunk=chunk))
 
 
 def both_sums(p2p: Array) -> tuple[Array, Array]:
@@ -129,34 +109,20 @@ def position_pairs(
         P_ij,xy = <u_ij, v_xy> / (||z|| ||r||),   u_ij[d] = sum_k (dz_d / dA_ijk) A_ijk
 
     v_xy is the reference's u; `dot` has no norms. For heads that are linear in A all of P sums to
-    the score, and summed over xy it is `decomposition` of the query; a slice P[b, i, j] shows
-    what the point ij of the query meets in the reference. Where activations are positive that is
-    mostly what every point meets: `centred` leaves what tells the points apart.
-
-    Args:
-        query: the encoded images.
-        reference: the other image of each pair; its map may have another size.
-        similarity: `cosine` or `dot`.
-        chunk: how many embedding dimensions of both images are pulled back at a time; memory
-            beside the result grows with it.
-
-    Returns:
-        Shares [b, h, w, hr, wr], at least float32; zeros for a pair of which nothing can be said.
-
-    Raises:
-        ValueError, TypeError: for another similarity, or encodings that make no pairs.
+    the score, and summed over xy it is `decomposition` of the query; P[b, i, j] is what the point
+    ij of the query meets in the reference, where activations are positive mostly what every point
+    meets: `centred` leaves what tells them apart. Zeros for a pair of which nothing can be said.
+    The similarity is `cosine` or `dot`; `chunk`: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
-        >>> a = encode(jnp.array([[[[4.0, 0.0], [0.0, 2.0]]]]))
-        >>> b = encode(jnp.array([[[[0.0, 6.0], [2.0, 0.0]]]]))
-        >>> fam_jax.position_pairs(a, b, fam_jax.dot)[0, 0, :, 0].tolist()
+        >>> a, b = jnp.array([[[[4.0, 0.0], [0.0, 2.0]]]]), jnp.array([[[[0.0, 6.0], [2.0, 0.0]]]])
+        >>> fam_jax.position_pairs(encode(a), encode(b), fam_jax.dot)[0, 0, :, 0].tolist()
         [[0.0, 2.0], [3.0, 0.0]]
 
-    Source:
-        Zhu, Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021 (1909.12977).
+    Source: Zhu, Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021 (1909.12977).
     """
     check_pair(query, reference)
     check_product(similarity)
@@ -176,9 +142,8 @@ def all_products(u: Array, v: Array, z: Array, r: Array, similarity: Similarity)
     u, v, z, r = wide(u, v, z, r)
     if isinstance(similarity, Cosine):
         u, v = over_norm(u, z), over_norm(v, r)
-    products = jnp.einsum("bijd,bxyd->bijxy", u, v, precision=jax.lax.Precision.HIGHEST)
-    ok = explainable(z) & explainable(r) & jnp.all(jnp.isfinite(products), axis=(1, 2, 3, 4))
-    return jnp.where(ok[:, None, None, None, None], products, 0)
+    p2p = jnp.einsum("bijd,bxyd->bijxy", u, v, precision="highest")
+    return zero_unless(explainable(z) & explainable(r), p2p)
 
 
 def over_norm(u: Array, z: Array) -> Array:
@@ -192,14 +157,8 @@ def centred(p2p: Float[AnyArray, "b h w hr wr"]) -> Float[Array, "b h w hr wr"]:
 
         P - mean_ij P - mean_xy P + mean P = <u_ij - mean u, v_xy - mean v> / (||z|| ||r||)
 
-    Args:
-        p2p: shares of all pairs of positions, from `position_pairs` or `integrated_position_pairs`.
-
-    Returns:
-        Shares [b, h, w, hr, wr] whose means over either image are zero.
-
-    Raises:
-        ValueError, TypeError: if `p2p` is no floating-point array of five axes.
+    P is from `position_pairs` or `integrated_position_pairs`; the result's means over either image
+    are zero.
 
     Example:
         >>> import jax.numpy as jnp
@@ -219,15 +178,8 @@ def correspondences(p2p: Float[AnyArray, "b h w hr wr"]) -> Int[Array, "b h w 2"
 
         (x, y) = argmax_xy P_ij,xy
 
-    Args:
-        p2p: shares of all pairs of positions, from `position_pairs` or `integrated_position_pairs`.
-
-    Returns:
-        Row and column, in cells of the reference's map, [b, h, w, 2]; of equal shares the first
-        in reading order.
-
-    Raises:
-        ValueError, TypeError: if `p2p` is no floating-point array of five axes.
+    P is from `position_pairs` or `integrated_position_pairs`. Row and column are in cells of the
+    reference's map; of equal shares the first in reading order counts.
 
     Example:
         >>> import jax.numpy as jnp

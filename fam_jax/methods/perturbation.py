@@ -1,13 +1,14 @@
-"""What the methods that change the picture share: changed copies, their scores, sums in chunks."""
+"""What the methods that change the picture share: changed copies, their scores, sums of masks."""
 
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fam_jax._core.chunks import fold_chunks
+from fam_jax._core.mesh import vary_with
 from fam_jax._core.similarity import Similarity
 
 IMAGES = frozenset({"images"})  # what all of them need
@@ -40,21 +41,28 @@ def masked(images: Array, masks: Array) -> Array:
     return images[:, None] * masks[..., None].astype(images.dtype)
 
 
-def fold(step: Callable, start: Any, count: int, chunk: int) -> tuple[Any, Any]:
-    """`jax.lax.scan` of `step(carry, indices [n], valid [n])` over 0 .. count - 1, n <= chunk.
+def sum_of_masks(
+    scored: Callable[[Array], tuple[Array, Array]],
+    images: Array,
+    references: Array,
+    count: int,
+    chunk: int,
+) -> Array:
+    """sum_n s_n m_n of `count` masks, [b, H, W]; scored: numbers [n] -> s [b, n], m [n, H, W]."""
 
-    All chunks have one size, so that the network in `step` is compiled once and memory does not
-    grow with `count`; where `count` does not divide, the last index is repeated, not valid.
-    """
-    rounds = -(-count // chunk)
-    size = -(-count // rounds)
-    indices = jnp.asarray(np.arange(rounds * size).reshape(rounds, size), jnp.int32)
-    return jax.lax.scan(
-        lambda carry, i: step(carry, jnp.minimum(i, count - 1), i < count), start, indices
-    )
+    def add(total: Array, numbers: Array, valid: Array) -> Array:
+        scores, masks = scored(numbers)
+        return total + weighted_masks(jnp.where(valid[None], scores, 0), masks)
+
+    start = zeros(images.shape[:3], images, references)
+    return fold_chunks(add, start, np.arange(count, dtype=np.int32), chunk)
+
+
+def zeros(shape: tuple[int, ...], images: Array, references: Array) -> Array:
+    """Zeros to add up what is computed of these."""
+    return vary_with(jnp.zeros(shape, wide_dtype(images, references)), images, references)
 
 
 def weighted_masks(weights: Array, masks: Array) -> Array:
     """sum_n weights_bn masks_n, [b, n], [n, H, W] -> [b, H, W]."""
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.einsum("bn,nhw->bhw", weights, masks.astype(weights.dtype), precision=highest)
+    return jnp.einsum("bn,nhw->bhw", weights, masks.astype(weights.dtype), precision="highest")

@@ -1,7 +1,4 @@
-"""The methods by name: one table for every command, the evaluation, the documents and the tests.
-
-A row is a factory `factory(similarity) -> Method`. Against a background the similarity is a margin.
-"""
+"""The methods by name: one table for every command, the evaluation, the documents and the tests."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,25 +23,16 @@ from fam_jax.methods import (
     steps,
     windows,
 )
-from fam_jax.methods.method import Method, check_method
-
-_BACKGROUNDS = ("optional", "needed")
+from fam_jax.methods.method import Method, as_method
 
 
 class Entry(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        factory: similarity -> `Method`.
-        background: "needed" where the similarity must be a margin, else "optional".
-        against: the factory for a margin, where it is another.
-        copies: whether it runs the network on many copies of the pictures, or as slow a loop.
-    """
+    """A row of the table: a factory similarity -> `Method`."""
 
     factory: Callable[[Similarity], Method]
-    background: str = "optional"
-    against: Callable[[Similarity], Method] | None = None
-    copies: bool = False
+    background: str = "optional"  # "needed" where the similarity must be a margin
+    against: Callable[[Similarity], Method] | None = None  # the factory for one, if another
+    copies: bool = False  # runs the network on many copies of the pictures, or as slow a loop
 
 
 # Min-max would undo what the background does: contrastive FAM takes signed shares.
@@ -116,14 +104,7 @@ def register(
 ) -> None:
     """Give a method of your own a name, by which every command and the evaluation know it.
 
-    Args:
-        name: no other's.
-        factory: similarity -> `Method`.
-        background: "needed" for a method that makes sense with a `margin` only.
-
-    Raises:
-        ValueError: the name is another method's.
-        TypeError: if `factory` gives something else for the cosine.
+    The background is "needed" for a method that makes sense with a `margin` only.
 
     Example:
         >>> import fam_jax
@@ -133,30 +114,22 @@ def register(
         >>> fam_jax.methods.make("strongest").similarity
         Cosine()
     """
-    check_choice("background", background, _BACKGROUNDS)
+    check_choice("background", background, ("optional", "needed"))
     if name in _METHODS and _METHODS[name].factory is not factory:
         raise ValueError(f"name: {name!r} is another method's")
     if not callable(factory):
         raise TypeError(f"factory: expected similarity -> Method, got {type(factory).__name__}")
-    check_method(factory(cosine))
+    as_method(factory(cosine))
     _METHODS[name] = Entry(factory, background)
 
 
 def make(
-    name: str,
-    similarity: Similarity = cosine,
-    background: Float[AnyArray, "n d"] | None = None,
+    name: str, similarity: Similarity = cosine, background: Float[AnyArray, "n d"] | None = None
 ) -> Method:
     """A method by its name.
 
-    Args:
-        name: one of `names()`.
-        similarity: `cosine`, `dot`, `euclidean` or your own.
-        background: embeddings [n, d] of other images: explain what makes a pair more alike than
-            these; `fam` then takes signed shares.
-
-    Raises:
-        ValueError: an unknown name, or a method that needs a background and gets none.
+    Given a background, embeddings of other images, it explains what makes a pair more alike than
+    these; `fam` then takes signed shares.
 
     Example:
         >>> import jax.numpy as jnp
@@ -166,9 +139,9 @@ def make(
     """
     row = entry(name)
     if background is not None:
-        return (row.against or row.factory)(margin(similarity, background))
+        return as_method((row.against or row.factory)(margin(similarity, background)))
     if row.background == "needed":
         raise ValueError(
             f"method: {name} shows what makes a pair more alike than others; give a background"
         )
-    return row.factory(similarity)
+    return as_method(row.factory(similarity))

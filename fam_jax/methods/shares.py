@@ -1,12 +1,5 @@
-"""Methods that weigh dimensions by their shares of the similarity: FAM, decomposition, CAM.
+"""Methods that weigh dimensions by their shares of the similarity: FAM, decomposition, CAM."""
 
-fam             w = minmax_d(shares(z, r)),  alpha = sum_hw pullback(w),  M = sum_k alpha_k A_k
-decomposition   v = share_d / z_d,           M = sum_k pullback(v)_k A_k
-contrastive     the decomposition of a margin
-cam             alpha = sum_hw pullback(r),  M = sum_k alpha_k A_k
-"""
-
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -15,7 +8,6 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice
 from fam_jax._core.maps import minmax
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine, dot, frozen_gradient, margin
 from fam_jax.methods.method import Method
 from fam_jax.methods.pulled import pullback_method
@@ -34,18 +26,6 @@ _SOURCES = {
 _NORMALIZERS = {"minmax": minmax, "none": lambda w: w, "relu": jax.nn.relu}
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["weights", "normalize"])
-@dataclass(frozen=True)
-class _Weigh:
-    """Options as values, so that `fam()` made twice is the same function to `jax.jit`."""
-
-    weights: str
-    normalize: str
-
-    def __call__(self, similarity: Similarity, z: Array, r: Array) -> Array:
-        return _NORMALIZERS[self.normalize](_SOURCES[self.weights](similarity, z, r))
-
-
 def fam(
     similarity: Similarity = cosine, *, normalize: str = "minmax", weights: str = "shares"
 ) -> Method:
@@ -60,17 +40,10 @@ def fam(
     `decomposition` keeps it.
 
     Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
+        similarity: see `fam_jax.methods`.
         normalize: "minmax" (the paper), "none" (signed shares) or "relu" (positive ones).
         weights: "shares", or "gradient_x_input" with norms held constant (the same for `cosine`
             and `dot`; another reading of the paper for `euclidean`).
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        ValueError: for an unknown option.
-        TypeError: if `similarity` is none.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,12 +53,16 @@ def fam(
         >>> fam_jax.fam()(enc, jnp.array([[1.0, 0.0]])).round(3).tolist()
         [[[1.0, 0.0]]]
 
-    Source:
-        Liao, Gao, Zhang: Feature Activation Map, arXiv 2307.05017.
+    Source: Liao, Gao, Zhang: Feature Activation Map, arXiv 2307.05017.
     """
     check_choice("normalize", normalize, _NORMALIZERS)
     check_choice("weights", weights, _SOURCES)
-    return pullback_method(similarity, _Weigh(weights, normalize), channel_sum, shared=True)
+    weigh = partial(_weigh, weights=weights, normalize=normalize)
+    return pullback_method(similarity, weigh, channel_sum, shared=True)
+
+
+def _weigh(similarity: Similarity, z: Array, r: Array, *, weights: str, normalize: str) -> Array:
+    return _NORMALIZERS[normalize](_SOURCES[weights](similarity, z, r))
 
 
 def share_per_unit(similarity: Similarity, z: Array, r: Array) -> Array:
@@ -101,16 +78,7 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         M = sum_k pullback(v)_k A_k,   v_d = share_d / z_d   (cosine: r^ / ||z||)
 
     For a head that is linear in A (pooling, pooling and a bias-free linear map, flattening) the
-    map sums to the score exactly; `decomposition(margin(cosine, bank))` sums to the margin.
-
-    Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
-    Raises:
-        TypeError: if `similarity` is none.
+    map sums to the score exactly, with a `margin` to the margin. Arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -120,9 +88,8 @@ def decomposition(similarity: Similarity = cosine) -> Method:
         >>> fam_jax.decomposition(fam_jax.dot)(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[3.0, -6.0]]]
 
-    Source:
-        Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu, Yang,
-        Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
+    Source: Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu,
+        Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
     return pullback_method(similarity, share_per_unit, products)
 
@@ -137,18 +104,9 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     other cancels, so the map depends on the reference; shares keep their signs, so it works where
     embeddings are signed (projection heads), where `fam` points at random. So measured on
     convolutional networks; in a small vision transformer it did no better than chance, and
-    `chefer` and `le_grad` did (docs/evaluation).
-
-    Args:
-        background: embeddings [n, d] of other images: the rest of the gallery, or the other
-            classes' prototypes. Some dozens of them suffice.
-        similarity: `cosine` or another.
-
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w], signed.
-
-    Raises:
-        ValueError, TypeError: as for `margin`.
+    `chefer` and `le_grad` did (docs/evaluation). The background are embeddings of other images: the
+    rest of the gallery, or the other classes' prototypes; some dozens suffice. Other arguments: see
+    `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -159,14 +117,9 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
         >>> fam_jax.contrastive(others, fam_jax.dot)(enc, jnp.array([[1.0, 1.0]])).tolist()
         [[[1.0, 3.0]]]
 
-    Source:
-        Ours; the decomposition of Stylianou et al., WACV 2019, against a background.
+    Source: Ours; the decomposition of Stylianou et al., WACV 2019, against a background.
     """
     return decomposition(margin(similarity, background))
-
-
-def _row(similarity: Similarity, z: Array, r: Array) -> Array:
-    return r
 
 
 def cam() -> Method:
@@ -177,9 +130,6 @@ def cam() -> Method:
     References are `classifier_rows`. Where the embedding is the mean of A over h x w positions,
     alpha is the row itself and the map's mean, plus the class' bias, is its logit.
 
-    Returns:
-        A `Method`, (enc, references [b, d]) -> raw maps [b, h, w].
-
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -189,7 +139,10 @@ def cam() -> Method:
         >>> fam_jax.cam()(enc, rows).tolist()
         [[[6.0, -12.0]]]
 
-    Source:
-        Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016.
+    Source: Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016.
     """
     return pullback_method(dot, _row, channel_sum)
+
+
+def _row(similarity: Similarity, z: Array, r: Array) -> Array:
+    return r

@@ -1,22 +1,14 @@
-"""LOTS: the picture is changed step by step to be less alike, or more; the map is what changed.
+"""LOTS: the picture is changed step by step to be less alike, or more; the map is what changed."""
 
-x' <- x' -+ rate grad s / max |grad s|
-M  = Gauss(|grey(x') - grey(x)|)
-"""
-
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from fam_jax._core.checks import check_count
 from fam_jax._core.encoder import as_embedding
-from fam_jax._core.encoding import Encoding
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.method import Method
 from fam_jax.methods.perturbation import IMAGES, score_copies, wide_dtype
@@ -38,25 +30,17 @@ def lots(
         M = Gauss(|grey(x') - grey(x)|)
 
     Away from the reference, the map shows what makes the pair alike; toward it, what keeps it
-    apart. FAME shows `rescale(maps)`.
+    apart. Never negative, in the images' units; s has its true gradient, grey is 0.2989 red +
+    0.587 green + 0.114 blue of three channels, else their mean. FAME shows `rescale(maps)`.
 
     Args:
-        similarity: `cosine`, `dot`, `euclidean`, a `margin` or your own; its true gradient.
         toward: climb the similarity instead of descending it.
         steps: FAME reports 500 and finds 75 to 200 to be enough.
-        rate: how far the strongest pixel moves in a step, in the images' units; FAME's 1 / 255
-            is of normalised images, too. For steps in grey levels pass pixels in [0, 1] to an
-            encoder that normalises them.
+        rate: how far the strongest pixel moves in a step, in the images' units; FAME's 1 / 255 is
+            of normalised images, too. For grey levels let the encoder normalise images in [0, 1].
         kernel: side of the Gaussian in pixels, odd; its sigma is 0.15 kernel + 0.35 (7.7 for 49,
-            which suits images of 224). 1 leaves the change as it is. Images are reflected at
-            their edges.
-
-    Returns:
-        A `Method` that needs the images: raw maps [b, H, W], not negative, in the images' units.
-        Grey is 0.2989 red + 0.587 green + 0.114 blue of three channels, else their mean.
-
-    Raises:
-        ValueError, TypeError: for arguments of other types or values.
+            which suits images of 224). 1 leaves the change as it is. Edges are reflected.
+        similarity: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,35 +51,25 @@ def lots(
         >>> fam_jax.explain(encode, image, reference, method).maps.tolist()
         [[[3.0, 1.5]]]
 
-    Source:
-        Zhang, Günther: FAME, arXiv 2605.12017, with github.com/AIML-IfI/fame; the steps from
-        Rozsa, Günther, Boult: LOTS about Attacking Deep Features, IJCB 2017.
+    Source: Zhang, Günther: FAME, arXiv 2605.12017; the steps from Rozsa et al.: LOTS, IJCB 2017.
     """
     check_count("steps", steps)
     check_count("kernel", kernel)
     if kernel % 2 == 0:
         raise ValueError(f"kernel: expected an odd number of pixels, got {kernel}")
-    signed = rate if toward else -rate
-    return Method(similarity, _Lots(float(signed), steps, kernel), IMAGES)
+    rate = float(rate if toward else -rate)
+    return Method(similarity, partial(_lots, rate=rate, steps=steps, kernel=kernel), IMAGES)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["rate", "steps", "kernel"])
-@dataclass(frozen=True)
-class _Lots:
-    rate: float
-    steps: int
-    kernel: int
-
-    def __call__(self, similarity: Similarity, enc: Encoding, references: Array) -> Array:
-        images, embed = enc.images, as_embedding(enc.encoder)
-        dtype = wide_dtype(images, references)
-        x = images.astype(dtype)
-        changed = walk(embed, similarity, images, references, self.rate, self.steps)
-        luma = _LUMA if x.shape[3] == 3 else np.full(x.shape[3], 1 / x.shape[3])
-        grey = jnp.sum((changed - x) * jnp.asarray(luma, dtype)[None, None, None], axis=3)
-        down, across = (jnp.asarray(_gaussian(side, self.kernel), dtype) for side in x.shape[1:3])
-        highest = jax.lax.Precision.HIGHEST
-        return jnp.einsum("yh,bhw,xw->byx", down, jnp.abs(grey), across, precision=highest)
+def _lots(similarity, enc, references, *, rate, steps, kernel):
+    images, dtype = enc.images, wide_dtype(enc.images, references)
+    changed = walk(as_embedding(enc.encoder), similarity, images, references, rate, steps)
+    height, width, channels = images.shape[1:]
+    luma = _LUMA if channels == 3 else np.full(channels, 1 / channels)
+    change = (changed - images.astype(dtype)) * jnp.asarray(luma, dtype)[None, None, None]
+    down, across = (jnp.asarray(_gaussian(side, kernel), dtype) for side in (height, width))
+    grey = jnp.abs(jnp.sum(change, axis=3))
+    return jnp.einsum("yh,bhw,xw->byx", down, grey, across, precision="highest")
 
 
 def walk(embed, similarity, images, references, rate, steps):

@@ -1,4 +1,17 @@
-"""How good a map is, in numbers."""
+"""How good a map is, in numbers: batches in, one number for each image [b] out, at least float32.
+
+Arguments that several metrics share:
+    embed: images -> embeddings [b, d], or an encoder.
+    images: preprocessed ones, [b, H, W, c].
+    references: the embedding [b, d] that each image is compared with.
+    maps: raw maps [b, h, w], at any resolution unless masks go with them.
+    masks: where the maps should be high, booleans at the maps' resolution.
+    similarity: what is scored: `cosine`, `dot`, `euclidean` or your own.
+    key: a `jax.random.key`.
+
+A map that is not finite scores NaN. Arguments of other shapes, types or values raise ValueError or
+TypeError, in one line.
+"""
 
 from fam_jax.methods.baselines import centre_gaussian as centre_gaussian
 from fam_jax.methods.baselines import random_map as random_map

@@ -15,18 +15,14 @@ MAPS = "batch height width"
 
 
 def check_case(
-    embed: Callable,
-    images: AnyArray,
-    references: AnyArray,
-    maps: AnyArray,
-    similarity: Similarity,
-) -> tuple[Callable, Similarity]:
-    """The embedding function and the similarity as pytrees, if the arrays belong together."""
+    embed: Callable, images: AnyArray, references: AnyArray, maps: AnyArray, similarity: Similarity
+) -> tuple[Callable, AnyArray, AnyArray, AnyArray, Similarity]:
+    """The arguments, embedding function and similarity as pytrees, if the arrays fit together."""
     check_float("images", images, IMAGES)
     check_float("references", references, "batch dimensions")
     check_float("maps", maps, MAPS)
     check_batch("images", images, references=references, maps=maps)
-    return as_embedding(embed), as_similarity(similarity)
+    return as_embedding(embed), images, references, maps, as_similarity(similarity)
 
 
 def check_batch(name: str, first: AnyArray, **others: AnyArray) -> None:

@@ -91,18 +91,3 @@ def repeated(references: Array, times: int) -> Array:
     """References [b, d] for each of m versions, [b, m, d]."""
     b, d = references.shape
     return jnp.broadcast_to(references[:, None], (b, times, d))
-
-
-def in_chunks(fn: Callable[[Array], Array], xs: np.ndarray, chunk: int) -> Array:
-    """`fn` [m] -> [b, m] over all xs [n], at most `chunk` at a time: [b, n], in one loop.
-
-    The last chunk is filled up with repetitions, so that `fn` is compiled once.
-    """
-    count = len(xs)
-    loops = -(-count // chunk)
-    size = -(-count // loops)
-    if loops == 1:
-        return fn(jnp.asarray(xs))
-    filled = np.concatenate([xs, np.repeat(xs[-1:], loops * size - count, axis=0)])
-    out = jax.lax.map(fn, jnp.asarray(filled.reshape(loops, size)))  # [loops, b, size]
-    return jnp.moveaxis(out, 0, 1).reshape(out.shape[1], -1)[:, :count]

@@ -22,18 +22,11 @@ def mean_and_error(values: Float[AnyArray, "n ..."], key: Array, samples: int = 
 
         mean_i v_i,   std over samples of mean_i v_n(i),   n(i) drawn with replacement
 
-    Images with a NaN among their values are left out; `left_out` counts them.
+    Images with a NaN among their values are left out; `left_out` counts them. NaN if all are.
 
     Args:
         values: a number for each image [n], or a curve [n, ...].
-        key: `jax.random.key(seed)`.
         samples: bootstrap samples, at least 2.
-
-    Returns:
-        `Estimate`, (mean, error); NaN if every image is left out.
-
-    Raises:
-        ValueError, TypeError: for other types, or fewer than two samples.
 
     Example:
         >>> import jax
@@ -43,8 +36,7 @@ def mean_and_error(values: Float[AnyArray, "n ..."], key: Array, samples: int = 
         >>> float(mean), round(float(error), 1)  # sqrt(1 / 2)
         (2.0, 0.7)
 
-    Source:
-        Efron: Bootstrap Methods: Another Look at the Jackknife, 1979.
+    Source: Efron: Bootstrap Methods: Another Look at the Jackknife, 1979.
     """
     _check_values(values)
     check_count("samples", samples)
@@ -63,14 +55,6 @@ def paired_difference(
     Args:
         a: a metric of one method, [n] or [n, ...].
         b: the same metric of another method on the same images, in the same order.
-        key: `jax.random.key(seed)`.
-        samples: as for `mean_and_error`.
-
-    Returns:
-        `Estimate`, (mean, error); images where either is NaN are left out.
-
-    Raises:
-        ValueError, TypeError: for other types or shapes.
 
     Example:
         >>> import jax

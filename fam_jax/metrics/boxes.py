@@ -17,17 +17,11 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
 
         [rescale(M) >= threshold], not only its largest connected part
 
+    All 0 for a constant map.
+
     Args:
-        maps: raw maps; upsample them first for boxes in pixels of the image.
+        maps: upsample them first for boxes in pixels of the image.
         threshold: above 0 and up to 1.
-
-    Returns:
-        Boxes [b, 4]: left, top, right, bottom, the last two exclusive. All 0 for a constant map,
-        NaN for one that is not finite.
-
-    Raises:
-        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w], or for another
-            threshold.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,17 +47,7 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
 
 
 def box_iou(a: Float[AnyArray, "b 4"], b: Float[AnyArray, "b 4"]) -> Float[Array, " b"]:
-    """Intersection over union of every two boxes.
-
-    Args:
-        a: boxes [b, 4]: left, top, right, bottom.
-        b: the others.
-
-    Returns:
-        Values [b] in [0, 1]; 0 for two empty boxes, NaN where a box is.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
+    """Intersection over union of every two boxes; 0 for two empty ones, NaN where a box is.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,17 +80,11 @@ def box_hit(
 ) -> Bool[Array, " b"]:
     """Whether a map's box matches the true one: box_iou(box_of(M), box) >= overlap.
 
+    A constant map misses, and one that is not finite.
+
     Args:
-        maps: raw maps [b, h, w].
         boxes: the true boxes [b, 4], in pixels of the maps.
-        threshold: as for `box_of`.
         overlap: the least intersection over union, above 0 and up to 1.
-
-    Returns:
-        Hits [b]; a constant map misses, and one that is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
 
     Example:
         >>> import jax.numpy as jnp
@@ -122,14 +100,7 @@ def box_masks(boxes: Float[AnyArray, "b 4"], size: tuple[int, int]) -> Bool[Arra
     """The boxes as masks, for `energy_in`, `pointing`, `iou`: pixels whose centre is inside.
 
     Args:
-        boxes: left, top, right, bottom in pixels.
-        size: (height, width) in pixels.
-
-    Returns:
-        Masks [b, height, width].
-
-    Raises:
-        ValueError, TypeError: for boxes of another shape or type.
+        size: height and width of the masks.
 
     Example:
         >>> import jax.numpy as jnp

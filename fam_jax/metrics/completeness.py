@@ -16,13 +16,7 @@ def completeness_error(
 
     Args:
         maps: raw maps at their own resolution; upsampling changes the sum.
-        scores: the similarities.
-
-    Returns:
-        Errors [b], in units of the score; NaN where the map or the score is.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
+        scores: the similarities, [b].
 
     Example:
         >>> import jax.numpy as jnp

@@ -14,19 +14,13 @@ def endpoint_error(
 ) -> Float[Array, " b"]:
     """The mean distance between where points are said to be and where they are.
 
-        mean over valid (i, j) of ||c_ij - t_ij||_2
+        mean over valid (i, j) of ||c_ij - t_ij||_2, in pixels; NaN without a valid point
 
     Args:
         correspondences: for each point of one image, a position (or a shift) in the other, in
             pixels.
         truth: the same from a true disparity, in the same units.
         valid: the points that count; all if not given. What the others hold doesn't matter.
-
-    Returns:
-        Errors [b] in pixels; NaN for a pair without a valid point, or one that is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,9 +42,9 @@ def endpoint_error(
             f"valid: expected booleans {truth.shape[:3]}, got {getattr(valid, 'dtype', valid)} "
             f"{getattr(valid, 'shape', '')}"
         )
-    found, truth = wide(correspondences, truth)
+    correspondences, truth = wide(correspondences, truth)
     # Zeros, not only a mask on the result: a NaN there would still reach the gradient.
-    difference = jnp.where(jnp.asarray(valid)[..., None], found - truth, 0)
+    difference = jnp.where(jnp.asarray(valid)[..., None], correspondences - truth, 0)
     square = jnp.sum(difference * difference, axis=3)
     distance = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
     count = jnp.sum(valid, axis=(1, 2), dtype=distance.dtype)

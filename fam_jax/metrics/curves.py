@@ -5,7 +5,6 @@ A good map loses the similarity early in deletion (small area) and finds it earl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -14,15 +13,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import (
     ORDERS,
     blurred,
     embed_each,
-    in_chunks,
     mean_color,
     pixel_ranks,
     repeated,
@@ -30,8 +29,7 @@ from fam_jax.metrics._pixels import (
 )
 
 
-@partial(register_dataclass, data_fields=["values", "area"], meta_fields=["full_first"])
-@dataclass(frozen=True)
+@pytree_dataclass("full_first")
 class Curve:
     """Scores along a deletion or an insertion.
 
@@ -65,20 +63,9 @@ def deletion(
     in a scattered order that is always the same, not row by row.
 
     Args:
-        embed: images -> embeddings [b, d], or an encoder.
-        images: preprocessed images.
-        references: what each is compared with.
-        maps: raw maps, at any resolution.
-        similarity: `cosine` or another.
         steps: into how many equal parts the pixels are divided; None for H, a row's worth each.
         order: "most" relevant first, or "least".
         chunk: how many masked copies of the batch are embedded at a time.
-
-    Returns:
-        `Curve`; NaN for an image whose map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
 
     Example:
         >>> import jax.numpy as jnp
@@ -89,22 +76,11 @@ def deletion(
         >>> [round(v, 2) for v in curve.values[0].tolist()]
         [0.95, 0.89, 0.71]
 
-    Source:
-        Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
+    Source: Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
+    case = check_case(embed, images, references, maps, similarity)
     steps = check_way(steps, order, chunk, images)
-    return along(
-        embed,
-        images,
-        references,
-        maps,
-        similarity,
-        steps=steps,
-        order=order,
-        chunk=chunk,
-        full_first=True,
-    )
+    return along(*case, steps=steps, order=order, chunk=chunk, full_first=True)
 
 
 def insertion(
@@ -125,22 +101,6 @@ def insertion(
     The blur is Gaussian, 11 pixels wide with sigma 5 where the shorter side has 224, and in
     proportion at other sizes, but at least 3 pixels wide; edges are held.
 
-    Args:
-        embed: as for `deletion`.
-        images: as for `deletion`.
-        references: as for `deletion`.
-        maps: as for `deletion`.
-        similarity: as for `deletion`.
-        steps: as for `deletion`.
-        order: as for `deletion`.
-        chunk: as for `deletion`.
-
-    Returns:
-        `Curve`; NaN for an image whose map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import insertion
@@ -150,22 +110,11 @@ def insertion(
         >>> [round(v, 2) for v in curve.values[0].tolist()]
         [0.92, 0.96, 0.96, 1.0]
 
-    Source:
-        Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
+    Source: Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
+    case = check_case(embed, images, references, maps, similarity)
     steps = check_way(steps, order, chunk, images)
-    return along(
-        embed,
-        images,
-        references,
-        maps,
-        similarity,
-        steps=steps,
-        order=order,
-        chunk=chunk,
-        full_first=False,
-    )
+    return along(*case, steps=steps, order=order, chunk=chunk, full_first=False)
 
 
 def normalised(curve: Curve) -> Curve:
@@ -205,21 +154,6 @@ def aid(
 
     0 for a constant map, and on average for a random one; the larger the better.
 
-    Args:
-        embed: as for `deletion`.
-        images: as for `deletion`.
-        references: as for `deletion`.
-        maps: as for `deletion`.
-        similarity: as for `deletion`.
-        steps: as for `deletion`.
-        chunk: as for `deletion`.
-
-    Returns:
-        Differences [b]; NaN for an image whose map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import aid
@@ -228,9 +162,9 @@ def aid(
         >>> round(float(aid(embed, image, reference, image[..., 0], steps=3)[0]), 3)
         0.049
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
+    case = check_case(embed, images, references, maps, similarity)
     steps = check_way(steps, "least", chunk, images)
-    return _aid(embed, images, references, maps, similarity, steps=steps, chunk=chunk)
+    return _aid(case, steps=steps, chunk=chunk)
 
 
 def check_way(steps: int | None, order: str, chunk: int, images: AnyArray) -> int:
@@ -273,25 +207,14 @@ def along(embed, images, references, maps, similarity, *, steps, order, chunk, f
         z = embed_each(embed, at(k))
         return score_each(similarity, z, repeated(references, k.shape[0]))
 
-    values = in_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
     values = nan_unless_finite(values, maps)
     return Curve(values, area_under(values), full_first)
 
 
 @partial(jax.jit, static_argnames=("steps", "chunk"))
-def _aid(embed, images, references, maps, similarity, *, steps, chunk):
-    least, most = (
-        along(
-            embed,
-            images,
-            references,
-            maps,
-            similarity,
-            steps=steps,
-            order=order,
-            chunk=chunk,
-            full_first=True,
-        ).area
-        for order in ("least", "most")
+def _aid(case, **options):
+    areas = (
+        along(*case, order=order, full_first=True, **options).area for order in ("least", "most")
     )
-    return least - most
+    return jnp.subtract(*areas)

@@ -10,13 +10,7 @@ from jaxtyping import Array, Bool, Float
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
-from fam_jax.metrics._arguments import (
-    IMAGES,
-    MAPS,
-    check_batch,
-    check_between,
-    nan_unless_finite,
-)
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, check_between, nan_unless_finite
 from fam_jax.metrics._pixels import blurred, pixel_ranks
 
 
@@ -38,19 +32,10 @@ def fewshot_fidelity(
     Pixels are ranked as in `deletion`, the blur is that of `insertion`.
 
     Args:
-        embed: images -> embeddings [b, d], or an encoder.
-        images: preprocessed images.
         prototypes: one for each class.
-        maps: raw maps of the images for the predicted class, at any resolution.
-        similarity: `cosine` or another.
+        maps: for the predicted class.
         fraction: the share of the pixels that is blurred, above 0 and up to 1.
         temperature: of the softmax.
-
-    Returns:
-        Drops of the log probability [b]; NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
 
     Example:
         >>> import jax.numpy as jnp
@@ -108,12 +93,6 @@ def eer_threshold(scores: Float[AnyArray, " n"], same: Bool[AnyArray, " n"]) -> 
         scores: similarities of pairs.
         same: whether a pair is of the same identity.
 
-    Returns:
-        The threshold.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import eer_threshold
@@ -148,18 +127,13 @@ def verification_accuracy(
 ) -> Float[Array, "..."]:
     """The share of pairs that a threshold tells right: mean_n 1[(s_n >= threshold) = same_n].
 
-    With the values [n, steps + 1] of a `deletion` or `insertion`, the accuracy along the curve.
+    With the values [n, steps + 1] of a `deletion` or `insertion`, the accuracy along the curve. A
+    pair whose score is NaN is left out.
 
     Args:
         scores: similarities of pairs, [n] or [n, steps + 1].
         same: whether a pair is of the same identity.
         threshold: from `eer_threshold`, on pairs whose pixels are all there.
-
-    Returns:
-        The accuracy, or one for each step. A pair whose score is NaN is left out.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -168,8 +142,7 @@ def verification_accuracy(
         >>> float(verification_accuracy(jnp.array([0.9, 0.3, 0.4, 0.1]), same, 0.45))
         0.75
 
-    Source:
-        Accuracy along a deletion: arXiv 2605.12017.
+    Source: Accuracy along a deletion: arXiv 2605.12017.
     """
     if not isinstance(scores, AnyArray) or scores.ndim < 1:
         raise TypeError(f"scores: expected an array [pairs ...], got {type(scores).__name__}")

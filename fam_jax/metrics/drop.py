@@ -29,19 +29,6 @@ def masked_scores(
 
     The product is with preprocessed images, where 0 usually is the mean colour of a data set.
 
-    Args:
-        embed: images -> embeddings [b, d], or an encoder.
-        images: preprocessed images.
-        references: what each is compared with.
-        maps: raw maps, at any resolution.
-        similarity: `cosine` or another.
-
-    Returns:
-        s [b] and s_M [b]; s_M is NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import masked_scores
@@ -51,8 +38,7 @@ def masked_scores(
         >>> round(float(s[0]), 2), round(float(s_map[0]), 2)
         (0.6, 1.0)
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
-    return _masked_scores(embed, images, references, maps, similarity)
+    return _masked_scores(*check_case(embed, images, references, maps, similarity))
 
 
 @jax.jit
@@ -83,19 +69,6 @@ def average_drop(
     The published average is over the images with s > 0: leave the others out by
     `jnp.mean(drop, where=s > 0)`, s being the first of `masked_scores`.
 
-    Args:
-        embed: as for `masked_scores`.
-        images: as for `masked_scores`.
-        references: as for `masked_scores`.
-        maps: as for `masked_scores`.
-        similarity: as for `masked_scores`.
-
-    Returns:
-        Drops [b]; NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import average_drop
@@ -104,8 +77,7 @@ def average_drop(
         >>> average_drop(embed, image, jnp.array([[0.0, 1.0]]), map).tolist()
         [1.0]
 
-    Source:
-        Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    Source: Chattopadhay et al.: Grad-CAM++, WACV 2018.
     """
     s, masked = masked_scores(embed, images, references, maps, similarity)
     drop = jnp.maximum(s - masked, 0) / jnp.where(s > 0, s, 1)
@@ -121,19 +93,6 @@ def increase(
 ) -> Float[Array, " b"]:
     """Whether the map's region alone scores higher than the image: 1[s_M > s]; high is good.
 
-    Args:
-        embed: as for `masked_scores`.
-        images: as for `masked_scores`.
-        references: as for `masked_scores`.
-        maps: as for `masked_scores`.
-        similarity: as for `masked_scores`.
-
-    Returns:
-        1 or 0 for every image [b]; NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import increase
@@ -142,8 +101,7 @@ def increase(
         >>> increase(embed, image, jnp.array([[1.0, 0.0]]), map).tolist()
         [1.0]
 
-    Source:
-        Chattopadhay et al.: Grad-CAM++, WACV 2018.
+    Source: Chattopadhay et al.: Grad-CAM++, WACV 2018.
     """
     s, masked = masked_scores(embed, images, references, maps, similarity)
     return jnp.where(jnp.isnan(masked), masked, (masked > s).astype(s.dtype))
@@ -154,17 +112,11 @@ def coherency(explain: Callable, images: Float[AnyArray, "b H W c"]) -> Float[Ar
 
         (Pearson(M(x * M(x)), M(x)) + 1) / 2   the inner map rescaled to [0, 1]
 
+    0.5 (no correlation) where a map is constant.
+
     Args:
         explain: images -> raw maps [b, h, w]. A function's arrays are constants of the
             compilation unless `functools.partial` or a pytree holds them.
-        images: preprocessed images.
-
-    Returns:
-        Values [b] in [0, 1]; 0.5 (no correlation) where a map is constant, NaN where one is not
-        finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -226,23 +178,13 @@ def _unit(x: Array) -> Array:
 def complexity(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
     """How much of the image a map takes: the mean of the map rescaled to [0, 1]; small is good.
 
-    Args:
-        maps: raw maps.
-
-    Returns:
-        Means [b] in [0, 1]; 0 for a constant map, NaN for one that is not finite.
-
-    Raises:
-        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w].
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import complexity
         >>> complexity(jnp.array([[[3.0, 1.0], [1.0, 1.0]]])).tolist()
         [0.25]
 
-    Source:
-        Poppi et al., CVPR workshops 2021 (arXiv 2104.10252).
+    Source: Poppi et al., CVPR workshops 2021 (arXiv 2104.10252).
     """
     check_float("maps", maps, MAPS)
     return nan_unless_finite(jnp.mean(rescale(maps), axis=(1, 2)), maps)

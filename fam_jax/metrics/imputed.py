@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._impute import imputed
-from fam_jax.metrics._pixels import ORDERS, embed_each, in_chunks, pixel_ranks, repeated, score_each
+from fam_jax.metrics._pixels import ORDERS, embed_each, pixel_ranks, repeated, score_each
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -40,22 +41,11 @@ def road(
     ranked as in `deletion`; at percentile p, (100 - p) % are removed.
 
     Args:
-        embed: images -> embeddings [b, d], or an encoder.
-        images: preprocessed images.
-        references: what each is compared with.
-        maps: raw maps, at any resolution.
-        key: `jax.random.key(seed)` of the noise, which is the same for every image of the batch.
-        similarity: `cosine` or another.
+        key: of the noise, which is the same for every image of the batch.
         percentiles: above 0 and up to 100.
         order: "most" relevant pixels removed first (a good map loses the score), or "least".
         noise: its standard deviation, in units of the preprocessed images.
         chunk: how many imputed copies of the batch are made and embedded at a time.
-
-    Returns:
-        Scores [b, p], one for each percentile; NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
 
     Example:
         >>> import jax
@@ -72,12 +62,10 @@ def road(
         Rong et al.: A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
         2022 (arXiv 2202.00449).
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
+    case = check_case(embed, images, references, maps, similarity)
     check_choice("order", order, ORDERS)
     options = _check(percentiles, noise, chunk)
-    return _road(
-        embed, images, references, maps, key, similarity, float(noise), order=order, **options
-    )
+    return _road(case, key, float(noise), order=order, **options)
 
 
 def road_combined(
@@ -96,22 +84,7 @@ def road_combined(
 
         mean_p (road(order="least") - road(order="most")) / 2
 
-    Args:
-        embed: as for `road`.
-        images: as for `road`.
-        references: as for `road`.
-        maps: as for `road`.
-        key: as for `road`.
-        similarity: as for `road`.
-        percentiles: as for `road`.
-        noise: as for `road`.
-        chunk: as for `road`.
-
-    Returns:
-        Values [b], 0 for a constant map, the larger the better; NaN where the map is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
+    0 for a constant map; the larger the better.
 
     Example:
         >>> import jax
@@ -123,12 +96,11 @@ def road_combined(
         >>> road_combined(embed, images, embed(images), maps, key).tolist()
         [0.0]
 
-    Source:
-        The pytorch-grad-cam package's ROADCombined, on the method of arXiv 2202.00449.
+    Source: The pytorch-grad-cam package's ROADCombined, on the method of arXiv 2202.00449.
     """
-    embed, similarity = check_case(embed, images, references, maps, similarity)
+    case = check_case(embed, images, references, maps, similarity)
     options = _check(percentiles, noise, chunk)
-    return _combined(embed, images, references, maps, key, similarity, float(noise), **options)
+    return _combined(case, key, float(noise), **options)
 
 
 def _check(percentiles, noise, chunk):
@@ -147,7 +119,8 @@ def _removed_at(percentiles: tuple[float | int, ...], pixels: int) -> np.ndarray
 
 
 @partial(jax.jit, static_argnames=("percentiles", "order", "chunk"))
-def _road(embed, images, references, maps, key, similarity, noise, *, percentiles, order, chunk):
+def _road(case, key, noise, *, percentiles, order, chunk):
+    embed, images, references, maps, similarity = case
     images, references = jnp.asarray(images), jnp.asarray(references)
     height, width = images.shape[1:3]
     ranks = pixel_ranks(maps, (height, width), order)
@@ -166,25 +139,11 @@ def _road(embed, images, references, maps, key, similarity, noise, *, percentile
         z = embed_each(embed, noisy)
         return score_each(similarity, z, repeated(references, k.shape[0]))
 
-    values = in_chunks(scores, np.arange(len(percentiles), dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(len(percentiles), dtype=np.int32), chunk, axis=1)
     return nan_unless_finite(values, maps)
 
 
 @partial(jax.jit, static_argnames=("percentiles", "chunk"))
-def _combined(embed, images, references, maps, key, similarity, noise, *, percentiles, chunk):
-    least, most = (
-        _road(
-            embed,
-            images,
-            references,
-            maps,
-            key,
-            similarity,
-            noise,
-            percentiles=percentiles,
-            order=order,
-            chunk=chunk,
-        )
-        for order in ("least", "most")
-    )
+def _combined(case, key, noise, **options):
+    least, most = (_road(case, key, noise, order=order, **options) for order in ("least", "most"))
     return jnp.mean(least - most, axis=1) / 2

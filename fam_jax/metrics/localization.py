@@ -22,19 +22,8 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
 
         sum_ij relu(M_ij) mask_ij / sum_ij relu(M_ij)
 
-    A map that is positive nowhere says nothing and scores 0, one that is not finite NaN. A
-    constant map scores the mask's share of the area: compare with that.
-
-    Args:
-        maps: raw maps [b, h, w].
-        masks: where the maps should be positive, at the maps' resolution.
-
-    Returns:
-        Shares [b] in [0, 1], at least float32.
-
-    Raises:
-        ValueError, TypeError: if the shapes differ, `maps` is not floating point or `masks` not
-            boolean.
+    A map that is positive nowhere says nothing and scores 0; a constant one scores the mask's
+    share of the area: compare with that.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,16 +62,8 @@ def pointing(
     misses, and so does one that is not finite.
 
     Args:
-        maps: raw maps [b, h, w].
-        masks: where the maps should point, at the maps' resolution.
         tolerance: how far from the mask is still a hit, in pixels of the maps; the game was
             published with 15, on maps of the images' size.
-
-    Returns:
-        Hits [b].
-
-    Raises:
-        ValueError, TypeError: as for `energy_in`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,8 +72,7 @@ def pointing(
         >>> pointing(maps, jnp.array([[[True, False], [True, False]]])).tolist()
         [True]
 
-    Source:
-        Zhang et al.: Top-Down Neural Attention by Excitation Backprop, IJCV 2018.
+    Source: Zhang et al.: Top-Down Neural Attention by Excitation Backprop, IJCV 2018.
     """
     _check(maps, masks)
     if not tolerance >= 0:
@@ -117,18 +97,10 @@ def iou(
 ) -> Float[Array, " b"]:
     """Intersection over union of the mask and the region where the rescaled map is high.
 
-        |R and mask| / |R or mask|,   R = [rescale(M) >= threshold]
+        |R and mask| / |R or mask|,   R = [rescale(M) >= threshold]; 0 for a constant map
 
     Args:
-        maps: raw maps [b, h, w].
-        masks: where the maps should be high, at the maps' resolution.
         threshold: above 0 and up to 1; usual are 0.3, 0.5 and 0.7.
-
-    Returns:
-        Values [b] in [0, 1]; 0 for a constant map, NaN for one that is not finite.
-
-    Raises:
-        ValueError, TypeError: as for `energy_in`, or for another threshold.
 
     Example:
         >>> import jax.numpy as jnp
@@ -154,17 +126,7 @@ def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> F
     """The share of a map's top k pixels that lie inside the mask, k being the mask's size.
 
     Of equal pixels at the border of the top k, those are taken that `deletion` takes first, so
-    that a constant map scores about the mask's share of the area.
-
-    Args:
-        maps: raw maps [b, h, w].
-        masks: where the maps should be high, at the maps' resolution.
-
-    Returns:
-        Shares [b] in [0, 1]; 0 for an empty mask, NaN for a map that is not finite.
-
-    Raises:
-        ValueError, TypeError: as for `energy_in`.
+    that a constant map scores about the mask's share of the area. An empty mask scores 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -173,8 +135,7 @@ def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> F
         >>> rank_in(maps, jnp.array([[[True, False], [True, False]]])).tolist()
         [0.5]
 
-    Source:
-        Arras, Osman, Samek: CLEVR-XAI, Information Fusion 2022, "relevance rank accuracy".
+    Source: Arras, Osman, Samek: CLEVR-XAI, Information Fusion 2022, "relevance rank accuracy".
     """
     _check(maps, masks)
     return _rank_in(maps, masks)
@@ -185,8 +146,8 @@ def _rank_in(maps: Array, masks: Array) -> Array:
     ranks = pixel_ranks(maps, maps.shape[1:], "most")
     size = jnp.sum(masks, axis=(1, 2), dtype=ranks.dtype)
     top = (ranks < size[:, None, None]) & masks
-    found = jnp.sum(top, axis=(1, 2), dtype=wide(maps)[0].dtype)
-    return nan_unless_finite(found / jnp.maximum(size, 1).astype(found.dtype), maps)
+    inside = jnp.sum(top, axis=(1, 2), dtype=wide(maps)[0].dtype)
+    return nan_unless_finite(inside / jnp.maximum(size, 1).astype(inside.dtype), maps)
 
 
 def _check(maps: AnyArray, masks: AnyArray) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
-from fam_jax.metrics._pixels import embed_each, in_chunks, score_each
+from fam_jax.metrics._pixels import embed_each, score_each
 from fam_jax.metrics.curves import Curve, area_under, check_way, versions
 
 
@@ -33,21 +34,8 @@ def deletion_pairs(
         v_k = score(z(x less its first k / steps), z(y less its first k / steps))
 
     Args:
-        embed: images -> embeddings [b, d], or an encoder.
-        queries: preprocessed images.
         reference_images: the other image of each pair; its size may differ.
-        query_maps: raw maps of the queries, at any resolution.
-        reference_maps: raw maps of the references, at any resolution.
-        similarity: `cosine` or another.
-        steps: as for `deletion`; None for the rows of a query.
-        order: "most" relevant first, or "least".
-        chunk: how many masked copies of the batch are embedded at a time.
-
-    Returns:
-        `Curve`; NaN for a pair one of whose maps is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
+        steps: as for `deletion`, like all that follows; None for the rows of a query.
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,18 +46,8 @@ def deletion_pairs(
         >>> [round(v, 2) for v in curve.values[0].tolist()]
         [1.0, 1.0, 1.0]
     """
-    return _checked(
-        embed,
-        queries,
-        reference_images,
-        query_maps,
-        reference_maps,
-        similarity,
-        steps=steps,
-        order=order,
-        chunk=chunk,
-        full_first=True,
-    )
+    pair = (embed, queries, reference_images, query_maps, reference_maps, similarity)
+    return _checked(*pair, steps=steps, order=order, chunk=chunk, full_first=True)
 
 
 def insertion_pairs(
@@ -88,23 +66,6 @@ def insertion_pairs(
 
         v_k = score(z(x sharp at its first k / steps), z(y sharp at its first k / steps))
 
-    Args:
-        embed: as for `deletion_pairs`.
-        queries: as for `deletion_pairs`.
-        reference_images: as for `deletion_pairs`.
-        query_maps: as for `deletion_pairs`.
-        reference_maps: as for `deletion_pairs`.
-        similarity: as for `deletion_pairs`.
-        steps: as for `deletion_pairs`.
-        order: as for `deletion_pairs`.
-        chunk: as for `deletion_pairs`.
-
-    Returns:
-        `Curve`; NaN for a pair one of whose maps is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import insertion_pairs
@@ -114,18 +75,8 @@ def insertion_pairs(
         >>> [round(v, 2) for v in curve.values[0].tolist()]
         [0.16, 0.08, 0.08, 0.0]
     """
-    return _checked(
-        embed,
-        queries,
-        reference_images,
-        query_maps,
-        reference_maps,
-        similarity,
-        steps=steps,
-        order=order,
-        chunk=chunk,
-        full_first=False,
-    )
+    pair = (embed, queries, reference_images, query_maps, reference_maps, similarity)
+    return _checked(*pair, steps=steps, order=order, chunk=chunk, full_first=False)
 
 
 def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, order, **options):
@@ -138,15 +89,9 @@ def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, ord
     )
     steps = check_way(steps, order, options["chunk"], queries)
     check_way(steps, order, options["chunk"], images)
-    return _along_both(
-        as_embedding(embed),
-        (queries, images),
-        (query_maps, maps),
-        as_similarity(similarity),
-        steps=steps,
-        order=order,
-        **options,
-    )
+    sides = (queries, images), (query_maps, maps)
+    options |= {"steps": steps, "order": order}
+    return _along_both(as_embedding(embed), *sides, as_similarity(similarity), **options)
 
 
 @partial(jax.jit, static_argnames=("steps", "order", "chunk", "full_first"))
@@ -160,6 +105,6 @@ def _along_both(embed, images, maps, similarity, *, steps, order, chunk, full_fi
         query, reference = (embed_each(embed, at(k)) for at in sides)
         return score_each(similarity, query, reference)
 
-    values = in_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk)
+    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
     values = nan_unless_finite(values, *maps)
     return Curve(values, area_under(values), full_first)

@@ -19,15 +19,7 @@ from fam_jax.metrics.drop import pearson
 def spearman(a: Float[AnyArray, "b h w"], b: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
     """The rank correlation of every two maps: Pearson's of their ranks, equal values sharing one.
 
-    Args:
-        a: raw maps.
-        b: the others, at the same resolution.
-
-    Returns:
-        Correlations [b] in [-1, 1]; 0 where a map is constant, NaN where one is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
+    0 where a map is constant. Both must have one resolution.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,10 +64,6 @@ def randomised(model: Any, layers: str | tuple[str, ...], key: Array) -> Any:
     Args:
         model: a `flax.nnx` module; it stays as it is.
         layers: paths as `capture` takes them ("fc", "layer4.2"); all parameters below them.
-        key: `jax.random.key(seed)`.
-
-    Returns:
-        The new model.
 
     Raises:
         ValueError: if there is no such layer (the message lists them), or none has parameters.
@@ -105,19 +93,19 @@ def randomised(model: Any, layers: str | tuple[str, ...], key: Array) -> Any:
     for path in paths:
         find(model, ".".join(path))
     graph, parameters, rest = nnx.split(model, nnx.Param, ...)
-    found = []
+    shuffled = set()
 
-    def shuffled(path, parameter):
+    def shuffle(path, parameter):
         name = tuple(map(str, path))
         if not any(name[: len(p)] == p for p in paths):
             return parameter
-        found.append(name)
+        shuffled.add(name)
         values = parameter[...]
         own = jax.random.fold_in(key, zlib.crc32(".".join(name).encode()))
         flat = jax.random.permutation(own, values.reshape(-1))
         return parameter.replace(flat.reshape(values.shape))
 
-    parameters = nnx.map_state(shuffled, parameters)
-    if not found:
+    parameters = nnx.map_state(shuffle, parameters)
+    if not shuffled:
         raise ValueError(f"layers: no parameters in {', '.join('.'.join(p) for p in paths)}")
     return nnx.merge(graph, parameters, rest, copy=True)

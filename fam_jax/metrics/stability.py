@@ -22,23 +22,15 @@ def max_sensitivity(
 ) -> Float[Array, " b"]:
     """The largest relative change of a map under small noise; small is good.
 
-        max_e ||M(x + e) - M(x)|| / ||M(x)||,   e uniform in [-radius, radius]
+        max_e ||M(x + e) - M(x)|| / ||M(x)||,   e uniform in [-radius, radius]; 0 where M is 0
 
     The same noises for every image of the batch, so that its values don't depend on the others.
 
     Args:
         explain: images -> raw maps [b, h, w]. A function's arrays are constants of the
             compilation unless `functools.partial` or a pytree holds them.
-        images: preprocessed images.
-        key: `jax.random.key(seed)`.
         radius: of the noise, in units of the preprocessed images.
         samples: noises tried, one after the other.
-
-    Returns:
-        Values [b]; 0 where the map is zero, NaN where it is not finite.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes, types or values.
 
     Example:
         >>> import jax

@@ -26,21 +26,14 @@ def energy_outside(
 ) -> Float[Array, " b"]:
     """The share of a map's positive mass that lies outside the mask.
 
-        sum_ij relu(M_ij) [not mask_ij] / sum_ij relu(M_ij)
+        sum_ij relu(M_ij) [not mask_ij] / sum_ij relu(M_ij);   0 for a map that is positive nowhere
 
     Only positive values count: for signed maps take the loss of their absolute values, or of
     maps that are not negative.
 
     Args:
-        maps: raw maps [b, h, w].
         masks: where the maps may be positive, at their resolution or another (the images', say),
             to which the maps are upsampled.
-
-    Returns:
-        Shares [b] in [0, 1], at least float32; 0 for a map that is positive nowhere.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -71,20 +64,10 @@ def disagreement(
 ) -> Float[Array, " b"]:
     """How far two maps are from being multiples of each other: 1 - cosine.
 
-        1 - sum_ij M_ij N_ij / (||M|| ||N||)
+        1 - sum_ij M_ij N_ij / (||M|| ||N||),   from 0 to 2; 1 if one of both is zero
 
     With a view T of the images, the loss of equivariance: `disagreement(maps of T(images),
     T(maps of images))`. A flip is `maps[:, :, ::-1]`; `crop` does crops.
-
-    Args:
-        maps: raw maps [b, h, w].
-        others: what they should look like.
-
-    Returns:
-        Distances [b] from 0 to 2, at least float32; 1 if one of both is zero.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -115,14 +98,7 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
 
         (sum_ij |M_ij - M_i+1,j| + sum_ij |M_ij - M_i,j+1|) / sum_ij |M_ij|
 
-    Args:
-        maps: raw maps [b, h, w].
-
-    Returns:
-        Variations [b], at least float32: 0 for a constant map, 4 for a single cell amid zeros.
-
-    Raises:
-        ValueError, TypeError: if `maps` is not a floating-point array [b, h, w].
+    0 for a constant map, 4 for a single cell amid zeros.
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,18 +128,11 @@ def crop(
     """The part of every map inside a box, bilinearly resampled: a map as a crop would see it.
 
     For `disagreement`, where the images' view is a crop and a resize. Cells beyond the map's edge
-    count as zero.
+    count as zero; for the box 0, 0, 1, 1 this is `upsample`.
 
     Args:
-        maps: maps [b, h, w].
         boxes: left, top, right, bottom as shares of the width and the height, 0 to 1.
         size: (H, W), cells of the result.
-
-    Returns:
-        Maps [b, H, W], at least float32. For the box 0, 0, 1, 1 this is `upsample`.
-
-    Raises:
-        ValueError, TypeError: for arguments of other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp

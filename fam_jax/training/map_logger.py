@@ -41,8 +41,6 @@ class MapLogger:
         at: the layer, as `capture` takes it, and so are `tokens` and `layout`.
         every: steps from one look to the next.
         method: `fam()` if not given.
-        tokens: see `capture`.
-        layout: see `capture`.
         pictures: what to show under the maps, for queries and references: a pair of lists of
             pictures (see `plot.overlay`). By default the images, each brought to [0, 1]; images
             of more or fewer than 3 channels are shown in grey.
@@ -52,7 +50,6 @@ class MapLogger:
     Raises:
         FileExistsError: if the folder holds maps and `resume` is not set.
         ValueError: if it holds maps of other images or of another layer.
-        ValueError, TypeError: for arguments of other shapes or types.
         ImportError: without tensorboardX, of the extra `train`.
 
     Example:
@@ -81,7 +78,7 @@ class MapLogger:
         *,
         at: str,
         every: int,
-        method: Method | None = None,
+        method: Method | Callable | None = None,
         tokens: Any = None,
         layout: str = "NHWC",
         pictures: tuple[Any, Any] | None = None,

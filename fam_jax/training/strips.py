@@ -24,9 +24,6 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
         folder: the logger's.
         columns: at most so many steps, evenly from the first to the last.
 
-    Returns:
-        A matplotlib figure.
-
     Raises:
         FileNotFoundError: if the folder holds no maps.
 

@@ -2,11 +2,27 @@
 
 import difflib
 
-from pretrained_ports.catalog import face, few_shot, resnet, vit
+from pretrained_ports.catalog import (
+    convnext,
+    efficientnet,
+    face,
+    few_shot,
+    mobilenetv3,
+    resnet,
+    vit,
+)
 from pretrained_ports.catalog.entry import Entry
 from pretrained_ports.checkpoints.dialects import DIALECTS
 
-ENTRIES: dict[str, Entry] = resnet.ENTRIES | few_shot.ENTRIES | face.ENTRIES | vit.ENTRIES
+ENTRIES: dict[str, Entry] = (
+    resnet.ENTRIES
+    | efficientnet.ENTRIES
+    | mobilenetv3.ENTRIES
+    | convnext.ENTRIES
+    | few_shot.ENTRIES
+    | face.ENTRIES
+    | vit.ENTRIES
+)
 
 
 def find_entry(name: str) -> Entry:

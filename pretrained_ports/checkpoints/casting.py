@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import DTypeLike
 
-from pretrained_ports.checkpoints.readers import CheckpointError
+from pretrained_ports.checkpoints.errors import CheckpointError
 from pretrained_ports.checkpoints.report import listing
 
 

@@ -1,22 +1,22 @@
 """Reads checkpoint files into plain numpy arrays, whatever they are wrapped in.
 
-A checkpoint is untrusted input: pickled files go through torch's restricted unpickler only, which
-builds tensors and plain containers and runs nothing else.
+A checkpoint is untrusted input: pickles are read by a table of what they may hold (`pickled.py`),
+and nothing in them runs. PyTorch is not needed.
 """
 
-import argparse
 import hashlib
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
+
+from pretrained_ports.checkpoints.errors import CheckpointError, one_line
+from pretrained_ports.checkpoints.tensors import Tensor, Unread
+from pretrained_ports.checkpoints.torch_files import read_torch
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin", ".tar")
 
@@ -38,9 +38,8 @@ WRAPPERS = (
 # Prefixes that wrappers of a whole model put before every key.
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or does not fit the model."""
+_LAYERS = 8  # of wrappers, or of prefixes: a dictionary may contain itself
+_GROWTH = 100  # how often a file's bytes may be used, by layers that share their weights
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read `.safetensors`, or with torch installed `.pth .pt .pkl .th .ckpt .bin .tar`.
+    """Read `.safetensors`, or PyTorch's `.pth .pt .pkl .th .ckpt .bin .tar` of any version.
+
+    What is read of a PyTorch file is a view of the file, which cannot be written.
 
     Raises:
         CheckpointError: No such file, no checkpoint, no tensors in it, or it holds more than data.
@@ -87,11 +88,13 @@ def read(path: str | Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         content, metadata = _read_safetensors(path)
     elif path.name.endswith(TORCH_SUFFIXES):
-        content, metadata = _read_torch(path), {}
+        content, metadata = read_torch(path), {}
     else:
         known = " ".join((".safetensors", *TORCH_SUFFIXES))
         raise CheckpointError(f"{path} is none of the known kinds of checkpoint: {known}")
     tensors, unwrapped, ignored = unwrap(content, path)
+    if sum(array.nbytes for array in tensors.values()) > _GROWTH * path.stat().st_size + 2**26:
+        raise CheckpointError(f"{path}: its tensors share their elements, and would fill too much")
     return Checkpoint(path, tensors, unwrapped, ignored, metadata)
 
 
@@ -113,7 +116,7 @@ def unwrap(
         CheckpointError: No tensors are found.
     """
     unwrapped, ignored = [], {}
-    while isinstance(content, Mapping) and not _tensor_keys(content):
+    while isinstance(content, Mapping) and not _tensor_keys(content) and len(unwrapped) < _LAYERS:
         wrapper = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if wrapper is None:
             break
@@ -121,13 +124,19 @@ def unwrap(
         unwrapped.append(wrapper)
         content = content[wrapper]
     if not isinstance(content, Mapping) or not _tensor_keys(content):
-        found = f"keys {list(content)}" if isinstance(content, Mapping) else type(content).__name__
-        raise CheckpointError(f"{path} holds no dictionary of tensors; found {_clip(found)}")
+        contents = (
+            f"keys {list(islice(content, 20))}"
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        raise CheckpointError(f"{path} holds no dictionary of tensors; found {one_line(contents)}")
 
-    keys = _tensor_keys(content)
-    ignored |= {str(key): "not a tensor" for key in content if key not in keys}
-    tensors = {key: _as_numpy(content[key], key, path) for key in keys}
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None):
+    tensors = {key: _as_numpy(content[key], key, path) for key in _tensor_keys(content)}
+    ignored |= {str(key): "not a tensor" for key in content if key not in tensors}
+    for _ in range(_LAYERS):
+        prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)
+        if prefix is None:
+            break
         unwrapped.append(prefix)
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors, tuple(unwrapped), ignored
@@ -139,75 +148,20 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             keys = file.keys()
             return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
     except (SafetensorError, OSError, AttributeError) as error:  # the last: a type numpy lacks
-        raise CheckpointError(f"{path} is not a safetensors file: {_clip(str(error))}") from error
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]  # an extra
-    except ImportError as error:
         raise CheckpointError(
-            f'{path.name} needs torch to be read: pip install "fam-jax[torch]" (in a clone: '
-            'pip install ".[torch]"), or convert it to .safetensors where torch is installed'
+            f"{path} is not a safetensors file: {one_line(str(error))}"
         ) from error
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise CheckpointError(
-                    f"{path} is a TorchScript program, not a checkpoint; "
-                    "save its state_dict() with torch.save where it can be trusted"
-                )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of old pickles before it refuses them
-            with torch.serialization.safe_globals(_inert()):
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # bytes from anywhere make the reader fail in any way
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise CheckpointError(
-                f"{path} is refused: it holds a Python object, {refused[1]}, beside tensors and "
-                "plain data; nothing in it was run"
-            ) from error
-        raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or is damaged ({type(error).__name__})"
-        ) from error
-
-
-def _inert() -> list:
-    """What training scripts put beside the weights, and which can do nothing but hold values."""
-    numbers = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
-    # Files name numpy's module as it was called when they were written.
-    scalar = np.float64(0).__reduce__()[0]
-    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [argparse.Namespace, np.dtype, *numbers, *scalars]
 
 
 def _tensor_keys(content: Mapping) -> list[str]:
-    """The names of the numpy arrays and torch tensors (known without importing torch)."""
-    return [
-        key
-        for key, value in content.items()
-        if isinstance(key, str) and (isinstance(value, np.ndarray) or hasattr(value, "data_ptr"))
-    ]
+    kinds = (np.ndarray, Tensor, Unread)
+    return [k for k, value in content.items() if isinstance(k, str) and isinstance(value, kinds)]
 
 
-def _as_numpy(value: Any, key: str, path: Path) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    import torch  # pyright: ignore[reportMissingImports]
-
-    try:
-        value = value.detach()
-        if value.dtype == torch.bfloat16:
-            return value.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-        return value.numpy()
-    except (RuntimeError, TypeError) as error:  # sparse, quantised, without storage
-        raise CheckpointError(f"{path}: cannot read tensor {key}: {_clip(str(error))}") from error
-
-
-def _clip(text: str, limit: int = 160) -> str:
-    """The text on one line, shortened."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+def _as_numpy(value: np.ndarray | Tensor | Unread, key: str, path: Path) -> np.ndarray:
+    if isinstance(value, Unread):
+        raise CheckpointError(
+            f"{path}: cannot read tensor {one_line(key)}: it is {value.kind}; "
+            "torch can make plain numbers of it (to_dense(), dequantize()) to save instead"
+        )
+    return value.array() if isinstance(value, Tensor) else value

@@ -44,9 +44,12 @@ class LayerNorm(nnx.Module):
         """Apply the layer."""
         x32 = wide(x)
         centred = x32 - x32.mean(-1, keepdims=True)
-        variance = (centred * centred).mean(-1, keepdims=True)
-        y = (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
+        y = (centred * jax.lax.rsqrt(self.variance(centred) + self.epsilon)).astype(x.dtype)
         return y * _row(self.scale[...], x) + _row(self.bias[...], x)
+
+    def variance(self, centred: Float[Array, "*b c"]) -> Float[Array, "*b2 1"]:
+        """What `centred` is divided by, squared."""
+        return (centred * centred).mean(-1, keepdims=True)
 
 
 def wide(x: Array) -> Array:
@@ -109,8 +112,8 @@ def attention(
     """
     scores = wide((q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2))
     if causal:
-        seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-        scores = jnp.where(seen[None, None], scores, -jnp.inf)
+        mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        scores = jnp.where(mask[None, None], scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
 
 

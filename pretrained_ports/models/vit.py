@@ -11,35 +11,19 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from pretrained_ports.models.layers import Stage, as_input
+from pretrained_ports.models.layers import Patches, Stage, as_input
 from pretrained_ports.models.network import Network
 from pretrained_ports.models.positions import resample
 from pretrained_ports.models.transformer import Block, LayerNorm, Mlp, attention, linear
 from pretrained_ports.models.vit_variants import Variant
 
 
-class Patches(nnx.Conv):
-    """A convolution whose stride is its size, [b H W 3] -> [b H/p W/p dim], as one product."""
-
-    def __init__(self, patch: int, dim: int, bias: bool, *, rngs: nnx.Rngs, param_dtype: DTypeLike):
-        size = (patch, patch)
-        super().__init__(3, dim, size, size, use_bias=bias, param_dtype=param_dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "b H W c"]) -> Float[Array, "b h w d"]:
-        """Apply the layer."""
-        b, height, width, c = x.shape
-        p, d = self.kernel.shape[0], self.kernel.shape[-1]
-        h, w = height // p, width // p
-        x = x.reshape(b, h, p, w, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c)
-        x = x @ self.kernel[...].reshape(-1, d)
-        return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, d)
-
-
 class PatchEmbed(nnx.Module):
     """Images to tokens, [b H W 3] -> [b h w dim]; the convolution is at "patch_embed.proj"."""
 
     def __init__(self, patch: int, dim: int, bias: bool, **init):
-        self.proj = Patches(patch, dim, bias, **init)
+        size = (patch, patch)
+        self.proj = Patches(3, dim, size, size, use_bias=bias, **init)
 
     def __call__(self, x: Float[Array, "b H W c"]) -> Float[Array, "b h w d"]:
         """Apply the layer."""

@@ -141,14 +141,18 @@ def test_inputs_are_those_of_the_hub_weights():
         ours = entry.preprocess
         assert theirs.hf_hub_id.rstrip("/") == entry.hub.repository, name
         assert (3, *ours.size) == theirs.input_size, name
-        assert (ours.mean, ours.std) == (theirs.mean, theirs.std), name
+        # Lite was trained on (x - 127) / 128 of grey levels, which timm rounds to half.
+        near = 0.003 if "-lite" in name and not name.endswith("-ra") else 0
+        np.testing.assert_allclose((ours.mean, ours.std), (theirs.mean, theirs.std), 0, near, name)
         assert ours.interpolation == theirs.interpolation, name
 
 
 def test_margins_are_those_of_the_hub_weights():
     for name, entry, theirs in hub_rows(_in_timm):
-        assert theirs.crop_mode == "center", name
-        assert entry.preprocess.resize == int(entry.preprocess.size[0] / theirs.crop_pct), name
+        stretched = theirs.crop_mode == "squash" and theirs.crop_pct == 1
+        assert stretched or theirs.crop_mode == "center", name
+        margin = None if stretched else int(entry.preprocess.size[0] / theirs.crop_pct)
+        assert entry.preprocess.resize == margin, name
 
 
 def test_clip_pixels_are_those_of_openclip(photographs, record_property):

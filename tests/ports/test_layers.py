@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pretrained_ports.models.layers import Pointwise, Wide, batch_norm, conv, max_pool
+from pretrained_ports.models.layers import (
+    Depthwise,
+    Patches,
+    Pointwise,
+    Wide,
+    batch_norm,
+    conv,
+    max_pool,
+)
 
 INIT = {"rngs": nnx.Rngs(0), "param_dtype": jnp.float32}
 
@@ -49,6 +57,37 @@ def test_other_convolutions_are_flaxs(size, inputs, options):
     assert type(conv(inputs, width, size, **options, **INIT)) is nnx.Conv
 
 
+@pytest.mark.parametrize("padding", [None, 0, "SAME"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("bias", [False, True])
+def test_channels_by_themselves_are_a_grouped_convolution(size, stride, padding, bias):
+    options = {"groups": 4, "stride": stride, "padding": padding, "bias": bias}
+    layer = conv(4, 4, size, **options, **INIT)
+    assert type(layer) is Depthwise
+    if bias:
+        layer.bias[...] = jnp.arange(4.0)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 14, 4))
+    expected = nnx.Conv.__call__(layer, x)
+    given = layer(x)
+    assert given.shape == expected.shape
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * jnp.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_patches_are_a_convolution_that_strides_its_size(size, bias):
+    layer = conv(3, 5, size, stride=size, padding=0, bias=bias, **INIT)
+    assert type(layer) is Patches
+    if bias:
+        layer.bias[...] = jnp.arange(5.0)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 15, 3))  # what is left over is cut off
+    expected = nnx.Conv.__call__(layer, x)
+    given = layer(x)
+    assert given.shape == expected.shape
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * jnp.abs(expected).max())
+
+
 @pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (3, 1, 1)])
 def test_max_pool_by_axes_is_that_of_both_at_once(size, stride, padding):
     x = jax.random.normal(jax.random.key(0), (2, 9, 14, 3)) - 5
@@ -64,3 +103,14 @@ def test_a_batch_norm_without_scale_has_statistics_only():
     np.testing.assert_allclose(norm(jnp.full((1, 4), 8.0)), jnp.full((1, 4), 3.0), rtol=1e-6)
     assert norm.scale is None
     assert norm.bias is None
+
+
+def test_an_activated_norm_is_the_norm_and_the_activation():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
+    plain = batch_norm(3, epsilon=1e-3, **INIT)
+    activated = batch_norm(3, epsilon=1e-3, activation=nnx.silu, **INIT)
+    for norm in (plain, activated):
+        norm.mean[...] = jnp.array([0.5, 0.0, -1.0])
+        norm.eval()
+    np.testing.assert_array_equal(activated(x), nnx.silu(plain(x)))
+    assert float(jnp.abs(plain(x) - batch_norm(3, **INIT)(x)).max()) > 1e-4

@@ -1,5 +1,7 @@
 """From pictures to arrays."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,6 +52,64 @@ def test_the_region_is_never_outside_the_picture():
             left, top, right, bottom = preprocess.region(size)
             assert 0 <= left < right <= size[0]
             assert 0 <= top < bottom <= size[1]
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (224, 224), (100, 900)])
+def test_a_padded_picture_is_seen_whole(size):
+    """The box is where the input lies on the picture: a mark is found where the box says."""
+    preprocess = replace(PHOTOGRAPH, fit="pad")
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = 255
+    view = preprocess.open(pixels)
+    left, top, right, bottom = view.box
+    assert max(left, top) <= 0
+    assert right >= width
+    assert bottom >= height
+    assert right - left == pytest.approx(bottom - top)
+    levels = np.asarray(preprocess.view(pixels)).astype(int)
+    scale = 224 / (right - left)
+    x, y = (round(scale * (at - start)) for at, start in ((width / 4, left), (height / 4, top)))
+    assert levels[y, x].min() > 250
+    if min(size) == max(size):
+        assert view.box == (0, 0, width, height)
+    else:
+        np.testing.assert_allclose(view.input[0, 0], 0, atol=0.02)  # the mean colour
+
+
+def test_drawings_are_padded_with_white():
+    preprocess = Preprocess((28, 28), None, (0.0,), (1.0,), fit="pad", scale="minmax")
+    drawing = np.full((20, 80), 255, np.uint8)
+    drawing[8:12] = 0
+    assert preprocess(drawing)[0, 0, 0] == 1
+
+
+def test_a_file_is_opened_upright_and_on_white(tmp_path):
+    picture = Image.fromarray(noise(30, 60, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera on its side
+    picture.save(tmp_path / "a.png", exif=exif)
+    view = PHOTOGRAPH.open(tmp_path / "a.png")
+    assert view.picture.size == (30, 60)
+    assert view.box == PHOTOGRAPH.region((30, 60))
+    np.testing.assert_array_equal(view.input, PHOTOGRAPH(view.picture))
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "b.png")
+    white = PHOTOGRAPH(Image.new("RGB", (40, 40), "white"))
+    np.testing.assert_array_equal(PHOTOGRAPH.open(str(tmp_path / "b.png")).input, white)
+
+
+def test_files_that_are_no_pictures_are_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.png"):
+        PHOTOGRAPH.open(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(ValueError, match=r"text\.png is not a picture"):
+        PHOTOGRAPH.open(tmp_path / "text.png")
+    Image.fromarray(noise(64, 64, 3)).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.png is damaged: .*") as caught:
+        PHOTOGRAPH.open(tmp_path / "cut.png")
+    assert "\n" not in str(caught.value)
 
 
 def test_grey_arrays_become_three_equal_channels():

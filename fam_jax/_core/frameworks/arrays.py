@@ -1,8 +1,9 @@
 """Any callable as a pytree: its arrays are leaves, all else is static and compared by value."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -10,32 +11,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fam_jax._core.frameworks.held import Path, State, held
-from fam_jax._core.pytree import OURS, classes, register_dataclass
-
-
-class Static:
-    """A value for a pytree's static part, which must be hashable whatever the value is."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: Any) -> bool:
-        if not isinstance(other, Static):
-            return NotImplemented
-        try:
-            return self.value is other.value or bool(self.value == other.value)
-        except ValueError:  # an array inside has no single truth
-            return False
-
-    def __hash__(self) -> int:
-        return hash(Static)
+from fam_jax._core.pytree import OURS, Static, classes, pytree_dataclass
 
 
 def split(tree: Any) -> tuple[Any, Static]:
     """The tree with None for whatever is no array, and what `join` needs to put it back."""
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
-    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
+    rest = tuple(o if array is None else None for o, array in zip(leaves, arrays, strict=True))
     return structure.unflatten(arrays), Static((structure, rest, classes(structure)))
 
 
@@ -46,12 +29,7 @@ def join(arrays: Any, static: Static) -> Any:
     return structure.unflatten([other if array is None else array for array, other in pairs])
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray)
-
-
-@partial(register_dataclass, data_fields=["arrays", "held"], meta_fields=["rest", "state"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "state")
 class Call:
     """A function with some of its arguments, as a pytree of the arrays among them and in it."""
 
@@ -98,19 +76,32 @@ class Call:
         return partial(fn.with_state, *first, **keywords)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=["fn"])
-@dataclass(frozen=True)
+@pytree_dataclass("fn", "options")
 class Own:
-    """A plain function of this package: it holds no arrays, and is not searched for them."""
+    """A plain function of this package with options; it is not searched for what it holds."""
 
     fn: Callable
+    arrays: dict[str, Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __hash__(self) -> int:
+        return hash((self.fn, self.options))
 
     def __call__(self, *args: Any) -> Any:
-        return self.fn(*args)
+        return self.fn(*args, **self.arrays, **dict(self.options))
 
 
 def as_pytree(fn: Callable) -> Callable:
     """`fn` as a pytree of arrays: itself if it is one, else wrapped; equal for equal functions."""
+    inner, args, keywords = fn, (), {}
     if isinstance(fn, partial):
-        return Call.of(fn.func, fn.args, fn.keywords)
-    return fn if type(fn) in OURS else Call.of(fn)
+        inner, args, keywords = fn.func, fn.args, fn.keywords
+    if _is_own(inner) and not args:
+        arrays = {k: x for k, x in keywords.items() if isinstance(x, jax.Array | np.ndarray)}
+        return Own(inner, arrays, tuple(x for x in keywords.items() if x[0] not in arrays))
+    return fn if type(fn) in OURS else Call.of(inner, args, keywords)
+
+
+def _is_own(fn: Callable) -> bool:
+    ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
+    return ours and inspect.unwrap(fn).__closure__ is None

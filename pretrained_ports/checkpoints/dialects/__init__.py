@@ -5,6 +5,12 @@ table knows the names inside the network only; wrappers around it are taken off 
 """
 
 from pretrained_ports.checkpoints.dialects.clip_text import HF_CLIP_TEXT, OPENAI_CLIP_TEXT
+from pretrained_ports.checkpoints.dialects.convnext import CONVNEXT_DIALECTS
+from pretrained_ports.checkpoints.dialects.efficientnet import (
+    EFFICIENTNET_PYTORCH,
+    TIMM_EFFICIENTNET,
+    TORCHVISION_MOBILENETV3,
+)
 from pretrained_ports.checkpoints.dialects.face import IRESNET, MOBILEFACENET
 from pretrained_ports.checkpoints.dialects.few_shot import (
     CONV4_SEQUENTIAL,
@@ -41,6 +47,10 @@ DIALECTS: dict[str, Dialect] = {
         HF_RESNET,
         *SELF_SUPERVISED_DIALECTS,
         CIFAR,
+        TIMM_EFFICIENTNET,
+        *EFFICIENTNET_PYTORCH.values(),
+        *TORCHVISION_MOBILENETV3,
+        *CONVNEXT_DIALECTS,
         CONV4_SEQUENTIAL,
         RESNET12,
         RESNET12_ENCODER,

@@ -19,6 +19,10 @@ SHAPES = {
     "resnet12": (1, 84, 60, 3),
     "relationnet": (1, 84, 60, 3),
     "mobilefacenet": (1, 112, 112, 3),
+    "efficientnet-lite0": (1, 67, 93, 3),  # padding "same" of odd sides
+    "efficientnet-b0-ra": (1, 64, 96, 3),
+    "mobilenetv3-small": (1, 67, 93, 3),
+    "convnext-tiny": (1, 67, 93, 3),
     "vit-tiny-patch16": (1, 224, 224, 3),
     "dino-small-patch16": (1, 96, 160, 3),  # positions resampled
     "dinov2-small-reg4": (1, 70, 112, 3),  # registers, layer scales, positions resampled
@@ -63,6 +67,10 @@ def main():
         "resnet12": torch_few_shot.ResNet12((64, 160, 320, 640)),
         "relationnet": torch_few_shot.RelationEncoder(),
         "mobilefacenet": torch_face.MobileFaceNet(),
+        "efficientnet-lite0": timm.create_model("tf_efficientnet_lite0", num_classes=0),
+        "efficientnet-b0-ra": timm.create_model("efficientnet_b0", num_classes=0),
+        "mobilenetv3-small": timm.create_model("tf_mobilenetv3_small_100", num_classes=0),
+        "convnext-tiny": timm.create_model("convnext_tiny", num_classes=0),
         "vit-tiny-patch16": timm.create_model("vit_tiny_patch16_224", num_classes=0),
         "dino-small-patch16": torch_vit.Facebook(384, 12, 6, 16, 14, dinov2=False),
         "dinov2-small-reg4": torch_vit.Facebook(384, 12, 6, 14, 37, registers=4),

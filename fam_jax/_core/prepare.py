@@ -1,0 +1,69 @@
+"""Images as a network takes them: pictures of 8 bits are prepared, floats are checked."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from fam_jax._core.checks import AnyArray, check_float
+
+AXES = "batch height width channels"
+# What a network's own preprocessing gave, or pictures of 8 bits for one that brings it.
+Images = Float[AnyArray, "_ _ _ _"] | UInt8[AnyArray, "_ _ _ _"] | list[Any] | tuple[Any, ...]
+
+
+def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
+    """Preprocessed images [b, H, W, c] as they are; pictures of 8 bits through `preprocess`.
+
+    Args:
+        name: what the caller calls the images.
+        images: a batch of floats; or pictures, uint8 [b, H, W, 3] or a list of arrays, PIL images
+            and what `backbone.open` gives, of any sizes.
+        preprocess: one picture -> [H, W, c], if the network brings it.
+
+    Warns:
+        UserWarning: if floats cannot have come from `preprocess`, by their range.
+    """
+    if not isinstance(images, AnyArray | list | tuple) or (
+        isinstance(images, AnyArray) and images.dtype != np.uint8
+    ):
+        check_float(name, images, AXES)
+        if preprocess is not None and not isinstance(images, jax.core.Tracer) and images.size:
+            _check_range(name, images, preprocess)
+        return images
+    if preprocess is None:
+        got = getattr(images, "dtype", type(images).__name__)
+        raise TypeError(
+            f"{name}: expected an array of floating-point numbers [{AXES}], got {got}: "
+            "capture(backbone) prepares pictures of 8 bits, for another model do it before"
+        )
+    if isinstance(images, jax.core.Tracer):
+        raise TypeError(f"{name}: pictures are prepared outside of jit: give it their floats")
+    if not len(images):
+        raise ValueError(f"{name}: no pictures were given")
+    # Each by itself: they may differ in size.
+    ready = [p.input if hasattr(p, "input") else preprocess(p) for p in images]
+    return jnp.asarray(np.stack(ready))
+
+
+def _check_range(name: str, images: AnyArray, preprocess: Any) -> None:
+    black_and_white = preprocess.normalise(
+        np.array([0, 255], np.uint8)[:, None, None].repeat(preprocess.channels, axis=2)
+    )
+    ends = np.sort(black_and_white.reshape(2, -1), axis=0)
+    low, high = float(ends[0].min()), float(ends[1].max())
+    least, most = float(images.min()), float(images.max())
+    slack = 0.05 * (high - low)  # as resizing overshoots, and noise
+    # All of 0 .. 1 and nothing else is what floats are before their normalisation.
+    unit = 0 <= least < 0.1 and 0.9 < most <= 1 and (low < -slack or high > 1 + slack)
+    if unit or least < low - slack or most > high + slack:
+        warnings.warn(
+            f"{name}: values from {least:.3g} to {most:.3g}, but this network was trained on "
+            f"pictures normalised to {low:.3g} .. {high:.3g}: use backbone.preprocess, or give "
+            "pictures of 8 bits",
+            stacklevel=4,
+        )

@@ -1,0 +1,7 @@
+"""Overlays and figures. Matplotlib figures are returned, not shown: `figure.savefig(path)`."""
+
+from fam_jax.plot.figures import grid_figure as grid_figure
+from fam_jax.plot.figures import pair_figure as pair_figure
+from fam_jax.plot.overlays import Picture as Picture
+from fam_jax.plot.overlays import overlay as overlay
+from fam_jax.plot.points import points_figure as points_figure

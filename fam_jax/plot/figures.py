@@ -1,0 +1,111 @@
+"""Pictures and overlays in rows, under captions."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+from fam_jax.plot.lettering import lettered
+from fam_jax.plot.overlays import Picture, overlay, picture_pixels
+
+_LETTERS = 12  # of a caption, in an inch
+
+
+def pair_figure(
+    query: Picture,
+    reference: Picture,
+    query_map: Float[jax.Array | np.ndarray, "h w"],
+    reference_map: Float[jax.Array | np.ndarray, "hr wr"],
+    *,
+    score: float | None = None,
+    title: str = "",
+    names: tuple[str, str] = ("query", "reference"),
+) -> Figure:
+    """Both pictures of a pair above their overlays, with the score.
+
+    Args:
+        query: a picture (see `overlay`).
+        reference: the other picture.
+        query_map: a raw map, like the other.
+        reference_map: the other's.
+        score: the similarity, written into the title.
+        title: what was measured, such as "cosine".
+        names: captions of the pictures.
+
+    Example:
+        >>> import numpy as np
+        >>> from fam_jax import plot
+        >>> picture, heat = np.zeros((32, 32, 3), np.uint8), np.eye(4, dtype=np.float32)
+        >>> figure = plot.pair_figure(picture, picture, heat, heat, score=0.9, title="cosine")
+        >>> figure.get_suptitle()
+        'cosine 0.900'
+    """
+    heading = title if score is None else f"{title} {score:.3f}".strip()
+    return grid_figure(
+        [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
+        captions=[list(names), ["", ""]],
+        title=heading,
+        colorbar=True,
+    )
+
+
+def grid_figure(
+    rows: Sequence[Sequence[Picture | None]],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    title: str = "",
+    colorbar: bool = False,
+    cell: float = 2.6,
+) -> Figure:
+    """Pictures in rows, each under its caption.
+
+    Args:
+        rows: pictures (see `overlay`); None leaves a cell empty.
+        captions: a line over each picture, in the same rows.
+        title: a line over all.
+        colorbar: whether to show the scale of overlays, from low to high.
+        cell: height of a row in inches.
+
+    Example:
+        >>> import numpy as np
+        >>> from fam_jax import plot
+        >>> figure = plot.grid_figure([[np.zeros((8, 8, 3), np.uint8), None]])
+        >>> len(figure.axes)
+        2
+    """
+    columns = max(len(row) for row in rows)
+    widths = [cell * max(_aspect(picture) for picture in column) for column in zip_longest(*rows)]
+    widths = [width or max(widths) for width in widths]  # an empty column has some, too
+    captioned = sum(any(line) for line in captions or ())
+    height = len(rows) * cell + 0.35 * captioned + 0.4 * bool(title)
+    size = (sum(widths) + 1.1 * colorbar, height)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False, width_ratios=widths)
+    for i, line in enumerate(axes):
+        for j, ax in enumerate(line):
+            ax.axis("off")
+            picture = rows[i][j] if j < len(rows[i]) else None
+            if picture is not None:
+                ax.imshow(picture_pixels(picture))
+            if captions is not None and j < len(captions[i]) and captions[i][j]:
+                letters = round(_LETTERS * widths[j])
+                ax.set_title(**lettered(captions[i][j], letters, "label"), fontsize=9)
+    if title:
+        figure.suptitle(**lettered(title), fontsize=11)
+    if colorbar:
+        scale = ScalarMappable(cmap="turbo")
+        bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[0, 1])
+        bar.ax.set_yticklabels(["low", "high"], fontsize=8)
+    return figure
+
+
+def _aspect(picture: Picture | None) -> float:
+    """Width over height; that of nothing is 0."""
+    if picture is None:
+        return 0.0
+    height, width, _ = picture_pixels(picture).shape
+    return width / height

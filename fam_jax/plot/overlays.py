@@ -1,0 +1,118 @@
+"""A map laid over its picture, where the network saw it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from fam_jax._core.maps import rescale, upsample
+
+Box = tuple[float | int, float | int, float | int, float | int]  # left, top, right, bottom
+
+
+@runtime_checkable
+class Seen(Protocol):
+    """A picture with the part of it that a network saw, as `backbone.open` gives it."""
+
+    @property
+    def picture(self) -> Image.Image:
+        """The whole of it."""
+        ...
+
+    @property
+    def box(self) -> Box:
+        """What was seen, in pixels."""
+        ...
+
+
+# An array is [H, W, 3] or [H, W], of uint8 or of floats in [0, 1].
+Picture = Image.Image | jax.Array | np.ndarray | Seen
+_PALE = 0.55  # how far what was not seen goes towards grey
+
+
+def overlay(
+    image: Picture,
+    map: Float[jax.Array | np.ndarray, "h w"],
+    *,
+    box: Box | None = None,
+    limits: tuple[float | int, float | int] | None = None,
+    alpha: float = 0.65,
+    colormap: str = "turbo",
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture with the map laid over the part of it that the network saw, the rest in grey.
+
+    The map m is upsampled, brought from `limits` to [0, 1], coloured, and covers the picture the
+    more, the higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m).
+
+    Args:
+        image: a PIL image, an array [H, W, 3] or [H, W], uint8 or floats in [0, 1], or what
+            `backbone.open` gives, which knows its box.
+        map: a raw map [h, w].
+        box: what the map is of: left, top, right, bottom in pixels of the picture, beyond its
+            edges where it was padded; the whole picture if not given.
+        limits: the values that are drawn lowest and highest; the map's own if not given.
+        alpha: how much of the picture the highest value covers, 0 to 1.
+        colormap: a matplotlib colour map.
+
+    Returns:
+        Pixels, uint8 [H, W, 3]; the picture itself where the map is constant.
+
+    Example:
+        >>> import numpy as np
+        >>> from fam_jax import plot
+        >>> picture, heat = np.zeros((32, 48, 3), np.uint8), np.eye(4, dtype=np.float32)
+        >>> plot.overlay(picture, heat, box=(8, 0, 40, 32)).shape
+        (32, 48, 3)
+    """
+    pixels = picture_pixels(image)
+    if np.ndim(map) != 2:
+        raise ValueError(f"map: expected one map [h, w], got shape {np.shape(map)}")
+    height, width = pixels.shape[:2]
+    if box is None:
+        box = image.box if isinstance(image, Seen) else (0, 0, width, height)
+    left, top, right, bottom = (round(side) for side in box)
+    if not (max(left, 0) < min(right, width) and max(top, 0) < min(bottom, height)):
+        raise ValueError(f"box: {tuple(box)} is no part of a picture of {width} x {height} pixels")
+    y0, y1, x0, x1 = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+    part = pixels[y0:y1, x0:x1]
+    m = np.asarray(upsample(np.asarray(map, np.float32), (bottom - top, right - left)))
+    m = scaled(m, limits)[y0 - top : y1 - top, x0 - left : x1 - left]
+    heat = matplotlib.colormaps[colormap](m)[..., :3]
+    t = alpha * np.sqrt(m)[..., None]
+    out = (1 - _PALE) * pixels.mean(axis=2, keepdims=True) + _PALE * np.full_like(pixels, 0.75)
+    out[y0:y1, x0:x1] = (1 - t) * part + t * heat
+    return np.round(255 * out).astype(np.uint8)
+
+
+def scaled(map: np.ndarray, limits: tuple[float | int, float | int] | None) -> np.ndarray:
+    """The map brought from `limits` to [0, 1], or from its own; zeros where it is constant."""
+    if limits is None:
+        return np.asarray(rescale(map, axes=(0, 1)))
+    low, high = limits
+    if not low < high:
+        return np.zeros_like(map)
+    return np.clip((map - low) / (high - low), 0, 1)
+
+
+def picture_pixels(image: Any) -> Float[np.ndarray, "H W 3"]:
+    """A picture as floats in [0, 1]."""
+    image = getattr(image, "picture", image)
+    if isinstance(image, Image.Image):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"image: expected [H, W, 3] or [H, W], got shape {pixels.shape}")
+    if pixels.dtype == np.uint8:
+        return pixels / 255
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise TypeError(f"image: expected uint8 or floats in [0, 1], got {pixels.dtype}")
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(
+            "image: expected floats in [0, 1]; show the picture from before its normalisation"
+        )
+    return pixels

@@ -1,0 +1,12 @@
+"""What is raised of a checkpoint."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or does not fit the model."""
+
+
+def one_line(text: str, limit: int = 160) -> str:
+    """The text on one line that any terminal can show, shortened."""
+    text = " ".join(text[: 4 * limit].split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
