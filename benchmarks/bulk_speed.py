@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,10 +17,12 @@ from PIL import Image
 from rich.table import Table
 from torch_side import TorchSide, absent
 
+import fam_jax
 from fam_jax import bulk
 from fam_jax.bulk._chunks import picture_inputs
-from fam_jax.bulk._run import Job
-from fam_jax.bulk._steps import ChunkSchedule
+from fam_jax.bulk._pairs import TablePairs
+from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 
 
 def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
@@ -28,15 +31,15 @@ def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
     The bare loop runs the job's own compiled program over batches that are in memory. Job and
     loop take turns.
     """
-    job = Job.create(
-        encode, pairs, folder / "job", preprocess, None, batch, size=None, dtype="float16"
-    )
-    program = job.program()
-    job.pairs.save(epath.Path(folder))
-    stored = job.pairs.reopen(epath.Path(folder))
-    schedule = ChunkSchedule(np.arange(-(-len(pairs) // batch)), program)
+    explain = partial(explain_chunk, size=None, dtype="float16")
+    program = DeviceProgram(explain, (encode, fam_jax.fam()))
+    table = TablePairs(pairs, batch)
+    table.save(epath.Path(folder))
+    stored = table.reopen(epath.Path(folder))
+    chunks = program.schedule(np.arange(-(-len(pairs) // batch)))[:, program.local]
+    load = PictureLoader(preprocess)
     began = time.perf_counter()
-    inputs = [x.device for x in picture_inputs(schedule, stored, job.load, workers=0)]
+    inputs = [x.device for x in picture_inputs(chunks, stored, load, workers=0)]
     reading = (time.perf_counter() - began) / len(inputs)
     jax.block_until_ready(program(inputs[0]))
     jobs, bares = [], []

@@ -18,7 +18,7 @@ from fam_jax._core.chunks import padded_batches
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
-from fam_jax.bulk._features import create_group, encode_pictures, picture_columns
+from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
 from fam_jax.bulk._pictures import PictureLoader
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
@@ -57,22 +57,7 @@ def index(
 ) -> IndexSummary:
     """Embed pictures into a store, on every device; the same call goes on after a stop.
 
-    Args:
-        encode: from `fam_jax.capture`.
-        pictures: their paths.
-        store: a folder or a URL.
-        preprocess: as for `run`, like all that follows.
-        batch: pictures of a device at a time, and of a file.
-        workers: processes that read pictures.
-        about: plain values to be kept with the store.
-        on_step: called when a step is written.
-
-    Returns:
-        `IndexSummary`; open the store with `open_index`.
-
-    Raises:
-        ValueError: one line: the store is of another job; no pictures.
-        OSError: one line: the store cannot be written.
+    Arguments as `run`, of `pictures` at these paths; read the store with `open_index`.
 
     Example:
         >>> import pathlib, tempfile
@@ -96,7 +81,7 @@ def index(
     if not pictures:
         raise ValueError("pictures: none are given")
     path, load = absolute(store), PictureLoader(preprocess)
-    columns = picture_columns(encode, load, batch, "embeddings")
+    gallery = EncodedPictures(encode, load, batch, EMBEDDINGS)
     settings = {
         "asked": {
             **(about or {}),
@@ -107,20 +92,18 @@ def index(
             "pictures": len(pictures),
             "pictures_sha256": sha256("\n".join(pictures).encode()).hexdigest(),
         },
-        "columns": {"embeddings": list(columns["embeddings"].tail)},
+        "columns": {EMBEDDINGS: list(gallery.columns[EMBEDDINGS].tail)},
     }
 
     def save(folder: epath.Path) -> None:
-        _tables.write(folder / _PICTURES, {"path": list(pictures)})
+        _tables.write(folder / _PICTURES, pictures)
 
-    prepare_store(path, settings, _tables.with_parts(_PICTURES), save)
-    group = create_group(path, (len(pictures),), (batch,), columns)
+    prepare_store(path, settings, [_PICTURES], save)
+    gallery.create(path, len(pictures))
     with no_size_warnings():
-        progress = encode_pictures(
-            group, pictures, encode, load, keep="embeddings", workers=workers, on_step=on_step
-        )
+        progress = gallery.fill(pictures, workers, on_step)
     barrier("indexed")
-    return IndexSummary(len(pictures), group.count_status(INVALID), progress)
+    return IndexSummary(len(pictures), gallery.group.count_invalid(), progress)
 
 
 class Index:
@@ -133,10 +116,9 @@ class Index:
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings["asked"]
-        tail = tuple(settings["columns"]["embeddings"])
+        columns = {EMBEDDINGS: Column("float32", tuple(settings["columns"][EMBEDDINGS]))}
         shape, chunk_shape = (self.settings["pictures"],), (self.settings["batch"],)
-        columns = {"embeddings": Column("float32", tail), **STATUS_COLUMNS}
-        self._group = Group(path, shape, chunk_shape, columns)
+        self._group = Group(path, shape, chunk_shape, columns | STATUS_COLUMNS)
 
     def __len__(self) -> int:
         return self._group.shape[0]
@@ -144,11 +126,11 @@ class Index:
     @cached_property
     def pictures(self) -> list[str]:
         """The gallery's paths."""
-        return _tables.read(epath.Path(self.path) / _PICTURES, "path")
+        return _tables.read(epath.Path(self.path) / _PICTURES)
 
     def embeddings(self, rows: slice = slice(None)) -> np.ndarray:
         """Embeddings [n, d]; zeros where a picture could not be read."""
-        return self._group.read("embeddings", rows)
+        return self._group.read(EMBEDDINGS, rows)
 
     def status(self, rows: slice = slice(None)) -> np.ndarray:
         """Of every row: 0 not done, 1 valid, 2 not valid."""
@@ -157,10 +139,7 @@ class Index:
     def reasons(self) -> dict[int, str]:
         """Why rows are not valid."""
         bad = np.flatnonzero(self.status() == INVALID)
-        if not len(bad):
-            return {}
-        texts = self._group.read("reason", (bad,))
-        return dict(zip(bad.tolist(), decode_text(texts), strict=True))
+        return dict(zip(bad.tolist(), decode_text(self._group.read("reason", bad)), strict=True))
 
     def search(
         self, queries: Any, k: int, similarity: Similarity = cosine
@@ -172,17 +151,14 @@ class Index:
 
         Args:
             queries: embeddings [q, d].
-            k: how many.
+            k: how many; at most the pictures that could be read.
             similarity: `cosine`, `dot`, `euclidean` or your own.
 
         Returns:
             Scores [q, k], falling, and rows [q, k].
-
-        Raises:
-            ValueError: other dimensions, or k outside 1 .. the pictures that could be read.
         """
         queries = jnp.asarray(queries, jnp.float32)
-        d = self._group.columns["embeddings"].tail[0]
+        (d,) = self._group.columns[EMBEDDINGS].tail
         if queries.ndim != 2 or queries.shape[1] != d:
             raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")
         valid = int(np.sum(self.status() == VALID))
@@ -194,26 +170,18 @@ class Index:
         device_rows = max(k, min(_DEVICE_ROWS, -(-len(self) // len(devices))))
         best = jnp.full((len(queries), k), -jnp.inf), jnp.full((len(queries), k), -1, jnp.int32)
 
-        def read(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
             numbers = np.arange(rows.start, rows.stop, dtype=np.int32)
-            return self.embeddings(rows), self.status(rows) == VALID, numbers
+            return self.embeddings(rows), np.where(self.status(rows) == VALID, numbers, -1)
 
-        for part, n in padded_batches(read, len(self), device_rows * len(devices)):
-            bank, usable, numbers = part
-            usable[n:] = False
-            best = _merge_best(
-                best, queries, put(bank), put(usable), put(numbers), similarity, mesh
-            )
+        for (bank, numbers), n in padded_batches(read, len(self), device_rows * len(devices)):
+            numbers[n:] = -1
+            best = _merge_best(best, queries, *put((bank, numbers)), similarity, mesh)
         return np.asarray(best[0]), np.asarray(best[1])
 
 
 def open_index(path: str | os.PathLike) -> Index:
-    """Read an index that `index` made.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a store of something else.
-    """
+    """Read an index that `index` made; FileNotFoundError if there is none."""
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:
@@ -224,25 +192,28 @@ def open_index(path: str | os.PathLike) -> Index:
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _merge_best(best, queries, bank, usable, numbers, similarity, mesh):
-    """The best of those so far and of a part of the gallery."""
+def _merge_best(best, queries, bank, numbers, similarity, mesh):
+    """The best of those so far and of a part of the gallery; rows without a number do not count."""
     k = best[0].shape[1]
 
-    def device_best(queries, bank, usable, numbers):
+    def device_best(queries, bank, numbers):
         def score(query):
             return similarity.score(jnp.broadcast_to(query, bank.shape), bank)
 
         scores = jax.lax.map(score, queries)
-        scores = jnp.where(usable[None] & jnp.isfinite(scores), scores, -jnp.inf)
+        scores = jnp.where((numbers >= 0)[None] & jnp.isfinite(scores), scores, -jnp.inf)
         values, at = jax.lax.top_k(scores, k)
-        return values[None], numbers[at][None]
+        return values, numbers[at]
 
-    part, whole = PartitionSpec("gallery"), PartitionSpec()
-    values, rows = jax.shard_map(
-        device_best, mesh=mesh, in_specs=(whole, part, part, part), out_specs=part, check_vma=False
-    )(queries, bank, usable, numbers)
-    # Rows before rows: of equal scores `top_k` takes the first.
-    values = jnp.concatenate([best[0], jnp.moveaxis(values, 0, 1).reshape(len(queries), -1)], 1)
-    rows = jnp.concatenate([best[1], jnp.moveaxis(rows, 0, 1).reshape(len(queries), -1)], 1)
+    part = PartitionSpec("gallery")
+    candidates = jax.shard_map(
+        device_best,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), part, part),
+        out_specs=PartitionSpec(None, "gallery"),
+        check_vma=False,
+    )(queries, bank, numbers)
+    # The best so far come first: of equal scores `top_k` takes the first.
+    values, rows = (jnp.concatenate(both, axis=1) for both in zip(best, candidates, strict=True))
     values, at = jax.lax.top_k(values, k)
     return values, jnp.take_along_axis(rows, at, axis=1)

@@ -8,27 +8,19 @@ In uint8 the unit is 255. The error is at most (high - low) / 510, or 2^-12 of i
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 from etils import epath
 from jax import Array
 
-from fam_jax.bulk import _tables
-from fam_jax.bulk._zarr import (
-    STATUS_COLUMNS,
-    Column,
-    Group,
-    absolute,
-    decode_text,
-    read_settings,
-    wait,
-)
+from fam_jax.bulk._pairs import Grid, Pairs, StoredPairs
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
 from fam_jax.store import VALID, Row
 
 DTYPES = ("float16", "uint8", "float32")
@@ -93,13 +85,20 @@ class MapStore:
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings["asked"]
-        self.shape = tuple(settings["shape"])
+        self.shape, chunk_shape = tuple(settings["shape"]), tuple(settings["chunk_shape"])
         shapes = zip(MAPS, map(tuple, settings["map_shapes"]), strict=True)
         columns = map_columns(self.settings["map_dtype"], dict(shapes))
-        self._group = Group(path, self.shape, tuple(settings["chunk_shape"]), columns)
+        self._group = Group(path, self.shape, chunk_shape, columns)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        folder, chunk_shape = epath.Path(self.path), self._group.chunk_shape
+        if len(self.shape) == 2:
+            return Grid.open(folder, chunk_shape)
+        return StoredPairs(folder, len(self), chunk_shape, self.settings["pictures_root"])
 
     def __len__(self) -> int:
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     def array(self, name: str) -> np.ndarray:
         """A whole array as it is stored, [..., *]: "scores", "status", "query_maps", ..."""
@@ -116,70 +115,30 @@ class MapStore:
         return self.array("status").reshape(-1)
 
     def rows(self, indices: Iterable[int] | np.ndarray) -> list[Row]:
-        """Some rows, with their maps as float32.
-
-        Raises:
-            IndexError: a number outside 0 .. len - 1.
-        """
+        """Some rows, with their maps as float32; IndexError for a number that is none of a row."""
         wanted = np.asarray(list(indices), int)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {wanted.tolist()}")
         if not len(wanted):
             return []
         where = np.unravel_index(wanted, self.shape)
-        names = list(self._group.columns)
-        futures = (self._group.start_read(name, where) for name in names)
-        parts = wait(*futures, doing=f"read {self.path}")
-        arrays = dict(zip(names, parts, strict=True))
-        reasons = decode_text(arrays.pop("reason"))
+        arrays = self._group.read_arrays(self._group.columns, where)
+        arrays["reason"] = np.array(decode_text(arrays["reason"]))
         return [
-            self._row(int(index), {name: x[i] for name, x in arrays.items()}, reasons[i])
+            self._row(int(index), {name: x[i] for name, x in arrays.items()})
             for i, index in enumerate(wanted)
         ]
 
-    def _row(self, index: int, values: dict[str, np.ndarray], reason: str) -> Row:
+    def _row(self, index: int, values: dict[str, np.ndarray]) -> Row:
         query_map = reference_map = None
         if values["status"] == VALID:
             ranges = values.get("ranges", (None, None))
             query_map, reference_map = (
                 restore(values[m], r) for m, r in zip(MAPS, ranges, strict=True)
             )
-        query_box, reference_box = map(_box, values["boxes"])
-        return Row(
-            index,
-            *self._names(index),
-            score=float(values["scores"]),
-            status=int(values["status"]),
-            reason=reason,
-            query_map=query_map,
-            reference_map=reference_map,
-            query_box=query_box,
-            reference_box=reference_box,
-        )
-
-    def _names(self, index: int) -> tuple[str, str | None, str, str]:
-        if len(self.shape) == 2:
-            i, j = np.unravel_index(index, self.shape)
-            queries, references = self._lists
-            return str(index), None, queries[i], references[j]
-        group, place = divmod(index, _tables.group_rows(self._group.chunk_shape[0]))
-        row = self._table(group).slice(place, 1).to_pylist()[0]
-        root = self.settings["pictures_root"]
-        query, reference = (_tables.picture_path(row[side], root) for side in _tables.NEEDED)
-        return row["id"] or str(index), row["label"], query, reference
-
-    @cached_property
-    def _table(self) -> Callable[[int], pa.Table]:
-        file = epath.Path(self.path) / _tables.FILE
-        return lru_cache(maxsize=2)(lambda group: _tables.read_group(file, group))
-
-    @cached_property
-    def _lists(self) -> tuple[list[str], list[str]]:
-        folder = epath.Path(self.path)
-        queries, references = (
-            _tables.read(folder / f"{name}.parquet", "path") for name in ("queries", "references")
-        )
-        return queries, references
+        done = float(values["scores"]), int(values["status"]), str(values["reason"])
+        boxes = map(_box, values["boxes"])
+        return Row(index, *self._pairs.row(index), *done, query_map, reference_map, *boxes)
 
 
 def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:
@@ -188,12 +147,7 @@ def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:
 
 
 def open_store(path: str | os.PathLike) -> MapStore:
-    """Read a store that `run` made, or is making.
-
-    Raises:
-        FileNotFoundError: there is no store.
-        ValueError: a store of something else.
-    """
+    """Read a store that `run` made, or is making; FileNotFoundError if there is none."""
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:

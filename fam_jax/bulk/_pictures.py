@@ -1,7 +1,8 @@
-"""Pictures for the device: read, decoded and preprocessed by grain, ahead of it and in order."""
+"""Pictures for the devices: read, decoded and preprocessed by grain, ahead of them and in order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -12,7 +13,7 @@ from PIL import Image
 from fam_jax.io import pictures
 
 _THREADS = 16
-_BATCHES_AHEAD = 2
+_STEPS_AHEAD = 2
 
 
 class PictureLoader:
@@ -51,43 +52,64 @@ class PictureLoader:
             raise ValueError(
                 f"{path}: preprocess gave {image.shape} where others have {self.shape}"
             )
-        return image, np.asarray(_box(self._preprocess, picture.size), np.float32)
+        # What the network sees: all of the picture, unless `preprocess` says otherwise.
+        region = getattr(self._preprocess, "region", lambda size: (0, 0, *size))
+        return image, np.asarray(region(picture.size), np.float32)
 
 
-def _box(preprocess: Any, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """What the network sees of a picture: all of it, unless `preprocess` says otherwise."""
-    region = getattr(preprocess, "region", None)
-    return region(size) if region else (0.0, 0.0, float(size[0]), float(size[1]))
+class StepInputs(NamedTuple):
+    """What a step starts from: arrays for this process's devices, and for the host, by chunk."""
+
+    device: dict[str, Any]
+    host: Sequence[Any]
 
 
-def load_batches(
-    load: PictureLoader, paths: Sequence[str], rows: int, workers: int = 0
-) -> Iterator[dict[str, np.ndarray]]:
-    """Loaded pictures, `rows` at a time, in order; the next ones are on their way meanwhile.
+def load_pictures(
+    load: PictureLoader,
+    chunks: np.ndarray,
+    rows: int,
+    paths: Callable[[int], Sequence[str]],
+    workers: int = 0,
+) -> Iterator[StepInputs]:
+    """Every step's `images`, with the boxes and reasons of each chunk; ahead of the devices.
 
     Args:
         load: what to do with a path.
-        paths: a multiple of `rows` of them; read lazily, by number.
-        rows: pictures of a batch.
+        chunks: of this process, [steps, devices]; -1 where there is none.
+        rows: pictures of a chunk; empty ones where there are fewer.
+        paths: a chunk -> its pictures, at most `rows`; to be pickled, as `load` is.
         workers: processes that load; 0 for threads of this one.
     """
-    dataset = (
-        grain.MapDataset.source(paths)
-        .map(load)
-        .to_iter_dataset(
-            grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=max(2 * rows, _THREADS))
-        )
+    load_row = partial(_load_row, load, chunks, rows, paths)
+    step_rows = chunks.shape[1] * rows
+    threads = grain.ReadOptions(
+        num_threads=_THREADS, prefetch_buffer_size=max(2 * step_rows, _THREADS)
     )
+    dataset = grain.MapDataset.range(chunks.size * rows).map(load_row).to_iter_dataset(threads)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain asks for it where its processes start
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.multiprocessing.MultiprocessingOptions(
-                num_workers=workers, per_worker_buffer_size=max(1, 2 * rows // workers)
+                num_workers=workers, per_worker_buffer_size=max(1, 2 * step_rows // workers)
             )
         )
-    # Whole batches, too, are put together while the devices work.
-    ahead = grain.experimental.ThreadPrefetchIterDataset(
-        dataset.batch(rows), prefetch_buffer_size=_BATCHES_AHEAD
-    )
-    return iter(ahead)
+    # Whole steps, too, are put together while the devices work.
+    for step in grain.experimental.ThreadPrefetchIterDataset(
+        dataset.batch(step_rows), prefetch_buffer_size=_STEPS_AHEAD
+    ):
+        boxes, reasons = step["box"].reshape(-1, rows, 4), step["reason"].reshape(-1, rows)
+        yield StepInputs({"images": step["image"]}, list(zip(boxes, reasons, strict=True)))
+
+
+def _load_row(
+    load: PictureLoader,
+    chunks: np.ndarray,
+    rows: int,
+    paths: Callable[[int], Sequence[str]],
+    number: int,
+) -> dict[str, np.ndarray]:
+    place, row = divmod(number, rows)
+    chunk = int(chunks.flat[place])
+    names = paths(chunk) if chunk >= 0 else ()
+    return load(names[row] if row < len(names) else "")

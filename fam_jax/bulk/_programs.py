@@ -5,7 +5,6 @@ explain_chunk    features of a chunk's pictures, its pairs -> maps, ranges, scor
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.maps import upsample
-from fam_jax.bulk._maps import quantise
+from fam_jax.bulk._maps import MAPS, quantise
 from fam_jax.methods import Method
 from fam_jax.methods.explain import explain_encodings
 
@@ -24,18 +23,14 @@ _AXIS = "chunks"
 
 
 def explain_chunk(
-    encode: Encoder,
-    method: Method,
-    inputs: dict[str, Any],
-    *,
-    size: int | None,
-    dtype: str,
+    parameters: tuple[Encoder, Method], inputs: dict[str, Any], *, size: int | None, dtype: str
 ) -> dict[str, Array]:
     """Maps for a chunk of pairs; its pictures come as `images`, or as `features`.
 
     Each picture is encoded once, and a pair is two rows of them; for a method that reads more of
     the network than its head every pair is encoded.
     """
+    encode, method = parameters
     rows = inputs["query"], inputs["reference"]
     if method.needs_images:
         query, reference = (encode(inputs["images"][some], method) for some in rows)
@@ -47,14 +42,10 @@ def explain_chunk(
     *maps, scores, valid = explain_encodings(query, reference, method)
     if size is not None:
         maps = [upsample(m, (size, size)) for m in maps]
-    (query_maps, query_range), (reference_maps, reference_range) = (
-        quantise(m, dtype) for m in maps
-    )
+    stored, ranges = zip(*(quantise(m, dtype) for m in maps), strict=True)
     embeddings = jnp.stack([query.embeddings, reference.embeddings], axis=1)
-    return {
-        "query_maps": query_maps,
-        "reference_maps": reference_maps,
-        "ranges": jnp.stack([query_range, reference_range], axis=1),
+    return dict(zip(MAPS, stored, strict=True)) | {
+        "ranges": jnp.stack(ranges, axis=1),
         "scores": scores.astype(jnp.float32),
         "valid": valid,
         "finite": jnp.all(jnp.isfinite(embeddings), axis=2),
@@ -74,59 +65,46 @@ class DeviceProgram:
     """A program that every device runs on its own chunk; one compilation, no communication.
 
     Args:
-        program: (parameters, a chunk's inputs) -> a chunk's outputs.
+        program: (parameters, a chunk's inputs) -> a chunk's arrays, by name.
         parameters: arrays that every device has whole.
-        devices: of all processes.
 
     Attributes:
-        mesh: the devices in a row.
-        local: which of them are of this process.
-        compiled: (parameters, inputs of a step) -> outputs of a step.
+        local: which of the devices of all processes are of this one.
+        compiled: (parameters, inputs of a step) -> arrays of a step.
     """
 
-    def __init__(self, program: Callable, parameters: Any, devices: list) -> None:
-        self.mesh = Mesh(np.array(devices), (_AXIS,))
-        self.local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
-        self._split = NamedSharding(self.mesh, PartitionSpec(_AXIS))
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        self.parameters = jax.tree.map(partial(_replicate, sharding=whole), parameters)
+    def __init__(self, program: Callable, parameters: Any) -> None:
+        self.devices, own = jax.devices(), jax.process_index()
+        self.local = [i for i, d in enumerate(self.devices) if d.process_index == own]
+        mesh, whole, split = Mesh(self.devices, (_AXIS,)), PartitionSpec(), PartitionSpec(_AXIS)
+        self._split = NamedSharding(mesh, split)
+        arrays = jax.tree.map(jnp.asarray, parameters)
+        self.parameters = jax.make_array_from_process_local_data(NamedSharding(mesh, whole), arrays)
         self.compiled = jax.jit(
             jax.shard_map(
-                program,
-                mesh=self.mesh,
-                in_specs=(PartitionSpec(), PartitionSpec(_AXIS)),
-                out_specs=PartitionSpec(_AXIS),
-                check_vma=False,
+                program, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False
             )
         )
 
-    def __call__(self, inputs: Any) -> Any:
+    def schedule(self, chunks: np.ndarray) -> np.ndarray:
+        """Chunks [steps, devices], one for each device of all processes; -1 when they run out."""
+        n = len(self.devices)
+        return np.pad(chunks, (0, -len(chunks) % n), constant_values=-1).reshape(-1, n)
+
+    def __call__(self, inputs: Any) -> dict[str, Array]:
         """Start on a step: inputs are those of this process's chunks, one after another."""
         return self.compiled(self.parameters, self.put(inputs))
 
     def put(self, inputs: Any) -> Any:
         """The inputs of this process's chunks as arrays on its devices."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self._split, x), inputs
-        )
+        return jax.make_array_from_process_local_data(self._split, inputs)
 
-    def fetch(self, outputs: Any) -> list[Any]:
+    def fetch(self, outputs: dict[str, Array]) -> list[dict[str, np.ndarray]]:
         """This process's results of a step, a chunk each."""
-        leaves, structure = jax.tree.flatten(outputs)
-        parts = [
-            [
-                np.asarray(s.data)
-                for s in sorted(x.addressable_shards, key=lambda s: s.index[0].start)
-            ]
-            for x in leaves
-        ]
-        return [jax.tree.unflatten(structure, chunk) for chunk in zip(*parts, strict=True)]
+        shards = (sorted(x.addressable_shards, key=_first_row) for x in outputs.values())
+        parts = ([np.asarray(shard.data) for shard in x] for x in shards)
+        return [dict(zip(outputs, chunk, strict=True)) for chunk in zip(*parts, strict=True)]
 
 
-def _replicate(x: Any, sharding: NamedSharding) -> Array:
-    """An array that every process has, whole on every device."""
-    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
-        data = _replicate(jax.random.key_data(x), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-    x = np.asarray(x)
-    return jax.make_array_from_callback(x.shape, sharding, lambda part: np.asarray(x[part]))
+def _first_row(shard: jax.Shard) -> int:
+    return shard.index[0].start

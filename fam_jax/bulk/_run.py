@@ -4,8 +4,7 @@ pictures --grain--> chunks --devices--> maps --tensorstore--> store
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
@@ -18,26 +17,25 @@ from PIL import Image
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax._core.encoder import Encoder
 from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
-from fam_jax.bulk._features import (
-    as_features,
-    create_group,
-    encode_pictures,
-    missing_chunks,
-    picture_columns,
-)
+from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
-from fam_jax.bulk._pairs import Grid, Pairs, TablePairs, table_pairs
+from fam_jax.bulk._pairs import Grid, TablePairs
 from fam_jax.bulk._pictures import PictureLoader
 from fam_jax.bulk._programs import DeviceProgram, explain_chunk
-from fam_jax.bulk._settings import barrier, describe, digest, on_first_process, prepare_store
-from fam_jax.bulk._steps import ChunkSchedule, Progress, StepInputs, run_steps
-from fam_jax.bulk._zarr import Column, Group, absolute
+from fam_jax.bulk._settings import (
+    barrier,
+    create_group,
+    describe,
+    digest,
+    missing_chunks,
+    on_first_process,
+    prepare_store,
+)
+from fam_jax.bulk._steps import Progress, run_steps
+from fam_jax.bulk._zarr import absolute
 from fam_jax.io.pictures import no_size_warnings
 from fam_jax.methods import Method, fam
 from fam_jax.methods.method import as_method
-from fam_jax.store import INVALID
-
-FEATURES = "features"  # what is kept of each picture until the job is done
 
 
 class Summary(NamedTuple):
@@ -52,144 +50,6 @@ class Summary(NamedTuple):
     pairs: int
     invalid: int
     phases: tuple[Progress, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """Some pairs, a network and a method, and the store that they belong to; see `run`."""
-
-    encode: Encoder
-    method: Method
-    pairs: TablePairs | Grid
-    path: str
-    load: PictureLoader
-    size: int | None
-    dtype: str
-    once: bool
-    columns: dict[str, Column]
-    settings: dict[str, Any]
-
-    @classmethod
-    def create(
-        cls, encode, pairs, store, preprocess, method, batch, size, dtype, once=False, about=None
-    ) -> "Job":
-        """A job as `run` is asked for it, checked."""
-        if not isinstance(encode, Encoder):
-            raise TypeError(
-                "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
-                f"{type(encode).__name__}"
-            )
-        method = fam() if method is None else as_method(method)
-        check_choice("dtype", dtype, DTYPES)
-        check_count("batch", batch)
-        if size is not None:
-            check_count("size", size)
-        path = absolute(store)
-        pairs = pairs if isinstance(pairs, Grid) else table_pairs(pairs, batch)
-        if once and method.needs_images:
-            raise ValueError(
-                "once: only features of the pictures are kept, and this method reads more"
-            )
-        once = once or (isinstance(pairs, Grid) and not method.needs_images)
-        load = PictureLoader(preprocess)
-        inputs = {
-            "images": load.batch_shape(2),
-            "query": jax.ShapeDtypeStruct((1,), np.int32),
-            "reference": jax.ShapeDtypeStruct((1,), np.int32),
-        }
-        outputs = jax.eval_shape(
-            partial(explain_chunk, size=size, dtype=dtype), encode, method, inputs
-        )
-        shapes = {name: outputs[name].shape[1:] for name in MAPS}
-        settings = {
-            "asked": {
-                **(about or {}),
-                **pairs.facts(),
-                "layer": encode.at,
-                "parameters_sha256": digest((encode, method)),
-                "method": describe(method),
-                "input": f"{load.dtype} {list(load.shape)}",
-                "map_dtype": dtype,
-                "map_side": size,
-                "batch": batch,
-                "once": once,
-            },
-            "shape": list(pairs.shape),
-            "chunk_shape": list(pairs.chunk_shape),
-            "map_shapes": [list(shape) for shape in shapes.values()],
-        }
-        columns = map_columns(dtype, shapes)
-        return cls(encode, method, pairs, path, load, size, dtype, once, columns, settings)
-
-    def run(
-        self,
-        workers: int = 0,
-        on_step: Callable[[Progress], None] | None = None,
-        kept: tuple[Group, Sequence[str]] | None = None,
-    ) -> Summary:
-        """Do what is missing; `kept` are features that are there already, and of what."""
-        prepare_store(self.path, self.settings, self.pairs.FILES, self.pairs.save)
-        group = create_group(self.path, self.pairs.shape, self.pairs.chunk_shape, self.columns)
-        missing = missing_chunks(group)
-        pairs = self.pairs.reopen(epath.Path(self.path))
-        phases, rows = [], prod(self.pairs.shape)
-        if len(missing):
-            program = self.program()
-            schedule = ChunkSchedule(missing, program)
-            if self.once and kept is None:
-                features, paths, progress = self._keep_features(pairs.pictures(), workers, on_step)
-                kept = features, paths
-                phases.append(progress)
-            inputs = self._inputs(schedule, pairs, workers, kept)
-            collect = partial(collect_chunk, group)
-            phases.append(
-                run_steps("pairs", rows, group, schedule, inputs, program, collect, on_step)
-            )
-        barrier("pairs")
-        bad = on_first_process(lambda: self._finish(group), np.zeros((), np.int64))
-        return Summary(rows, int(bad), tuple(phases))
-
-    def program(self) -> DeviceProgram:
-        """What every device does with a chunk of pairs."""
-
-        def program(parameters: tuple[Encoder, Method], inputs: Any) -> dict[str, jax.Array]:
-            encode, method = parameters
-            return explain_chunk(encode, method, inputs, size=self.size, dtype=self.dtype)
-
-        return DeviceProgram(program, (self.encode, self.method), jax.devices())
-
-    def _inputs(
-        self,
-        schedule: ChunkSchedule,
-        pairs: Pairs,
-        workers: int,
-        kept: tuple[Group, Sequence[str]] | None,
-    ) -> Iterator[StepInputs]:
-        if kept is None:
-            return picture_inputs(schedule, pairs, self.load, workers)
-        features, paths = kept
-        assemble = partial(as_features, self.encode, self.load)
-        return feature_inputs(schedule, pairs, features, paths, assemble)
-
-    def _keep_features(
-        self, paths: list[str], workers: int, on_step: Callable[[Progress], None] | None
-    ) -> tuple[Group, list[str], Progress]:
-        """Encode every picture into a group of the store."""
-        batch, path = prod(self.pairs.chunk_shape), f"{self.path}/{FEATURES}"
-        columns = picture_columns(self.encode, self.load, batch, FEATURES)
-        group = create_group(path, (len(paths),), (batch,), columns)
-        progress = encode_pictures(
-            group, paths, self.encode, self.load, keep=FEATURES, workers=workers, on_step=on_step
-        )
-        barrier("features")
-        return group, paths, progress
-
-    def _finish(self, group: Group) -> np.ndarray:
-        """Remove what is not needed any more; how many rows have no maps."""
-        features = epath.Path(self.path) / FEATURES
-        if features.exists():
-            features.rmtree()
-        return np.asarray(group.count_status(INVALID), np.int64)
 
 
 def run(
@@ -219,7 +79,8 @@ def run(
         pairs: a .csv, .jsonl or .parquet file with the columns query, reference and perhaps id
             and label (pictures relative to its folder); rows (query, reference) or dicts; or
             every pair of two lists, from `grid`.
-        store: a folder, or a URL that TensorStore and etils know (gs://bucket/folder).
+        store: a folder, or a URL that TensorStore and etils know (gs://bucket/folder); read it
+            with `open_store`.
         preprocess: an upright RGB picture -> [H, W, c]; with `.region(size)`, what it sees of it.
         method: `fam()` if not given.
         batch: pairs of a chunk: of a device at a time, and of a file.
@@ -233,13 +94,10 @@ def run(
         about: plain values to be kept with the store, and asked of whoever goes on with it.
         on_step: called with a `Progress` when a step is written.
 
-    Returns:
-        `Summary`; read the store with `open_store`.
-
     Raises:
-        ValueError: one line: the store is of another job (the difference is named), the table of
-            pairs is not in order, an unknown option.
-        OSError: one line: the store cannot be written. What is written stays.
+        ValueError: the store is of another job (the difference is named), or the table of pairs
+            is not in order.
+        OSError: the store cannot be written. What is written stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -262,6 +120,92 @@ def run(
         >>> good.query_map.shape, bad.reason.startswith("reference: no such file")
         ((8, 8), True)
     """
-    job = Job.create(encode, pairs, store, preprocess, method, batch, size, dtype, once, about)
+    check_count("batch", batch)
+    pairs = pairs if isinstance(pairs, Grid) else TablePairs(pairs, batch)
+    method = fam() if method is None else as_method(method)
     with no_size_warnings():
-        return job.run(workers, on_step)
+        return run_job(
+            encode,
+            method,
+            pairs,
+            store,
+            PictureLoader(preprocess),
+            size=size,
+            dtype=dtype,
+            once=once,
+            workers=workers,
+            about=about,
+            on_step=on_step,
+        )
+
+
+def run_job(
+    encode: Encoder,
+    method: Method,
+    pairs: TablePairs | Grid,
+    store: str | os.PathLike,
+    load: PictureLoader,
+    *,
+    size: int | None,
+    dtype: str,
+    about: Mapping[str, Any] | None,
+    on_step: Callable[[Progress], None] | None,
+    once: bool = False,
+    workers: int = 0,
+    kept: EncodedPictures | None = None,
+) -> Summary:
+    """Arguments as `run`; `kept` are features that are there already."""
+    if not isinstance(encode, Encoder):
+        raise TypeError(
+            "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
+            f"{type(encode).__name__}"
+        )
+    check_choice("dtype", dtype, DTYPES)
+    if size is not None:
+        check_count("size", size)
+    if once and method.needs_images:
+        raise ValueError("once: only features of the pictures are kept, and this method reads more")
+    once = once or (isinstance(pairs, Grid) and not method.needs_images)
+    path, batch, rows = absolute(store), prod(pairs.chunk_shape), prod(pairs.shape)
+    explain = partial(explain_chunk, size=size, dtype=dtype)
+    row = jax.ShapeDtypeStruct((1,), np.int32)
+    inputs = {"images": load.batch_shape(2), "query": row, "reference": row}
+    outputs = jax.eval_shape(explain, (encode, method), inputs)
+    shapes = {name: outputs[name].shape[1:] for name in MAPS}
+    settings = {
+        "asked": {
+            **(about or {}),
+            **pairs.facts(),
+            "layer": encode.at,
+            "parameters_sha256": digest((encode, method)),
+            "method": describe(method),
+            "input": f"{load.dtype} {list(load.shape)}",
+            "map_dtype": dtype,
+            "map_side": size,
+            "batch": batch,
+            "once": once,
+        },
+        "shape": list(pairs.shape),
+        "chunk_shape": list(pairs.chunk_shape),
+        "map_shapes": [list(shape) for shape in shapes.values()],
+    }
+    prepare_store(path, settings, pairs.FILES, pairs.save)
+    group = create_group(path, pairs.shape, pairs.chunk_shape, map_columns(dtype, shapes))
+    missing, features, phases = missing_chunks(group), epath.Path(path) / FEATURES, []
+    if len(missing):
+        stored = pairs.reopen(epath.Path(path))
+        if once and kept is None:
+            pictures = stored.pictures()
+            kept = EncodedPictures(encode, load, batch, FEATURES)
+            kept.create(str(features), len(pictures))
+            phases.append(kept.fill(pictures, workers, on_step))
+            barrier("features")
+        if kept is None:
+            inputs = partial(picture_inputs, pairs=stored, load=load, workers=workers)
+        else:
+            inputs = partial(feature_inputs, pairs=stored, kept=kept)
+        program, collect = DeviceProgram(explain, (encode, method)), partial(collect_chunk, group)
+        phases.append(run_steps("pairs", rows, group, missing, program, inputs, collect, on_step))
+    barrier("pairs")
+    on_first_process(lambda: features.rmtree(missing_ok=True))
+    return Summary(rows, group.count_invalid(), tuple(phases))

@@ -5,9 +5,8 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from etils import epath
@@ -18,106 +17,78 @@ from fam_jax.io import files
 FILE = "pairs.parquet"
 NEEDED = ("query", "reference")
 COLUMNS = (*NEEDED, "id", "label")
-FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 _GROUP = 8192  # rows that are in memory at a time, about
 
 
 class Scan(NamedTuple):
-    """What one pass over a table finds.
-
-    Attributes:
-        rows: how many pairs.
-        max_pictures: the most pictures that `batch` consecutive pairs have, from a multiple of it.
-        sha256: of the content.
-    """
+    """What a table holds: so many rows, and at most so many pictures in a chunk of them."""
 
     rows: int
     max_pictures: int
     sha256: str
 
 
-def with_parts(*names: str) -> list[str]:
-    """Names of files, and what the files are called until they are written."""
-    return [name for full in names for name in (full, files.part_name(full))]
-
-
 def group_rows(batch: int) -> int:
-    """Rows of a group in the store's table: whole batches."""
+    """Rows of a group in the store's table: whole chunks of `batch` pairs."""
     return batch * max(1, _GROUP // batch)
 
 
 def scan(source: epath.Path | Sequence, batch: int) -> Scan:
-    """Check a table of pairs, row by row.
-
-    Args:
-        source: a file, or rows: (query, reference), or a dict of the columns.
-        batch: pairs of a chunk.
+    """Check a table of pairs, row by row: a file, or (query, reference), or dicts of the columns.
 
     Raises:
         FileNotFoundError, ValueError: one line: what is wrong, and in which row.
     """
+    table = source if isinstance(source, epath.Path) else "pairs"
     rows = max_pictures = 0
     digest = hashlib.sha256()
     for group in _groups(source, batch):
         for i, row in enumerate(group):
             if empty := [name for name in NEEDED if not row.get(name)]:
-                raise ValueError(f"{_name(source)}: no {empty[0]} in row {rows + i + 1}")
+                raise ValueError(f"{table}: no {empty[0]} in row {rows + i + 1}")
             digest.update(("\x1f".join(row.get(name) or "" for name in COLUMNS) + "\n").encode())
         for i in range(0, len(group), batch):
             pictures = {row[name] for row in group[i : i + batch] for name in NEEDED}
             max_pictures = max(max_pictures, len(pictures))
         rows += len(group)
     if not rows:
-        raise ValueError(f"{_name(source)}: no pairs")
+        raise ValueError(f"{table}: no pairs")
     return Scan(rows, max_pictures, digest.hexdigest())
 
 
 def save(source: epath.Path | Sequence, batch: int, target: epath.Path) -> None:
     """Write a table of pairs as a Parquet file, whole or not at all."""
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    with _whole(target) as file, parquet.ParquetWriter(file, schema) as writer:
+    with (
+        files.whole(target) as part,
+        part.open("wb") as file,
+        parquet.ParquetWriter(file, schema) as writer,
+    ):
         for group in _groups(source, batch):
-            columns = {name: [row.get(name) for row in group] for name in COLUMNS}
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
+            writer.write_table(pa.Table.from_pylist(group, schema), row_group_size=len(group))
 
 
-def write(target: epath.Path, columns: dict[str, list[str]]) -> None:
-    """Write lists of texts as a Parquet file, whole or not at all."""
-    with _whole(target) as file:
-        parquet.write_table(pa.table(columns), file)
-
-
-@contextmanager
-def _whole(target: epath.Path) -> Iterator[IO[bytes]]:
+def write(target: epath.Path, paths: Sequence[str]) -> None:
+    """Write paths as a Parquet file, whole or not at all."""
     with files.whole(target) as part, part.open("wb") as file:
-        yield file
+        parquet.write_table(pa.table({"path": list(paths)}), file)
 
 
-def read(file: epath.Path, column: str) -> list[str]:
-    """A column of a table in a store."""
+def read(file: epath.Path) -> list[str]:
+    """The paths of a table in a store."""
     with file.open("rb") as data:
-        return parquet.read_table(data)[column].to_pylist()
+        return parquet.read_table(data)["path"].to_pylist()
 
 
-def count_rows(file: epath.Path) -> int:
-    """How many rows a table in a store has."""
+def read_group(file: epath.Path, group: int) -> pa.Table:
+    """One group of the rows of a table of pairs in a store."""
     with file.open("rb") as data:
-        return parquet.read_metadata(data).num_rows
-
-
-def read_group(file: epath.Path, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
-    """One group of the rows of a table in a store."""
-    with file.open("rb") as data:
-        return parquet.ParquetFile(data).read_row_group(group, columns=list(columns))
+        return parquet.ParquetFile(data).read_row_group(group)
 
 
 def picture_path(name: str, root: str) -> str:
     """Where a picture is: names are relative to the table's folder, unless they are whole."""
     return name if "://" in name or not root else str(epath.Path(root) / name)
-
-
-def _name(source: epath.Path | Sequence) -> str:
-    return str(source) if isinstance(source, epath.Path) else "pairs"
 
 
 def _groups(source: epath.Path | Sequence, batch: int) -> Iterator[list[dict[str, Any]]]:
@@ -131,11 +102,11 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
     if not isinstance(source, epath.Path):
         return _as_dicts(source)
     suffix = source.suffix.lower()
-    if suffix not in FORMATS:
+    if suffix not in _READERS:
         raise ValueError(f"{source}: pairs are read from .csv, .jsonl or .parquet, not {suffix!r}")
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
-    return {".csv": _csv, ".parquet": _parquet}.get(suffix, _json_lines)(source)
+    return _READERS[suffix](source)
 
 
 def _as_dicts(rows: Iterable) -> Iterator[dict[str, Any]]:
@@ -198,3 +169,6 @@ def _parquet(source: epath.Path) -> Iterator[dict[str, Any]]:
         columns = [name for name in COLUMNS if name in file.schema_arrow.names]
         for batch in file.iter_batches(_GROUP, columns=columns):
             yield from _as_dicts(batch.to_pylist())
+
+
+_READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}

@@ -17,16 +17,17 @@ goes on at the first chunk without a `status`.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorstore as ts
 
+from fam_jax.store import INVALID
+
 TEXT = 160  # bytes of a text; longer ones are cut
 _ZSTD = {"name": "zstd", "configuration": {"level": 1}}
-_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _ROOT, _STATUS = "zarr.json", "status"
 _SYSTEM_ERRORS = (
     "No space left on device",
@@ -38,14 +39,7 @@ _SYSTEM_ERRORS = (
 
 
 class Column(NamedTuple):
-    """An array of a group.
-
-    Attributes:
-        dtype: of its values.
-        tail: its axes after the rows'.
-        fill: what stands where nothing was written.
-        compress: whether its files are.
-    """
+    """An array of a group: `tail` are its axes after the rows', `fill` a row without a result."""
 
     dtype: str
     tail: tuple[int, ...] = ()
@@ -71,14 +65,10 @@ def wait(*futures: Any, doing: str) -> list[Any]:
     try:
         return [future.result() for future in futures]
     except Exception as error:  # TensorStore raises by its own status codes
-        raise _store_error(error, doing) from None
-
-
-def _store_error(error: Exception, doing: str) -> StoreError:
-    text = " ".join(str(error).split())
-    # The operating system's message, without TensorStore's text around it.
-    known = (message for message in _SYSTEM_ERRORS if message.lower() in text.lower())
-    return StoreError(f"cannot {doing}: {next(known, text[:300])}")
+        text = " ".join(str(error).split())
+        # The operating system's message, without TensorStore's text around it.
+        known = (message for message in _SYSTEM_ERRORS if message.lower() in text.lower())
+        raise StoreError(f"cannot {doing}: {next(known, text[:300])}") from None
 
 
 def _kvstore(path: str) -> Any:
@@ -108,14 +98,9 @@ def write_settings(path: str, settings: Mapping[str, Any]) -> None:
 
 
 class Group:
-    """Arrays with the same leading axes, written chunk by chunk.
+    """Arrays with the same leading axes, of `shape`, written chunk by chunk.
 
-    Args:
-        path: the folder.
-        shape: the leading axes.
-        chunk_shape: of a chunk in these axes.
-        columns: the arrays; `STATUS_COLUMNS` among them.
-        write: make those that are not there yet.
+    `STATUS_COLUMNS` are among them. With `write`, those that are not there yet are made.
     """
 
     def __init__(
@@ -139,29 +124,21 @@ class Group:
         self._arrays = dict(zip(self.columns, wait(*opened, doing=doing), strict=True))
 
     def _spec(self, name: str, column: Column) -> dict[str, Any]:
-        # Texts and flags are one byte wide: they have no byte order.
-        order = {"name": "bytes"} if column.dtype == "uint8" else _LITTLE
+        grid = {"chunk_shape": [*self.chunk_shape, *column.tail]}
         return {
             "driver": "zarr3",
             "kvstore": (self._root / f"{name}/").spec().to_json(),
             "metadata": {
                 "shape": [*self.shape, *column.tail],
                 "data_type": column.dtype,
-                "chunk_grid": {
-                    "name": "regular",
-                    "configuration": {"chunk_shape": [*self.chunk_shape, *column.tail]},
-                },
+                "chunk_grid": {"name": "regular", "configuration": grid},
                 "fill_value": column.fill,
-                "codecs": [order, _ZSTD] if column.compress else [order],
+                "codecs": [_ZSTD] if column.compress else [],
             },
         }
 
     def __len__(self) -> int:
         return prod(self.grid)
-
-    def dtype(self, name: str) -> np.dtype:
-        """Of an array, as numpy knows it."""
-        return self._arrays[name].dtype.numpy_dtype
 
     def slices(self, chunk: int) -> tuple[slice, ...]:
         """Where a chunk lies in the leading axes."""
@@ -194,40 +171,32 @@ class Group:
         arrays, statuses = [], []
         for chunk, parts in chunks.items():
             slices = self.slices(chunk)
-            shape = tuple(part.stop - part.start for part in slices)
             for name, part in parts.items():
                 target = self._arrays[name][slices]
                 writes = statuses if name == _STATUS else arrays
-                writes.append((target, part.reshape(*shape, *part.shape[1:])))
+                writes.append((target, part.reshape(target.shape)))
         for writes in (arrays, statuses):
             wait(*(target.write(part) for target, part in writes), doing=f"write {self.path}")
 
-    def start_read(self, name: str, index: Any) -> Any:
-        """A future of a part of an array; see `wait`."""
-        return self._arrays[name][index].read()
-
     def read(self, name: str, index: Any = ...) -> np.ndarray:
         """A part of an array."""
-        return wait(self.start_read(name, index), doing=f"read {self.path}")[0]
+        return self.read_arrays([name], index)[name]
 
-    def count_status(self, status: int) -> int:
-        """How many rows have this status; some chunks are in memory at a time."""
-        count, ahead = 0, 256
-        for first in range(0, len(self), ahead):
-            chunks = range(first, min(first + ahead, len(self)))
-            futures = [self.start_read(_STATUS, self.slices(chunk)) for chunk in chunks]
-            for part in wait(*futures, doing=f"read {self.path}"):
-                count += int(np.sum(part == status))
-        return count
+    def read_arrays(self, names: Iterable[str], index: Any) -> dict[str, np.ndarray]:
+        """The same part of some arrays, read at the same time."""
+        reads = {name: self._arrays[name][index].read() for name in names}
+        parts = wait(*reads.values(), doing=f"read {self.path}")
+        return dict(zip(reads, parts, strict=True))
+
+    def count_invalid(self) -> int:
+        """How many rows are done, but without a result."""
+        return int(np.sum(self.read(_STATUS) == INVALID))
 
 
-def encode_text(texts: list[str]) -> np.ndarray:
-    """Texts as bytes [n, TEXT], zero at the end; cut between characters."""
-    rows = [text.encode()[:TEXT].decode(errors="ignore").encode() for text in texts]
-    out = np.zeros((len(rows), TEXT), np.uint8)
-    for row, data in zip(out, rows, strict=True):
-        row[: len(data)] = np.frombuffer(data, np.uint8)
-    return out
+def encode_text(texts: Sequence[str], size: int = TEXT) -> np.ndarray:
+    """Texts as bytes [n, size], zero at the end; cut between characters."""
+    rows = [text.encode()[:size].decode(errors="ignore").encode() for text in texts]
+    return np.array(rows, f"S{size}").view(np.uint8).reshape(len(rows), size)
 
 
 def decode_text(rows: np.ndarray) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fam_jax.store import VALID, Row, Store
 
 _ROWS = 64  # rows, with their maps, in memory at a time
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what HTML has no place for
+_AFTER_SEPARATOR = re.compile(f"(?<=[/{re.escape(os.sep)}])")
 
 
 @dataclass(frozen=True)
@@ -55,34 +57,30 @@ def make_cards(
     store: Store, indices: list[int], stage: Path, thumbnails: Thumbnails, *, signed: bool
 ) -> list[Card]:
     """The cards of these rows, in their order; only some rows are in memory at a time."""
-    made = {}
+    cards = {}
     near = sorted(indices)  # rows beside each other lie in the same files of a store
     for start in range(0, len(near), _ROWS):
         for row in store.rows(near[start : start + _ROWS]):
-            made[int(row.index)] = _card(row, stage, thumbnails, signed)
-    return [made[index] for index in indices]
+            cards[int(row.index)] = _card(row, stage, thumbnails, signed)
+    return [cards[index] for index in indices]
 
 
 def _card(row: Row, stage: Path, thumbnails: Thumbnails, signed: bool) -> Card:
-    valid = int(row.status) == VALID
-    parts = (
-        ("query", row.query, row.query_box, row.query_map),
-        ("reference", row.reference, row.reference_box, row.reference_map),
-    )
+    valid, index = int(row.status) == VALID, int(row.index)
     sides = []
-    for role, path, box, map_ in parts:
+    for role in ("query", "reference"):
+        path, box, map_ = (getattr(row, role + part) for part in ("", "_box", "_map"))
         thumbnail = thumbnails.of(str(path), box)
-        drawn, note = None, ""
+        heat, note = None, ""
         if valid and thumbnail.file:
-            file = stage / f"map-{int(row.index):07d}-{role}.png"
-            drawn, note = _draw_map(map_, thumbnail, file, signed)
-        if thumbnail.problem:
-            thumbnail = replace(thumbnail, problem=printable(thumbnail.problem))
-        sides.append(Side(role, str(path), thumbnail, drawn, note))
+            file = stage / f"map-{index:07d}-{role}.png"
+            heat, note = _draw_map(map_, thumbnail, file, signed)
+        thumbnail = replace(thumbnail, problem=printable(thumbnail.problem))
+        sides.append(Side(role, str(path), thumbnail, heat, note))
     score = float(row.score)
     return Card(
-        index=int(row.index),
-        name=printable(str(row.id)) or f"pair {int(row.index)}",
+        index=index,
+        name=printable(str(row.id)) or f"pair {index}",
         label="" if row.label is None else printable(str(row.label)),
         score=score if math.isfinite(score) else None,
         valid=valid,
@@ -113,28 +111,15 @@ def shorten_names(cards: Sequence[Card]) -> tuple[list[Card], str]:
 
     Names without their folders would not do: cat/1.jpg and dog/1.jpg are two pictures.
     """
-    folders = [side.name[: _after_folder(side.name)] for card in cards for side in card.sides]
-    shared = _shared(min(folders), max(folders))  # what these two share, all between them do
-    short = [
-        replace(card, sides=tuple(_renamed(side, len(shared)) for side in card.sides))
-        for card in cards
-    ]
+    names = [side.name for card in cards for side in card.sides]
+    folders = zip(*(_AFTER_SEPARATOR.split(name)[:-1] for name in names), strict=False)
+    shared = "".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, folders))
+
+    def renamed(side: Side) -> Side:
+        return replace(side, name=printable(side.name[len(shared) :]))
+
+    short = [replace(card, sides=tuple(map(renamed, card.sides))) for card in cards]
     return short, printable(shared)
-
-
-def _shared(first: str, last: str) -> str:
-    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    alike = first[: next(differ, min(len(first), len(last)))]
-    # One folder's name may begin another's, cat and cats: cut at a separator.
-    return alike[: _after_folder(alike)]
-
-
-def _after_folder(path: str) -> int:
-    return max(path.rfind(separator) for separator in {"/", os.sep}) + 1
-
-
-def _renamed(side: Side, cut: int) -> Side:
-    return replace(side, name=printable(side.name[cut:]))
 
 
 def printable(text: str) -> str:

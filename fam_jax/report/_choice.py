@@ -15,16 +15,7 @@ ORDERS = {
 
 
 class Choice(NamedTuple):
-    """The pairs of a page, and what a store holds besides.
-
-    Attributes:
-        indices: the pairs that are shown, in their order.
-        total: pairs in the store.
-        valid: of these, explained.
-        invalid: done, but nothing could be said.
-        not_done: still to be explained.
-        invalid_shown: how many of `indices` are invalid.
-    """
+    """The pairs of a page, in their order, and how many a store holds besides."""
 
     indices: list[int]
     total: int
@@ -35,11 +26,7 @@ class Choice(NamedTuple):
 
 
 def choose(store: Store, limit: int, order: str) -> Choice:
-    """At most `limit` pairs that are done; by score, those without one come last.
-
-    Raises:
-        ValueError: for an unknown order, a limit below 1, or if no pair is done.
-    """
+    """At most `limit` pairs that are done; by score, those without one come last."""
     check_choice("order", order, ORDERS)
     check_count("limit", limit)
     if len(store) == 0:

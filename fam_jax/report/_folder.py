@@ -46,9 +46,7 @@ def write(
         The files, index.html first.
 
     Raises:
-        ValueError: for an unknown order, a limit below 1, or if no pair is done.
-        FileExistsError: if the folder holds something and `overwrite` is not set.
-        OSError: if it cannot be written.
+        ValueError: if no pair is done.
 
     Example:
         >>> import tempfile
@@ -75,36 +73,24 @@ def write(
     signed = _is_signed(store.settings) if signed is None else signed
     with files.folder(folder, overwrite=overwrite) as stage:
         thumbnails = Thumbnails(stage, read)
-        made = make_cards(store, choice.indices, stage, thumbnails, signed=signed)
-        shown, shared = shorten_names(made)
-        write_page(
-            stage / PAGE,
-            shown,
-            choice,
-            order=order,
-            title=title,
-            settings=store.settings,
-            places={"store": store.path, "pictures in": shared},
-            not_shown=thumbnails.not_shown,
-            signed=signed,
-        )
-        names = files.write_manifest(
-            stage,
-            command="report",
-            store=store.path,
-            settings=dict(store.settings),
-            order=order,
-            limit=limit,
-            signed=signed,
-            title=title,
-            pairs=choice._asdict(),
-            not_shown=thumbnails.not_shown,
-        )
+        cards = make_cards(store, choice.indices, stage, thumbnails, signed=signed)
+        shown, shared = shorten_names(cards)
+        facts: dict[str, Any] = {
+            "order": order,
+            "title": title,
+            "signed": signed,
+            "not_shown": thumbnails.not_shown,
+            "settings": dict(store.settings),
+        }
+        places = {"store": store.path, "pictures in": shared}
+        write_page(stage / PAGE, shown, choice, places=places, **facts)
+        facts |= {"store": store.path, "limit": limit, "pairs": choice._asdict()}
+        names = files.write_manifest(stage, command="report", **facts)
     return [Path(folder) / name for name in sorted(names, key=lambda name: (name != PAGE, name))]
 
 
 def _is_signed(settings: Mapping[str, Any]) -> bool:
-    named = settings.get("method_name"), settings.get("method")
     # A method that is written out in full names its background, too.
-    in_full = any("background=" in name for name in named if isinstance(name, str))
-    return "contrastive" in named or bool(settings.get("background")) or in_full
+    methods = [str(settings.get(name)) for name in ("method_name", "method")]
+    named = any(method == "contrastive" or "background=" in method for method in methods)
+    return named or bool(settings.get("background"))

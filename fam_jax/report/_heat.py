@@ -21,9 +21,7 @@ _PLACES = (
 
 
 def scaled(map: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-    """The raw map as it lies on a picture of `size` (width, height): resized, then in [0, 1].
-
-    Zeros if it is the same everywhere.
+    """The raw map on a picture of `size` (width, height), in [0, 1]; zero if it is constant.
 
     Example:
         >>> import numpy as np
@@ -31,19 +29,17 @@ def scaled(map: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.nda
         >>> _heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
         (64, 96)
     """
-    scale = SIDE / max(size)
-    width, height = (max(1, round(scale * side)) for side in size)
+    smaller = [max(1, round(SIDE / max(size) * side)) for side in size]
     # Pillow's bilinear is that of `maps.upsample`, and averages where a map is larger than this.
     picture = Image.fromarray(np.asarray(map, np.float32))
-    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    resized = picture.resize(smaller, Image.Resampling.BILINEAR)
     return np.asarray(rescale(np.asarray(resized), axes=(0, 1)))
 
 
 def save(m: Float[np.ndarray, "H W"], file: Path) -> None:
     """Write a map in [0, 1] as a PNG to be laid over a picture.
 
-    Colour and opacity are those of `plot.overlay`: colour(m), as opaque as m^(1/2). The page
-    multiplies that by its own opacity.
+    As in `plot.overlay`: colour(m), as opaque as m^(1/2); the page has an opacity of its own.
     """
     # Even steps of opacity, not of m: its root climbs so fast from 0 that an edge would show.
     levels = np.round(np.sqrt(m) * (_LEVELS - 1)).astype(np.uint8)

@@ -16,7 +16,6 @@ with needed("the report needs", "report"):
     from markupsafe import Markup
 
 TITLE = "Why these pairs look alike"
-_SETUP = (("model",), ("layer",), ("method_name", "method"), ("similarity",))
 
 
 def write_page(
@@ -31,19 +30,7 @@ def write_page(
     not_shown: int,
     signed: bool,
 ) -> None:
-    """Write the page of these cards.
-
-    Args:
-        file: where.
-        cards: the pairs, in their order.
-        choice: what the store holds besides.
-        order: one of `ORDERS`.
-        title: the heading, or None.
-        settings: what was asked.
-        places: where things lie, by their names.
-        not_shown: how many pictures could not be shown.
-        signed: whether negative values were left out of the maps.
-    """
+    """Write the page of these cards, which lists the settings, and what lies at which places."""
     # Whatever is not Markup is escaped: a file may be called <b>"'&.jpg.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -75,15 +62,16 @@ def write_page(
 
 def _setup(settings: Mapping[str, Any]) -> list[str]:
     """The main settings that are short: names, not the representations of objects."""
-    values = [next(filter(None, map(settings.get, keys)), "") for keys in _SETUP]
+    method = settings.get("method_name") or settings.get("method")
+    values = settings.get("model"), settings.get("layer"), method, settings.get("similarity")
     return [printable(v) for v in values if isinstance(v, str) and 0 < len(v) <= 60]
 
 
 def _summary(choice: Choice, order: str) -> str:
     shown, done = len(choice.indices), choice.valid + choice.invalid
-    count = f"All {shown:,}" if shown == done else f"{shown:,} of {done:,}"
     if done == 1:
         return "One pair."
+    count = f"All {shown:,}" if shown == done else f"{shown:,} of {done:,}"
     return f"{count} pairs, {ORDERS[order]}."
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -26,11 +27,11 @@ class Thumbnails:
     def __init__(self, stage: Path, read: Callable[[str], Image.Image]):
         self._stage, self._read = stage, read
         self._made: dict[tuple[str, tuple[float, ...] | None], Thumbnail] = {}
-        self._files = 0
+        self._numbers = count(1)
 
     def of(self, path: str, box: Sequence | None) -> Thumbnail:
         """The part `box` (left, top, right, bottom; None: all) of the picture at `path`."""
-        key = path, None if box is None else tuple(float(side) for side in box)
+        key = path, None if box is None else tuple(map(float, box))
         if key not in self._made:
             self._made[key] = self._make(*key)
         return self._made[key]
@@ -62,7 +63,6 @@ class Thumbnails:
             size, Image.Resampling.BICUBIC, box=(left, top, right, bottom), reducing_gap=3.0
         )
         small.info.clear()  # what a camera notes is nobody's business here
-        self._files += 1
-        name = f"picture-{self._files:05d}.jpg"
+        name = f"picture-{next(self._numbers):05d}.jpg"
         small.save(self._stage / name, "JPEG", quality=_QUALITY, optimize=True)
         return Thumbnail(name, *size)

@@ -8,7 +8,7 @@ from etils import epath
 from pyarrow import parquet
 
 from fam_jax import bulk
-from fam_jax.bulk._pairs import table_pairs
+from fam_jax.bulk._pairs import TablePairs
 from fam_jax.io import pictures
 
 ROWS = [
@@ -39,8 +39,8 @@ def write(folder, suffix):
 def test_formats_agree(tmp_path, suffix):
     """With a byte order mark, quoted commas, empty cells and columns of others."""
     file = write(tmp_path, suffix)
-    table = table_pairs(file, batch=2)
-    given = table_pairs(ROWS, batch=2)
+    table = TablePairs(file, batch=2)
+    given = TablePairs(ROWS, batch=2)
     assert table.scan == given.scan
     assert (table.scan.rows, table.scan.max_pictures) == (3, 3)
     table.save(epath.Path(tmp_path))
@@ -72,20 +72,20 @@ def test_formats_agree(tmp_path, suffix):
 def test_what_is_wrong_is_said(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
-        table_pairs(tmp_path / name, batch=4)
+        TablePairs(tmp_path / name, batch=4)
 
 
 def test_missing_files_and_rows_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.csv"):
-        table_pairs(tmp_path / "none.csv", batch=4)
+        TablePairs(tmp_path / "none.csv", batch=4)
     with pytest.raises(ValueError, match=r"expected \(query, reference\) or a dict, got \('a',\)"):
-        table_pairs([("a",)], batch=4)
+        TablePairs([("a",)], batch=4)
 
 
 def test_chunks_of_a_table_that_is_many_groups(tmp_path):
     """Rows are found across the groups in which the table is read."""
     rows = [(f"{i}.png", f"{i + 1}.png") for i in range(20_000)]
-    table = table_pairs(rows, batch=48)
+    table = TablePairs(rows, batch=48)
     table.save(epath.Path(tmp_path))
     saved = table.reopen(epath.Path(tmp_path))
     for chunk in (0, 169, 170, 171, 416):
