@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
-from fam_jax.metrics._arguments import nan_unless_finite
+from fam_jax.metrics._arguments import check_booleans, nan_unless_finite
 
 
 def endpoint_error(
@@ -37,11 +37,7 @@ def endpoint_error(
         )
     if valid is None:
         valid = jnp.ones(truth.shape[:3], bool)
-    elif getattr(valid, "dtype", None) != jnp.bool_ or valid.shape != truth.shape[:3]:
-        raise ValueError(
-            f"valid: expected booleans {truth.shape[:3]}, got {getattr(valid, 'dtype', valid)} "
-            f"{getattr(valid, 'shape', '')}"
-        )
+    check_booleans("valid", valid, truth.shape[:3], "each point")
     correspondences, truth = wide(correspondences, truth)
     # Zeros, not only a mask on the result: a NaN there would still reach the gradient.
     difference = jnp.where(jnp.asarray(valid)[..., None], correspondences - truth, 0)

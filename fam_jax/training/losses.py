@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import check_size, upsample
+from fam_jax._core.similarity import cosine
 from fam_jax.metrics import energy_in
 
 MAPS = "batch height width"
@@ -84,13 +85,7 @@ def disagreement(
     check_float("others", others, MAPS)
     if maps.shape != others.shape:
         raise ValueError(f"maps of shape {maps.shape} but others of shape {others.shape}")
-    return _disagreement(maps, others)
-
-
-@jax.jit
-def _disagreement(maps: Array, others: Array) -> Array:
-    m, n = (_unit(x) for x in wide(maps, others))
-    return 1 - jnp.sum(m * n, axis=(1, 2))
+    return 1 - cosine.score(*(x.reshape(x.shape[0], -1) for x in (maps, others)))
 
 
 def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
@@ -165,13 +160,6 @@ def _crop(maps: Array, boxes: Array, size: tuple[int, ...]) -> Array:
         )
 
     return jax.vmap(one)(maps, boxes)
-
-
-def _unit(maps):
-    """Maps of length 1, or zero; the length is taken where its gradient is finite."""
-    maps = maps / _nonzero(jnp.max(jnp.abs(maps), axis=(1, 2), keepdims=True))
-    square = jnp.sum(maps * maps, axis=(1, 2), keepdims=True)
-    return maps / jnp.sqrt(_nonzero(square))
 
 
 def _nonzero(x):
