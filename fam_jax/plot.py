@@ -1,4 +1,8 @@
-"""Overlays and figures. Matplotlib figures are returned, not shown: `figure.savefig(path)`."""
+"""Overlays and figures. Matplotlib figures are returned, not shown: `figure.savefig(path)`.
+
+Pictures are PIL images, or arrays [H, W, 3] or [H, W] of uint8 or of floats in [0, 1]; maps are
+raw. A `score`, the similarity, stands in the heading after the `title`, such as "cosine".
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +17,6 @@ from PIL import Image
 
 from fam_jax._core.maps import rescale, upsample
 
-# An array [H, W, 3] or [H, W] of uint8 or of floats in [0, 1].
 Picture = Image.Image | jax.Array | np.ndarray
 
 
@@ -27,16 +30,12 @@ def overlay(
     """The picture with the map laid over it.
 
     The map m is upsampled, rescaled to [0, 1], coloured, and covers the picture the more, the
-    higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m).
+    higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m). A constant map
+    leaves the picture as it is.
 
     Args:
-        image: a PIL image, or an array [H, W, 3] or [H, W], uint8 or floats in [0, 1].
-        map: a raw map [h, w].
         alpha: how much of the picture the highest value covers, 0 to 1.
         colormap: a matplotlib colour map.
-
-    Returns:
-        Pixels, uint8 [H, W, 3]; the picture itself where the map is constant.
 
     Example:
         >>> import numpy as np
@@ -67,12 +66,6 @@ def pair_figure(
     """Both pictures of a pair above their overlays, with the score.
 
     Args:
-        query: a picture (see `overlay`).
-        reference: the other picture.
-        query_map: a raw map, like the other.
-        reference_map: the other's.
-        score: the similarity, written into the title.
-        title: what was measured, such as "cosine".
         names: captions of the pictures.
 
     Example:
@@ -83,13 +76,8 @@ def pair_figure(
         >>> figure.get_suptitle()
         'cosine 0.900'
     """
-    heading = title if score is None else f"{title} {score:.3f}".strip()
-    return grid_figure(
-        [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
-        captions=[list(names), ["", ""]],
-        title=heading,
-        colorbar=True,
-    )
+    rows = [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]]
+    return grid_figure(rows, captions=[names], title=_heading(title, score), colorbar=True)
 
 
 def points_figure(
@@ -109,17 +97,10 @@ def points_figure(
     point's own is its part of the score, the sum of its shares (none where that is zero).
 
     Args:
-        query: a picture (see `overlay`).
-        reference: the other picture.
         p2p: shares of one pair's positions, from `point_to_point` (better `centred`) or
             `integrated_pair`.
         grid: rows and columns of points, evenly over the query.
         points: cells (row, column) of the query's map instead of a grid.
-        score: the similarity, written into the title.
-        title: what was measured, such as "cosine".
-
-    Raises:
-        ValueError: if `p2p` is not of one pair, or a point lies outside the query's map.
 
     Example:
         >>> import numpy as np
@@ -132,14 +113,11 @@ def points_figure(
     p2p = np.asarray(p2p, np.float32)
     if p2p.ndim != 4:
         raise ValueError(f"p2p: expected shares [h, w, hr, wr] of one pair, got shape {p2p.shape}")
-    h, w, hr, wr = p2p.shape
+    h, w = p2p.shape[:2]
     if points is None:
         rows, columns = grid
-        points = [
-            (int((i + 0.5) * h / rows), int((j + 0.5) * w / columns))
-            for i in range(rows)
-            for j in range(columns)
-        ]
+        steps = np.ndindex(rows, columns)
+        points = [(int((i + 0.5) * h / rows), int((j + 0.5) * w / columns)) for i, j in steps]
     else:
         columns = min(len(points), 3)
         rows = -(-len(points) // columns)
@@ -147,51 +125,49 @@ def points_figure(
         if not (0 <= point[0] < h and 0 <= point[1] < w):
             raise ValueError(f"points: {tuple(point)} lies outside the query's map of {h} x {w}")
     pixels, other = _pixels(query), _pixels(reference)
-    cell = 2.2
+    heading, cell = _heading(title, score), 2.2
     side = rows * cell * pixels.shape[1] / pixels.shape[0]
-    panel = cell * other.shape[1] / other.shape[0]
-    figure = Figure(
-        figsize=(side + columns * panel, rows * (cell + 0.25) + 0.35 * bool(title or score)),
-        dpi=120,
-        layout="constrained",
-    )
-    halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[side, columns * panel])
-    left, right = halves[0]
+    width = columns * cell * other.shape[1] / other.shape[0]
+    height = rows * (cell + 0.25) + 0.35 * bool(heading)
+    figure = Figure(figsize=(side + width, height), dpi=120, layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[side, width])[0]
     ax = left.subplots()
     ax.imshow(pixels)
     ax.set_title("query", fontsize=10)
     ax.axis("off")
-    palette = [matplotlib.colormaps["tab10"](i) for i in range(10)]
     panels = right.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(points) :]:
         panel.remove()
-    for n, ((i, j), panel) in enumerate(zip(points, panels, strict=False)):
-        colour = palette[n % len(palette)]
-        _dot(ax, (i + 0.5) * pixels.shape[0] / h, (j + 0.5) * pixels.shape[1] / w, colour, n + 1)
-        heat = np.maximum(p2p[i, j], 0)
+    palette = matplotlib.colormaps["tab10"]
+    for n, (point, panel) in enumerate(zip(points, panels, strict=False)):
+        colour, (x, y) = palette(n % palette.N), _centre(point, (h, w), pixels)
+        ax.plot(x, y, "o", color=colour, markersize=15, markeredgecolor="white")
+        place = {"ha": "center", "va": "center_baseline"}
+        ax.text(x, y, str(n + 1), color="white", fontsize=9, weight="bold", **place)
+        shares = p2p[tuple(point)]
+        heat = np.maximum(shares, 0)
         panel.imshow(overlay(other, heat))
         if heat.any():
-            x, y = np.unravel_index(heat.argmax(), heat.shape)
-            place = (y + 0.5) * other.shape[1] / wr, (x + 0.5) * other.shape[0] / hr
-            panel.plot(*place, "x", color="white", markersize=9, markeredgewidth=3.5)
-            panel.plot(*place, "x", color=colour, markersize=8, markeredgewidth=2)
-        part, size = p2p[i, j].sum(), np.abs(p2p[i, j]).sum()
-        share = f"   {part:+.3f}" if abs(part) > 1e-3 * size else ""
-        panel.set_title(f"{n + 1}{share}", fontsize=9, color=colour)
-        panel.set_xticks([])
-        panel.set_yticks([])
-        for spine in panel.spines.values():
-            spine.set(color=colour, linewidth=2)
-    heading = title if score is None else f"{title} {score:.3f}".strip()
+            x, y = _centre(np.unravel_index(heat.argmax(), heat.shape), heat.shape, other)
+            panel.plot(x, y, "x", color="white", markersize=9, markeredgewidth=3.5)
+            panel.plot(x, y, "x", color=colour, markersize=8, markeredgewidth=2)
+        total = shares.sum()
+        part = f"   {total:+.3f}" if abs(total) > 1e-3 * np.abs(shares).sum() else ""
+        panel.set_title(f"{n + 1}{part}", fontsize=9, color=colour)
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set(color=colour, linewidth=2)
     if heading:
         figure.suptitle(heading, fontsize=11)
     return figure
 
 
-def _dot(ax: Any, row: float, column: float, colour: tuple, number: int) -> None:
-    ax.plot(column, row, "o", color=colour, markersize=15, markeredgecolor="white")
-    place = {"ha": "center", "va": "center_baseline"}
-    ax.text(column, row, str(number), color="white", fontsize=9, weight="bold", **place)
+def _heading(title: str, score: float | None) -> str:
+    return title if score is None else f"{title} {score:.3f}".strip()
+
+
+def _centre(cell: Sequence[Any], size: tuple[int, ...], pixels: np.ndarray) -> np.ndarray:
+    """Where a cell of a map of this size has its centre in a picture: column and row."""
+    return ((np.asarray(cell) + 0.5) * pixels.shape[:2] / size)[::-1]
 
 
 def grid_figure(
@@ -205,9 +181,8 @@ def grid_figure(
     """Pictures in rows, each under its caption.
 
     Args:
-        rows: pictures (see `overlay`); None leaves a cell empty.
+        rows: pictures; None leaves a cell empty.
         captions: a line over each picture, in the same rows.
-        title: a line over all.
         colorbar: whether to show the scale of overlays, from low to high.
         cell: height of a row in inches.
 
@@ -226,14 +201,15 @@ def grid_figure(
     size = (columns * cell * aspect + 1.1 * colorbar, height)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    for i, line in enumerate(axes):
-        for j, ax in enumerate(line):
-            ax.axis("off")
-            picture = rows[i][j] if j < len(rows[i]) else None
+    for ax in axes.flat:
+        ax.axis("off")
+    for line, pictures in zip(axes, rows, strict=True):
+        for ax, picture in zip(line, pictures, strict=False):
             if picture is not None:
                 ax.imshow(_pixels(picture))
-            if captions is not None and j < len(captions[i]) and captions[i][j]:
-                ax.set_title(captions[i][j], fontsize=9)
+    for line, texts in zip(axes, captions or (), strict=False):
+        for ax, text in zip(line, texts, strict=False):
+            ax.set_title(text, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
     if colorbar:
