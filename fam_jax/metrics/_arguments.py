@@ -48,7 +48,7 @@ def check_booleans(name: str, x: Any, shape: tuple[int, ...], each: str) -> None
         got = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name}: expected booleans, got {got}")
     if x.shape != shape:
-        raise ValueError(f"{name}: expected one for {each}, shape {shape}, got {x.shape}")
+        raise ValueError(f"{name}: expected a boolean for {each}, shape {shape}, got {x.shape}")
 
 
 def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:

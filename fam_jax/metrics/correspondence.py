@@ -12,7 +12,7 @@ def endpoint_error(
     truth: Float[AnyArray, "b h w 2"],
     valid: Bool[AnyArray, "b h w"] | None = None,
 ) -> Float[Array, " b"]:
-    """The mean distance between where points are said to be and where they are.
+    """The mean distance between the matches of points and their true places.
 
         mean over valid (i, j) of ||c_ij - t_ij||_2, in pixels; NaN without a valid point
 

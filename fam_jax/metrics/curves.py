@@ -187,7 +187,9 @@ def changed_images(
     return at
 
 
-def curve(scores: Callable, steps: int, chunk: int, full_first: bool, *maps: AnyArray) -> Curve:
+def curve_of_scores(
+    scores: Callable, steps: int, chunk: int, full_first: bool, *maps: AnyArray
+) -> Curve:
     """The curve of scores: steps [m] -> [b, m]."""
     values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
     values = nan_unless_finite(values, *maps)
@@ -204,7 +206,7 @@ def _curve(embed, images, references, maps, similarity, *, steps, order, chunk, 
     images, references = jnp.asarray(images), jnp.asarray(references)
     at = changed_images(images, maps, steps=steps, order=order, full_first=full_first)
     scores = lambda k: score_copies(embed, similarity, at(k), references)  # noqa: E731
-    return curve(scores, steps, chunk, full_first, maps)
+    return curve_of_scores(scores, steps, chunk, full_first, maps)
 
 
 @partial(jax.jit, static_argnames=("steps", "chunk"))

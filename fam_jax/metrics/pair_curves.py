@@ -11,7 +11,7 @@ from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
 from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch
-from fam_jax.metrics.curves import Curve, changed_images, check_steps, curve
+from fam_jax.metrics.curves import Curve, changed_images, check_steps, curve_of_scores
 
 
 def deletion_pairs(
@@ -100,4 +100,4 @@ def _curve(embed, images, maps, similarity, *, steps, order, chunk, full_first):
         z, r = (embed(x.reshape(-1, *x.shape[2:])) for x in (query(k), reference(k)))
         return similarity.score(z, r).reshape(-1, k.shape[0])
 
-    return curve(scores, steps, chunk, full_first, *maps)
+    return curve_of_scores(scores, steps, chunk, full_first, *maps)
