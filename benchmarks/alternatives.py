@@ -46,8 +46,8 @@ def network(options: str) -> Network:
     parser.add_argument("--head", default="drop")
     parser.add_argument("--layer")
     parser.add_argument("--image-size", type=int)
-    found, _ = parser.parse_known_args(options.split())  # the rest is the task's
-    net = open_network(found.model, found.weights, found.head, found.layer, found.image_size)
+    chosen, _ = parser.parse_known_args(options.split())  # the rest is the task's
+    net = open_network(chosen.model, chosen.weights, chosen.head, chosen.layer, chosen.image_size)
     return Network(net.backbone, net.encode.at, fam_jax.cosine)
 
 
@@ -88,12 +88,12 @@ def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     b = np.asarray(normalize(rng.permutation(batch.background)))
     unit_z, unit_r = (np.asarray(normalize(x)) for x in (z, batch.references))
-    found = {"pointing": {}, "mass inside": {}}
+    values = {"pointing": {}, "mass inside": {}}
 
     def keep(name, some):
         large = fam_jax.upsample(some, batch.masks.shape[1:])
-        found["pointing"][name] = np.asarray(metrics.pointing(large, batch.masks))
-        found["mass inside"][name] = np.asarray(metrics.energy_in(large, batch.masks))
+        values["pointing"][name] = np.asarray(metrics.pointing(large, batch.masks))
+        values["mass inside"][name] = np.asarray(metrics.energy_in(large, batch.masks))
 
     for name, v in directions(unit_z, unit_r, b).items():
         length = np.linalg.norm(z, axis=1, keepdims=True)
@@ -103,7 +103,7 @@ def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
             keep("centred", centred)
     return {
         measure: {k: np.float32(v[: len(batch)]) for k, v in row.items()}
-        for measure, row in found.items()
+        for measure, row in values.items()
     }
 
 
@@ -113,8 +113,8 @@ def table(net: str, values: dict[str, np.ndarray]) -> str:
     cells = [f"{base.mean():.3f}"]
     for name, column in values.items():
         if name != "contrastive":
-            found = metrics.paired_difference(column, base, KEY)
-            cells.append(with_error(float(found.mean), float(found.error), sign="+"))
+            difference = metrics.paired_difference(column, base, KEY)
+            cells.append(with_error(float(difference.mean), float(difference.error), sign="+"))
     return f"| {net} | " + " | ".join(cells) + " |"
 
 
@@ -138,8 +138,8 @@ def boxes(name: str, assets: Path) -> str:
             large, n = fam_jax.upsample(some, batch.masks.shape[1:]), len(batch)
             measures = (metrics.pointing, metrics.energy_in, partial(metrics.iou, threshold=0.5))
             parts.append(np.stack([np.float32(m(large, batch.masks))[:n] for m in measures]))
-        found = [metrics.mean_and_error(column, KEY) for column in np.concatenate(parts, axis=1)]
-        cells = [with_error(float(f.mean), float(f.error)) for f in found]
+        means = [metrics.mean_and_error(column, KEY) for column in np.concatenate(parts, axis=1)]
+        cells = [with_error(float(f.mean), float(f.error)) for f in means]
         lines.append(f"| {name} | {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -38,11 +38,11 @@ def memory(quick: bool) -> None:
 def _memory_child(rows: str) -> None:
     n = int(rows)
     backbone, encode = captured("cifar-resnet20")
-    seen = []
+    megabytes = []
 
     def note_resident_size(progress: bulk.Progress) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        seen.append(pages * os.sysconf("SC_PAGESIZE") / 2**20)
+        megabytes.append(pages * os.sysconf("SC_PAGESIZE") / 2**20)
 
     with tempfile.TemporaryDirectory() as folder:
         paths = crops(Path(folder) / "pictures", 200, 32, demo_photos())
@@ -56,7 +56,7 @@ def _memory_child(rows: str) -> None:
         store, preprocess = Path(folder) / "store", backbone.preprocess
         bulk.run(encode, file, store, preprocess=preprocess, batch=10, on_step=note_resident_size)
         seconds = time.perf_counter() - began
-    print(seen[len(seen) // 10], seen[-1], seconds)
+    print(megabytes[len(megabytes) // 10], megabytes[-1], seconds)
 
 
 def scaling(quick: bool) -> None:
@@ -90,14 +90,14 @@ def _scaling_child(file: str, store: str) -> None:
 
     _run.DeviceProgram = Kept
     backbone, encode = captured("cifar-resnet20")
-    seen = Steps()
+    steps = Steps()
     began = time.perf_counter()
-    bulk.run(encode, file, store, preprocess=backbone.preprocess, batch=8, on_step=seen)
+    bulk.run(encode, file, store, preprocess=backbone.preprocess, batch=8, on_step=steps)
     seconds = time.perf_counter() - began
     program, arrays = made
     compilations = program.compiled._cache_size()
     text = program.compiled.lower(program.parameters, arrays).compile().as_text()
-    print(len(seen.times), len(COLLECTIVES.findall(text)), compilations, f"{seconds:.1f}")
+    print(len(steps.times), len(COLLECTIVES.findall(text)), compilations, f"{seconds:.1f}")
 
 
 CHILDREN = {"memory": _memory_child, "scaling": _scaling_child}

@@ -41,12 +41,12 @@ def loops(encode, preprocess, pairs, folder: Path, batch: int, rounds: int):
     jax.block_until_ready(program(inputs[0]))
     jobs, bares = [], []
     for i in range(rounds):
-        seen = Steps()
+        steps = Steps()
         bulk.run(
-            encode, pairs, folder / f"job{i}", preprocess=preprocess, batch=batch, on_step=seen
+            encode, pairs, folder / f"job{i}", preprocess=preprocess, batch=batch, on_step=steps
         )
         # The first step compiles, and the second may have waited for it.
-        jobs.append((seen.times[-1] - seen.times[1]) / (len(seen.times) - 2))
+        jobs.append((steps.times[-1] - steps.times[1]) / (len(steps.times) - 2))
         began, pending = time.perf_counter(), None
         for x in inputs:
             outputs = program(x)
@@ -114,12 +114,14 @@ def usual_loop(quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = crops(Path(folder) / "pictures", 64, 224, demo_photos())
         pairs = pairs_of(paths, n)
-        seen = Steps()
+        steps = Steps()
         began = time.perf_counter()
         store, preprocess = Path(folder) / "store", backbone.preprocess
-        bulk.run(encode, pairs, store, preprocess=preprocess, batch=batch, on_step=seen)
+        bulk.run(encode, pairs, store, preprocess=preprocess, batch=batch, on_step=steps)
         whole = time.perf_counter() - began
-        steady = (seen.times[-1] - seen.times[1]) / (len(seen.times) - 2) / batch if n > 8 else 0.0
+        steady = (
+            (steps.times[-1] - steps.times[1]) / (len(steps.times) - 2) / batch if n > 8 else 0.0
+        )
         side = TorchSide(network, gpu=True)
         few = pairs[: 2 if quick else 16]
         _usual(side, backbone.preprocess, few[:1])

@@ -88,26 +88,23 @@ RUNS = {
     "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
 }
+EFFECTS = ("insertion - deletion", "AID", "ROAD at 50 %")
 # task -> the measures its table shows
 SHOWN = {
-    "fewshot": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "average drop", "fidelity: drop of log p",
-    ),
-    "contrastive": ("insertion - deletion", "AID", "ROAD at 50 %", "average drop", "complexity"),
-    "retrieval": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "average drop", "both: insertion - deletion",
-    ),
-    "verification": (
-        "insertion - deletion", "AID", "ROAD at 50 %", "accuracy under deletion",
-        "accuracy under insertion",
-    ),
+    "fewshot": (*EFFECTS, "average drop", "fidelity: drop of log p"),
+    "contrastive": (*EFFECTS, "average drop", "complexity"),
+    "retrieval": (*EFFECTS, "average drop", "both: insertion - deletion"),
+    "verification": (*EFFECTS, "accuracy under deletion", "accuracy under insertion"),
     "mosaic": ("mass inside", "pointing"),
     "localization": ("mass inside", "pointing", "IoU at 0.5", "box hit", "insertion - deletion"),
     "sanity": (
-        "swap: Spearman", "with sum of A: Spearman", "last stage random: Spearman",
-        "all random: Spearman", "max-sensitivity",
+        "swap: Spearman",
+        "with sum of A: Spearman",
+        "last stage random: Spearman",
+        "all random: Spearman",
+        "max-sensitivity",
     ),
-}  # fmt: skip
+}
 
 
 def folder(out: Path, run: str) -> Path:
@@ -131,20 +128,20 @@ def execute(run: str, out: Path, places: dict[str, Path]) -> None:
 def shown(run: str, out: Path) -> str:
     """The command, what the network itself does, and the run's table."""
     text = (folder(out, run) / "table.md").read_text()
-    said = text.split("\n\n")[1]
+    quality = text.split("\n\n")[1]
     plain = re.sub(r"\{(assets|models)\}", lambda m: m[1].upper(), command(run))
     if run.startswith("stereo"):
         table = text[text.index("| method") :].strip()
-        return f"`{plain}`\n\n{said}\n\n{table}"
+        return f"`{plain}`\n\n{quality}\n\n{table}"
     with open(folder(out, run) / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     names = SHOWN[run.split()[0]]
-    found = {(row["method"], row["measure"]): row for row in rows}
+    by_cell = {(row["method"], row["measure"]): row for row in rows}
     lines = ["| method | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [number(found[method, name]) for name in names]
+        cells = [number(by_cell[method, name]) for name in names]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return f"`{plain}`\n\n{said}\n\n" + "\n".join(lines)
+    return f"`{plain}`\n\n{quality}\n\n" + "\n".join(lines)
 
 
 def number(row: dict[str, str]) -> str:
@@ -154,13 +151,19 @@ def number(row: dict[str, str]) -> str:
 def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
     """A row a run: one measure of three methods, and paired differences between them."""
     columns = (
-        "activation-sum", "fam", "fam-contrastive", "decomposition", "contrastive",
+        "activation-sum",
+        "fam",
+        "fam-contrastive",
+        "decomposition",
+        "contrastive",
         "contrastive-free",
-    )  # fmt: skip
+    )
     pairs = (
-        ("fam", "activation-sum"), ("contrastive", "fam"), ("contrastive", "decomposition"),
+        ("fam", "activation-sum"),
+        ("contrastive", "fam"),
+        ("contrastive", "decomposition"),
         ("contrastive-free", "contrastive"),
-    )  # fmt: skip
+    )
     heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
     lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
     for run in RUNS:
@@ -168,8 +171,8 @@ def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
         if task in tasks and (folder(out, run) / "manifest.json").exists():
             values = {name: cases(folder(out, run), name, measure) for name in columns}
             means = [f"{values[name].mean():.3f}" for name in columns]
-            found = [metrics.paired_difference(values[a], values[b], KEY) for a, b in pairs]
-            differences = [with_error(float(d.mean), float(d.error), sign="+") for d in found]
+            estimates = [metrics.paired_difference(values[a], values[b], KEY) for a, b in pairs]
+            differences = [with_error(float(d.mean), float(d.error), sign="+") for d in estimates]
             lines.append(f"| {network} | {task} | " + " | ".join(means + differences) + " |")
     return "\n".join(lines)
 

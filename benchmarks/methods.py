@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from timing import table
 
 import fam_jax
 from fam_jax.apps.network import RANDOM, open_network
-from fam_jax.evaluate.asking import Question, explainer
+from fam_jax.evaluate.asking import Question, answer
 from fam_jax.evaluate.network import Network
 
 NETWORKS = {"resnet18": 128, "deit-tiny-patch16": 128}  # pixels
@@ -33,10 +34,8 @@ def question(network: Network, batch: int) -> Question:
     rng = np.random.default_rng(0)
     shape = (batch, *network.size, network.backbone.preprocess.channels)
     images, others = rng.normal(size=(2, *shape)).astype(np.float32)
-    return Question(
-        images, network.embed(others), network.embed(np.concatenate([others] * 4)),
-        jax.random.key(0), others,
-    )  # fmt: skip
+    background = network.embed(np.concatenate([others] * 4))
+    return Question(images, network.embed(others), background, others)
 
 
 def seconds(job) -> float:
@@ -48,10 +47,10 @@ def seconds(job) -> float:
 def multiple(job, forward, rounds: int) -> float:
     """How many times as long `job` takes as `forward`."""
     seconds(job)  # compiles
-    found = [seconds(job) / seconds(forward)]
-    if found[0] < SLOW:
-        found += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
-    return statistics.median(found)
+    ratios = [seconds(job) / seconds(forward)]
+    if ratios[0] < SLOW:
+        ratios += [seconds(job) / seconds(forward) for _ in range(rounds - 1)]
+    return statistics.median(ratios)
 
 
 def costs(
@@ -67,7 +66,7 @@ def costs(
     multiples, refusals = {}, {}
     for method in methods:
         try:
-            explain = explainer(network, method)
+            explain = partial(answer, method, network.encode, network.similarity)
             multiples[method] = f"{multiple(lambda: explain(asked), forward, rounds):.3g}"  # noqa: B023
         except (TypeError, ValueError) as why:
             refusals[method] = str(why)

@@ -182,38 +182,38 @@ def beside_torch(pixels: int, batch: int, rounds: int) -> Table:
 
     images = tensor(pairs.images).permute(0, 3, 1, 2).contiguous()
     theirs = side, images, tensor(pairs.large), tensor(pairs.references)
+    forward = partial(_embed, encode, pairs.images)
+    deletion, insertion = (
+        partial(metric, *args, chunk=CHUNK) for metric in (metrics.deletion, metrics.insertion)
+    )
     jobs = {  # metric -> its job in JAX, PyTorch's, and whose that is
-        "forward pass": (partial(_embed, encode, pairs.images),
-                         partial(side.embed, images), "PyTorch"),
-        "deletion": (partial(metrics.deletion, *args, chunk=CHUNK),
-                     partial(torch_deletion, *theirs), "plain loop"),
-        "insertion": (partial(metrics.insertion, *args, chunk=CHUNK),
-                      partial(torch_insertion, *theirs), "plain loop"),
-    }  # fmt: skip
+        "forward pass": (forward, partial(side.embed, images), "PyTorch"),
+        "deletion": (deletion, partial(torch_deletion, *theirs), "plain loop"),
+        "insertion": (insertion, partial(torch_insertion, *theirs), "plain loop"),
+    }
     for metric in ("deletion", "insertion"):
         ours, plain, _ = jobs[metric]
         difference = np.abs(np.asarray(ours().values) - plain().cpu().numpy()).max()
         # Accelerators multiply in lower precision unless told otherwise.
         assert side.device != "cpu" or difference <= 1e-3, (metric, difference)
     if not absent(*GRAD_CAM.modules):
-        jobs["road"] = (partial(metrics.road, *args, pairs.key, chunk=CHUNK),
-                        partial(torch_road, *theirs), GRAD_CAM.label())  # fmt: skip
+        road = partial(metrics.road, *args, pairs.key, chunk=CHUNK)
+        jobs["road"] = (road, partial(torch_road, *theirs), GRAD_CAM.label())
 
+    sides = ("JAX", "PyTorch")
     out = table(
         f"Beside PyTorch: resnet18, {pixels} pixels, {batch} pairs",
-        *("metric", "JAX", "PyTorch", "PyTorch / JAX", "JAX / its forward pass",
-          "PyTorch / its forward pass", "in PyTorch"),
-    )  # fmt: skip
-    measured = in_turns(
-        {(metric, who): job
-         for metric, (ours, other, _) in jobs.items()
-         for who, job in (("JAX", ready(ours)), ("PyTorch", side.job(other)))},
-        rounds,
-    )  # fmt: skip
+        *("metric", *sides, "PyTorch / JAX"),
+        *(f"{name} / its forward pass" for name in sides),
+        "in PyTorch",
+    )
+    timed = {}
+    for metric, (ours, other, _) in jobs.items():
+        timed[metric, "JAX"], timed[metric, "PyTorch"] = ready(ours), side.job(other)
+    measured = in_turns(timed, rounds)
     for metric, (*_, tool) in jobs.items():
-        ours, other = (measured[metric, who] for who in ("JAX", "PyTorch"))
-        passes = [ratio(measured[metric, who], measured["forward pass", who])
-                  for who in ("JAX", "PyTorch")]  # fmt: skip
+        ours, other = (measured[metric, name] for name in sides)
+        passes = [ratio(measured[metric, name], measured["forward pass", name]) for name in sides]
         out.add_row(metric, duration(ours), duration(other), ratio(other, ours), *passes, tool)
     return out
 

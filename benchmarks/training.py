@@ -74,9 +74,8 @@ class Step:
     def __init__(self, name, loss, images, watch=None):
         backbone = pretrained_ports.create(name)
         backbone.model.train()
-        self.args = backbone.model, nnx.Optimizer(
-            backbone.model, optax.sgd(1e-3), wrt=nnx.Param
-        ), images  # fmt: skip
+        optimizer = nnx.Optimizer(backbone.model, optax.sgd(1e-3), wrt=nnx.Param)
+        self.args = backbone.model, optimizer, images
         self.watch, self.done = watch, 0
 
         @nnx.jit

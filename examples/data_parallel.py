@@ -142,8 +142,8 @@ def compare(batches, dtype, devices, *look):
     for what, variables in {"parameters": nnx.Param, "running statistics": nnx.BatchStat}.items():
         apart[what] = [nnx.state(model, variables) for model in (many, one)]
     apart = {what: difference(*both) for what, both in apart.items()}
-    said = ", ".join(f"{what} {gap:.1e}" for what, gap in apart.items())
-    print(f"  largest relative differences: {said} (tolerance {TOLERANCE[dtype]:.0e})")
+    gaps = ", ".join(f"{what} {gap:.1e}" for what, gap in apart.items())
+    print(f"  largest relative differences: {gaps} (tolerance {TOLERANCE[dtype]:.0e})")
     sums = len(re.findall(r" all-reduce(?:-start)?\(", text))
     print(f"  sums over the devices in a step: {sums}", flush=True)
     return all(gap <= TOLERANCE[dtype] for gap in apart.values())

@@ -70,6 +70,6 @@ def recall(name, z, labels):
     z = normalize(z)
     cosines = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, z @ z.T)
     hits = labels[np.argmax(cosines, axis=1)] == labels
-    found = binomtest(int(hits.sum()), len(hits))
-    low, high = found.proportion_ci(method="wilson")
-    print(f"Recall@1 {found.statistic:.3f} ({low:.3f} to {high:.3f})  {name}", flush=True)
+    estimate = binomtest(int(hits.sum()), len(hits))
+    low, high = estimate.proportion_ci(method="wilson")
+    print(f"Recall@1 {estimate.statistic:.3f} ({low:.3f} to {high:.3f})  {name}", flush=True)

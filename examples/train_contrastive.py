@@ -72,9 +72,14 @@ def mosaic_logger(folder, photos, every):
     games = photographs.mosaics(photos, np.random.default_rng(0), 4, crops.SIZE)
     images, references = map(crops.normalised, (games.images, games.references))
     return MapLogger(
-        folder, images, references, at="layer3", every=every, method=fam_jax.decomposition(),
+        folder,
+        images,
+        references,
+        at="layer3",
+        every=every,
+        method=fam_jax.decomposition(),
         pictures=(games.images, games.references),
-    )  # fmt: skip
+    )
 
 
 def pointing_scores(model, photos, background, seeds, count):

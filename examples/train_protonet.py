@@ -92,9 +92,9 @@ def train(model, pictures, episode, logger, options):
         start = checkpoints.latest_step() or 0
         if start:
             print(f"going on after step {start}")
-            found = checkpoints.restore(start, args=ocp.args.StandardRestore(state()))
-            nnx.update(model, found["model"])
-            nnx.update(optimizer, found["optimizer"])
+            checkpoint = checkpoints.restore(start, args=ocp.args.StandardRestore(state()))
+            nnx.update(model, checkpoint["model"])
+            nnx.update(optimizer, checkpoint["optimizer"])
         for step in range(start, options.steps):
             logger(step, model)
             key = jax.random.fold_in(jax.random.key(options.seed), step)
@@ -136,9 +136,14 @@ def main():
             pictures, others, episode = every[:5], every[5:], (5, 2 if options.quick else 6, 1)
             supports, queries = others[:, 0], others[:, 1]
         logger = MapLogger(
-            options.out / "maps", queries[:5], supports[:5], at=at, every=options.every,
-            method=fam_jax.decomposition(), resume=True,
-        )  # fmt: skip
+            options.out / "maps",
+            queries[:5],
+            supports[:5],
+            at=at,
+            every=options.every,
+            method=fam_jax.decomposition(),
+            resume=True,
+        )
     except (OSError, ValueError) as error:
         parser.error(str(error))
     backbone.model.train()
@@ -146,15 +151,15 @@ def main():
 
     if options.data:
         runs = 2 if options.quick else RUNS
-        found = official(backbone.model, options.data, preprocess, runs)
-        figures = [f"official 20-way one-shot runs: {interval(found)}"]
+        rates = official(backbone.model, options.data, preprocess, runs)
+        figures = [f"official 20-way one-shot runs: {interval(rates)}"]
         if options.against:
-            found = official(theirs.model, options.data, theirs.preprocess, runs)
-            figures.append(f"the same with {options.against.name}: {interval(found)}")
+            rates = official(theirs.model, options.data, theirs.preprocess, runs)
+            figures.append(f"the same with {options.against.name}: {interval(rates)}")
     else:
         episodes = 3 if options.quick else 500
-        found = accuracies(backbone.model, jnp.asarray(others), jax.random.key(1), 5, episodes)
-        figures = [f"5-way one-shot accuracy on digits 5 to 9: {interval(found)}"]
+        rates = accuracies(backbone.model, jnp.asarray(others), jax.random.key(1), 5, episodes)
+        figures = [f"5-way one-shot accuracy on digits 5 to 9: {interval(rates)}"]
     print("\n".join(figures))
     about = {
         "architecture": name,

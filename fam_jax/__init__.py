@@ -77,19 +77,14 @@ def __getattr__(name: str):
     if name in _LATER:
         return importlib.import_module(f"fam_jax.{name}")
     if name == "__version__":
-        return _version()
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("fam-jax")
+        except PackageNotFoundError:  # the source runs without being installed
+            return "0+unknown"
     raise AttributeError(f"module 'fam_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted((*globals(), *_LATER, "__version__"))
-
-
-def _version() -> str:
-    """That of the installed package; "0+unknown" where the source runs without being installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("fam-jax")
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -3,7 +3,6 @@
 from pretrained_ports.catalog import register as register
 from pretrained_ports.catalog.entry import Entry as Entry
 from pretrained_ports.catalog.entry import Hub as Hub
-from pretrained_ports.catalog.entry import Tokens as Tokens
 from pretrained_ports.checkpoints import CheckpointError as CheckpointError
 from pretrained_ports.checkpoints import Report as Report
 from pretrained_ports.classifier import Classifier as Classifier

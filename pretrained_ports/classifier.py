@@ -63,9 +63,9 @@ def load_classifier(
     backbone = load(name, checkpoint, dialect, param_dtype)
     assert backbone.report is not None
     dropped = [key for key, why in backbone.report.ignored.items() if why == CLASSIFIER]
-    found = f"{checkpoint.path} (dialect {backbone.report.dialect})"
+    source = f"{checkpoint.path} (dialect {backbone.report.dialect})"
     if not dropped:
-        raise CheckpointError(f"{found} holds no classifier beside the weights of {name}")
+        raise CheckpointError(f"{source} holds no classifier beside the weights of {name}")
     arrays = {key.rpartition(".")[2]: checkpoint.tensors[key] for key in dropped}
     kernel = arrays.get("weight", np.zeros(()))
     bias = arrays.get("bias", np.zeros(kernel.shape[:1]))
@@ -76,9 +76,9 @@ def load_classifier(
     ):
         shapes = ", ".join(f"{key} {list(checkpoint.tensors[key].shape)}" for key in dropped)
         raise CheckpointError(
-            f"{found}: the classifier is not one linear layer on embeddings "
+            f"{source}: the classifier is not one linear layer on embeddings "
             f"[{backbone.embedding_dim}]: {shapes}"
         )
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-        raise CheckpointError(f"{found}: the classifier's weights are not finite")
+        raise CheckpointError(f"{source}: the classifier's weights are not finite")
     return Classifier(jnp.asarray(kernel.T, param_dtype), jnp.asarray(bias, param_dtype))

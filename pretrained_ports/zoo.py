@@ -1,6 +1,8 @@
 """The models by name, with trained weights or random ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES, find_entry
-from pretrained_ports.catalog.entry import Entry, Tokens, abstract
+from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.checkpoints.dialects import DIALECTS
 from pretrained_ports.checkpoints.matching import convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
@@ -31,7 +33,7 @@ class Backbone:
         name: Its name in the zoo.
         model: images [b H W c] -> embeddings [b d], a flax.nnx module in evaluation mode.
         layer: Path of the layer to explain by default.
-        tokens: How a transformer's tokens lie on the image; None for convolutional networks.
+        tokens: How a transformer's tokens lie on the image, as `Entry.tokens`; None for a map.
         preprocess: One picture -> float32 [H W c].
         embedding_dim: d, for pictures of `preprocess.size`.
         source: Where the weights come from, in one line.
@@ -41,7 +43,7 @@ class Backbone:
     name: str
     model: AnyNetwork
     layer: str
-    tokens: Tokens | None
+    tokens: tuple[int, tuple[int, int] | None] | None
     preprocess: Preprocess
     embedding_dim: int
     source: str
@@ -126,7 +128,7 @@ def load(
 
     model, report = convert(
         checkpoint,
-        lambda shapes: abstract(_fitted(entry, shapes), param_dtype),
+        _model_for(entry, param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
@@ -144,7 +146,20 @@ def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
     """Whether a checkpoint holds the weights of a model, by one dialect."""
     entry = find_entry(name)
     table = DIALECTS[dialect]
-    return survey(checkpoint, lambda shapes: abstract(_fitted(entry, shapes)), table).fits
+    return survey(checkpoint, _model_for(entry), table).fits
+
+
+def _model_for(
+    entry: Entry, param_dtype: DTypeLike = jnp.float32
+) -> Callable[[Shapes], AnyNetwork]:
+    """Makes a row's abstract model: once for all shapes that ask for nothing else."""
+    unfitted = cache(lambda: abstract(entry, param_dtype))
+
+    def model_for(shapes: Shapes) -> AnyNetwork:
+        row = _fitted(entry, shapes)
+        return unfitted() if row.build is entry.build else abstract(row, param_dtype)
+
+    return model_for
 
 
 def _fitted(entry: Entry, shapes: Shapes) -> Entry:

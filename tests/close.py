@@ -30,5 +30,5 @@ def assert_slopes(f, x, u, rtol=1e-5, atol=1e-7):
     """Derivatives of f(x) [n] along u are central differences; in float64."""
     f, step = jax.jit(f), 1e-6
     ahead, behind = (f([x + t * u for x, u in zip(x, u, strict=True)]) for t in (step, -step))
-    found = jax.jit(along(f, u))(x)
-    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=rtol, atol=atol)
+    slopes = jax.jit(along(f, u))(x)
+    np.testing.assert_allclose(slopes, (ahead - behind) / (2 * step), rtol=rtol, atol=atol)

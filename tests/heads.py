@@ -59,10 +59,8 @@ def make(name: str, h: int, w: int, c: int, seed: int = 0) -> Head:
             lambda a: a.reshape(-1),
             lambda a, v: v.reshape(a.shape),
         ),
-        "mlp": Head(
-            mlp, lambda a: np.maximum(a.mean((0, 1)) @ W1 + b1, 0) @ W2, mlp_pull
-        ),
-    }[name]  # fmt: skip
+        "mlp": Head(mlp, lambda a: np.maximum(a.mean((0, 1)) @ W1 + b1, 0) @ W2, mlp_pull),
+    }[name]
 
 
 def activations(b: int, h: int, w: int, c: int, seed: int = 1, signed: bool = False) -> np.ndarray:

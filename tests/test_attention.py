@@ -13,7 +13,7 @@ from pretrained_ports.models.vit import VisionTransformer
 from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 from tests.explained import explained
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 pytestmark = pytest.mark.numerics
 
@@ -54,16 +54,16 @@ def case(b=B, dtype=np.float32):
 def test_gradients_are_those_of_the_similarity_with_norms_held(x64):
     """Of one matrix' score by its entries, by finite differences of a dot product."""
     images, r = case(1, np.float64)
-    seen = fam_jax.capture(embed, at=["attn1"]).watch(images)
+    watched = fam_jax.capture(embed, at=["attn1"]).watch(images)
     run = explained(fam_jax.chefer(fam_jax.dot, layers=("attn1",)), ENCODE, images, r)
-    x = np.asarray(seen.embeddings[0] - _mixed(seen.values[0], images)[0])
+    x = np.asarray(watched.embeddings[0] - _mixed(watched.values[0], images)[0])
     expected = np.zeros(6)
-    A = np.asarray(seen.values[0])
+    A = np.asarray(watched.values[0])
     for h, i in np.ndindex(HEADS, 6):
         more = A.copy()
         more[0, h, 0, 1 + i] += 1
         gain = (np.asarray(_mixed(jnp.asarray(more), images)[0]) + x) @ np.asarray(r[0])
-        slope = gain - np.asarray(seen.embeddings[0]) @ np.asarray(r[0])
+        slope = gain - np.asarray(watched.embeddings[0]) @ np.asarray(r[0])
         expected[i] += max(A[0, h, 0, 1 + i] * slope, 0) / HEADS
     np.testing.assert_allclose(run.reshape(-1), expected, rtol=1e-10)
 
@@ -94,14 +94,7 @@ def maps():
     with jax.enable_x64(True):
         both = case(dtype=np.float64)
         one = lambda x, r: jax.tree.map(lambda m: m[0], by_all(x[None], r[None]))  # noqa: E731
-        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-        sharded = jax.device_put(both, shard)
-        program = by_all.lower(*sharded).compile()
-        assert not [name for name in COLLECTIVES if name in program.as_text()]
-        return {
-            "vmap": jax.jit(jax.vmap(one))(*both),
-            "devices": program(*sharded),
-        }
+        return {"vmap": jax.jit(jax.vmap(one))(*both), "devices": on_devices(by_all, *both)}
 
 
 @pytest.mark.double
@@ -150,12 +143,12 @@ def test_a_transformer_end_to_end():
     layers = fam_jax.attention_layers(model)
     assert layers == ("blocks.0.attn.attn_drop",)
     images = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
-    seen = fam_jax.capture(model, at=layers).watch(images)
-    (A,) = seen.values
+    watched = fam_jax.capture(model, at=layers).watch(images)
+    (A,) = watched.values
     assert A.shape == (2, 2, 7, 7)
     assert_close(A.sum(-1), np.ones((2, 2, 7)))
     encode = fam_jax.capture(model, at="blocks.0", tokens=fam_jax.TokenGrid(prefix=1))
-    maps = fam_jax.explain(encode, images, seen.embeddings[::-1], fam_jax.chefer()).maps
+    maps = fam_jax.explain(encode, images, watched.embeddings[::-1], fam_jax.chefer()).maps
     assert maps.shape == (2, 2, 3)
     assert maps.any((1, 2)).all()
 

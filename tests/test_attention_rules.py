@@ -65,8 +65,8 @@ def test_le_grad_by_loops(x64):
     for n in range(2):
         for at in np.ndindex(2, 3, 5, 5):
             expected[n, at[3]] += max(dA[at[0], n, *at[1:]], 0) / (2 * 3 * 5)
-    found = rules.gradient_mean((), tuple(jnp.asarray(dA)), prefix=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    relevance = rules.gradient_mean((), tuple(jnp.asarray(dA)), prefix=1)
+    np.testing.assert_allclose(relevance, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("prefix", [0, 1])
@@ -78,7 +78,7 @@ def test_grad_eclip_by_its_definition(prefix, x64):
     dA = np.einsum("jhc,ihc->hji", by_head(g), by_head(v))[None]
     qkv = np.concatenate([q, k, v], -1)
     watched = (jnp.asarray(qkv), jnp.asarray(dA))  # the gradient by qkv is not read, nor is A
-    found = jax.jit(rules.value_gradient, static_argnums=2)(watched, watched, prefix)
+    relevance = jax.jit(rules.value_gradient, static_argnums=2)(watched, watched, prefix)
     total = np.zeros(N)
     rows = [0] if prefix else range(N)
     for j in rows:
@@ -90,4 +90,4 @@ def test_grad_eclip_by_its_definition(prefix, x64):
         for i in range(prefix, N):
             total[i] += near[i - prefix] * (g[0, j] @ v[0, i]) / len(rows)
     assert (total < 0).any()
-    np.testing.assert_allclose(found[0], np.maximum(total, 0), rtol=1e-10)
+    np.testing.assert_allclose(relevance[0], np.maximum(total, 0), rtol=1e-10)

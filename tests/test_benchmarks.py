@@ -60,17 +60,30 @@ def test_methods_prints_a_row_for_each():
 
 # What is no number of a map by itself: other maps, parts of metrics, statistics over pairs.
 NO_METRIC = {
-    "Curve", "Estimate", "box_iou", "box_masks", "centre_gaussian", "eer_threshold", "left_out",
-    "mean_and_error", "normalised", "paired_difference", "random_map", "randomised",
+    "Curve",
+    "Estimate",
+    "box_iou",
+    "box_masks",
+    "centre_gaussian",
+    "eer_threshold",
+    "left_out",
+    "mean_and_error",
+    "normalised",
+    "paired_difference",
+    "random_map",
+    "randomised",
     "verification_accuracy",
-}  # fmt: skip
+}
 
 
 def test_metrics_prints_a_row_for_every_metric_and_compares_three():
     rows = [line for line in output("metrics.py").splitlines() if line.startswith("| ")]
     first = [row.split("|")[1].strip() for row in rows]
-    ours = {name for name, value in vars(metrics).items()
-            if callable(value) and not name.startswith("_")} - NO_METRIC  # fmt: skip
+    ours = {
+        name
+        for name, value in vars(metrics).items()
+        if callable(value) and not name.startswith("_")
+    } - NO_METRIC
     assert ours <= set(first), ours - set(first)
     if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
         assert first.count("deletion") == first.count("insertion") == 2

@@ -94,10 +94,8 @@ def test_a_pair_gives_overlays_a_figure_maps_and_a_manifest(folder, tmp_path):
     ],
 )
 def test_methods_and_similarities(folder, tmp_path, method, similarity):
-    result = run(
-        "explain", folder / "coffee.jpg", folder / "brick.jpg", "-o", tmp_path / "out",
-        "--method", method, "--similarity", similarity,
-    )  # fmt: skip
+    options = ("-o", tmp_path / "out", "--method", method, "--similarity", similarity)
+    result = run("explain", folder / "coffee.jpg", folder / "brick.jpg", *options)
     assert result.exit_code == 0, result.output
     assert similarity in result.output
 
@@ -214,18 +212,17 @@ def test_bad_use_ends_in_one_line_and_exit_code_2(case, bad, folder):
 def test_main_prints_usage_errors_in_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["explain", "--metod", "fam"])
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_the_demo_writes_its_figures_and_beats_the_plain_sum(tmp_path):
     result = run("demo", "-o", tmp_path / "demo", "--json")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "demo").iterdir()} == {
-        "pair.png", "mosaics.png", "retrieval.png", "manifest.json",
-    }  # fmt: skip
+    files = {file.name for file in (tmp_path / "demo").iterdir()}
+    assert files == {"pair.png", "mosaics.png", "retrieval.png", "manifest.json"}
     scores = json.loads((tmp_path / "demo" / "manifest.json").read_text())["mosaics"]["scores"]
     assert json.loads(result.stdout)["scores"] == scores
     plain = scores["activation-sum"]["mass"]

@@ -18,7 +18,6 @@ from fam_jax.apps import explain
 from fam_jax.apps.main import app, main
 from fam_jax.apps.network import open_network
 from fam_jax.io import pictures
-from tests import commands
 from tests.close import assert_close
 from tests.commands import run
 
@@ -49,22 +48,8 @@ SHARED = {
 
 
 def option(command, name):
-    (found,) = (p for p in COMMANDS[command].params if name in p.opts)
-    return found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return commands.inputs(tmp_path_factory.mktemp("in"))
-
-
-@pytest.fixture
-def here(folder, tmp_path, monkeypatch):
-    """Commands run beside the inputs' copies-by-name, and write into a folder of their own."""
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (parameter,) = (p for p in COMMANDS[command].params if name in p.opts)
+    return parameter
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -142,9 +127,14 @@ def test_every_picture_is_encoded_once_and_all_pairs_share_a_program(here, monke
             return self.conv(images).mean((1, 2))
 
     backbone = pretrained_ports.Backbone(
-        name="counting", model=Counting(), layer="conv", tokens=None, embedding_dim=5,
-        preprocess=pretrained_ports.Preprocess((16, 16), None), source="by hand",
-    )  # fmt: skip
+        name="counting",
+        model=Counting(),
+        layer="conv",
+        tokens=None,
+        embedding_dim=5,
+        preprocess=pretrained_ports.Preprocess((16, 16), None),
+        source="by hand",
+    )
     monkeypatch.setattr(pretrained_ports, "load", lambda *args, **options: backbone)
     names = [f"some/{name}" for name in ("a.png", "b.png", "more/c.png", "more/d.png")]
     compiled = explain._pair._cache_size()
@@ -202,8 +192,8 @@ def test_retrieve_opens_the_network_of_the_index(here):
     margins = json.loads(result.stdout)["nearest"][0]["hits"]
     assert [hit["picture"] for hit in plain] == [hit["picture"] for hit in margins]
     net = open_network("tiny", "headed.safetensors", "keep", image_size=32)
-    a, c, d = (np.asarray(net.embed([here / "some" / name])[0])
-               for name in ("a.png", "more/c.png", "more/d.png"))  # fmt: skip
+    files = [here / "some" / name for name in ("a.png", "more/c.png", "more/d.png")]
+    a, c, d = (np.asarray(net.embed([file])[0]) for file in files)
     cosine = lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y)  # noqa: E731
     expected = plain[0]["score"] - (cosine(a, c) + cosine(a, d)) / 2
     assert margins[0]["score"] == pytest.approx(expected, abs=1e-5)

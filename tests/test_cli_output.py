@@ -6,25 +6,10 @@ import pytest
 
 import pretrained_ports
 from fam_jax import bulk
-from tests import commands
 from tests.commands import run
 
 BATCH = ("--batch", 2)  # each of eight devices fills one up
 SMALL = ("--image-size", 32, *BATCH)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return commands.inputs(tmp_path_factory.mktemp("in"))
-
-
-@pytest.fixture
-def here(folder, tmp_path, monkeypatch):
-    """Commands run beside the inputs' copies-by-name, and write into a folder of their own."""
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_one_json_object_says_what_the_text_says(here):
@@ -33,22 +18,22 @@ def test_one_json_object_says_what_the_text_says(here):
         "explain", "some/a.png", "some/b.png", "some/more/c.png", "--json", "-o", "out", *SMALL[:2]
     )
     assert result.exit_code == 0, result.stderr
-    said = json.loads(result.stdout)
+    summary = json.loads(result.stdout)
     manifest = json.loads((here / "out" / "manifest.json").read_text())
-    assert [pair["score"] for pair in said["pairs"]] == manifest["scores"]
-    assert [pair["reference"] for pair in said["pairs"]] == ["some/b.png", "some/more/c.png"]
-    assert all((here / file).is_file() for file in said["files"])
-    assert len(said["files"]) == len(manifest["files"])
+    assert [pair["score"] for pair in summary["pairs"]] == manifest["scores"]
+    assert [pair["reference"] for pair in summary["pairs"]] == ["some/b.png", "some/more/c.png"]
+    assert all((here / file).is_file() for file in summary["files"])
+    assert len(summary["files"]) == len(manifest["files"])
 
-    said = json.loads(run("models", "--json").stdout)
-    assert [model["name"] for model in said["models"]] == pretrained_ports.names()
-    said = json.loads(run("models", "dinov2-small-reg4", "--json").stdout)
-    grids = {layer["path"]: layer["grid"] for layer in said["layers"]}
-    assert (grids[said["layer"]], grids["norm"]) == ([37, 37], None)
+    summary = json.loads(run("models", "--json").stdout)
+    assert [model["name"] for model in summary["models"]] == pretrained_ports.names()
+    summary = json.loads(run("models", "dinov2-small-reg4", "--json").stdout)
+    grids = {layer["path"]: layer["grid"] for layer in summary["layers"]}
+    assert (grids[summary["layer"]], grids["norm"]) == ([37, 37], None)
 
-    said = json.loads(run("convert", "headed.safetensors", "b.safetensors", "--json").stdout)
-    assert (said["model"], said["files"]) == ("tiny", ["b.safetensors"])
-    assert set(said["ignored"]) == {"head.0.kernel", "head.0.bias"}
+    summary = json.loads(run("convert", "headed.safetensors", "b.safetensors", "--json").stdout)
+    assert (summary["model"], summary["files"]) == ("tiny", ["b.safetensors"])
+    assert set(summary["ignored"]) == {"head.0.kernel", "head.0.bias"}
 
 
 def test_large_jobs_in_json(here):
@@ -57,24 +42,24 @@ def test_large_jobs_in_json(here):
     (here / "pairs.csv").write_text("query,reference\nsome/a.png,some/b.png\nno.png,some/a.png\n")
     result = run("map", "pairs.csv", "-o", "maps", "--map-size", 12, *SMALL, "--json")
     assert result.exit_code == 3, result.stderr
-    said = json.loads(result.stdout)
-    assert (said["store"], said["pairs"], said["invalid"]) == ("maps", 2, 1)
-    assert said["reasons"]["1"].startswith("query: no such file")
+    summary = json.loads(result.stdout)
+    assert (summary["store"], summary["pairs"], summary["invalid"]) == ("maps", 2, 1)
+    assert summary["reasons"]["1"].startswith("query: no such file")
     assert bulk.open_store("maps").array("query_maps").shape == (2, 12, 12)
 
-    said = json.loads(run("index", "some", "-o", "index", *SMALL, "--json").stdout)
-    assert said == {"index": "index", "pictures": 4, "invalid": 0, "reasons": {}}
+    summary = json.loads(run("index", "some", "-o", "index", *SMALL, "--json").stdout)
+    assert summary == {"index": "index", "pictures": 4, "invalid": 0, "reasons": {}}
     line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "-o", "page", *BATCH)
     result = run(*line, "--maps", "hits", "--map-size", 9, "--json")
     assert result.exit_code == 0, result.stderr
-    said = json.loads(result.stdout)
-    (nearest,) = said["nearest"]
+    summary = json.loads(result.stdout)
+    (nearest,) = summary["nearest"]
     assert nearest["hits"][0]["picture"] == str(here / "some" / "a.png")
     assert nearest["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
-    assert bulk.open_store(said["store"]).array("query_maps").shape == (2, 9, 9)
-    assert said["files"][0] == "page/index.html"
-    said = json.loads(run("report", "maps", "-o", "page", "--overwrite", "--json").stdout)
-    assert all((here / file).is_file() for file in said["files"])
+    assert bulk.open_store(summary["store"]).array("query_maps").shape == (2, 9, 9)
+    assert summary["files"][0] == "page/index.html"
+    summary = json.loads(run("report", "maps", "-o", "page", "--overwrite", "--json").stdout)
+    assert all((here / file).is_file() for file in summary["files"])
 
 
 def test_an_evaluation_in_json(here):
@@ -82,10 +67,10 @@ def test_an_evaluation_in_json(here):
     line = "evaluate mosaic --image-size 32 --cases 2 --steps 2 --methods fam,random -o out"
     result = run(*line.split(), "--weights", "random", "--json")
     assert result.exit_code == 0, result.stderr
-    said = json.loads(result.stdout)
-    assert said["methods"] == list(said["means"]) == ["fam", "random"]
-    assert said["means"]["fam"]["mass inside"]["cases"] == 2
-    assert "out/table.csv" in said["files"]
+    summary = json.loads(result.stdout)
+    assert summary["methods"] == list(summary["means"]) == ["fam", "random"]
+    assert summary["means"]["fam"]["mass inside"]["cases"] == 2
+    assert "out/table.csv" in summary["files"]
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["weights"] == {"source": "random weights, seed 0"}
     assert manifest["image_size"] == [32, 32]

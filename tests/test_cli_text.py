@@ -98,10 +98,8 @@ def test_a_background_of_sentences_is_taken_off(folder):
     texts = ["a dog", "a cat", "the beach"]
     plain = explain(folder, *(part for text in texts for part in ("--text", text)))
     first, *others = (float(score) for score in re.findall(r"cosine (\S+)", plain.output))
-    result = explain(
-        folder, "--text", "a dog", "--background-text", "a cat", "--background-text", "the beach",
-        "--overwrite",
-    )  # fmt: skip
+    background = ("--background-text", "a cat", "--background-text", "the beach")
+    result = explain(folder, "--text", "a dog", *background, "--overwrite")
     assert result.exit_code == 0, result.output
     (margin,) = re.findall(r"cosine margin (\S+)", result.output)
     assert float(margin) == pytest.approx(first - np.mean(others), abs=3e-4)

@@ -71,6 +71,11 @@ def test_square_grids_are_found_from_the_token_count():
     assert fam_jax.TokenGrid(prefix=5).grid(261) == (16, 16)
 
 
+def tap_in_a_scan(x):
+    x, _ = jax.lax.scan(lambda c, _: (fam_jax.tap(c, "a"), None), x, None, length=2)
+    return x.mean((1, 2))
+
+
 @pytest.mark.parametrize(
     ("fn", "message"),
     [
@@ -82,14 +87,9 @@ def test_square_grids_are_found_from_the_token_count():
         (lambda x: fam_jax.tap(x, "a"), r"must return embeddings \[2, d\]"),
         (lambda x: (fam_jax.tap(x, "a"), 1), "must return embeddings .* got tuple"),
         (lambda x: fam_jax.tap(x[:1], "a").mean((1, 2)), "must return embeddings"),
-        (
-            lambda x: jax.lax.scan(
-                lambda c, _: (fam_jax.tap(c, "a"), None), x, None, length=2
-            )[0].mean((1, 2)),
-            "inside `scan`",
-        ),
+        (tap_in_a_scan, "inside `scan`"),
     ],
-)  # fmt: skip
+)
 def test_functions_that_cannot_be_explained_say_why(fn, message, images):
     with pytest.raises(ValueError, match=message):
         fam_jax.capture(fn, at="a")(images)

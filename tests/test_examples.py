@@ -45,21 +45,21 @@ def test_the_mosaic_game_prints_its_table():
 def test_a_training_writes_what_loads_as_it_says(run, tmp_path, script, options, name):
     """The script compares the loaded network's embeddings with its own before it says so."""
     file = tmp_path / "quick.safetensors"
-    said = run(script, *options.split(), "--quick", "--out", file)
-    assert "64 channels, signed" in said
+    output = run(script, *options.split(), "--quick", "--out", file)
+    assert "64 channels, signed" in output
     metadata = read(file).metadata
     assert metadata["architecture"] == name
     assert metadata["trained_by"].startswith(f"examples/{script} {options}")
-    assert metadata["figures"] in said
+    assert metadata["figures"] in output
 
 
 @pytest.mark.slow
 def test_few_shot_training_writes_what_loads_as_it_says(run, tmp_path, assets):
     file = tmp_path / "quick.safetensors"
     data = assets / "images" / "omniglot"
-    said = run("train_few_shot.py", "--data", data, "--quick", "--out", file)
-    assert "20-way one-shot accuracy" in said
-    assert "64 channels, never negative" in said
+    output = run("train_few_shot.py", "--data", data, "--quick", "--out", file)
+    assert "20-way one-shot accuracy" in output
+    assert "64 channels, never negative" in output
     assert read(file).metadata["architecture"] == "conv4-omniglot-pooled"
 
 

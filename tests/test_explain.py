@@ -9,11 +9,11 @@ from flax import nnx
 import fam_jax
 from tests import heads
 from tests.close import assert_close
+from tests.programs import on_devices
 
 # In float64, where two programs of one formula agree to many digits.
 pytestmark = pytest.mark.usefixtures("x64")
 
-COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 METHODS = {
     "fam": fam_jax.fam(),
     "decomposition": fam_jax.decomposition(),
@@ -133,12 +133,7 @@ def test_sharded_pairs_need_no_communication(encode):
     """Maps scale over devices by construction: the compiled program has no collective."""
     x, y = pictures(8), pictures(8, 1)
     expected = by_all(encode, METHODS, x, y)
-    mesh = jax.make_mesh((8,), ("batch",))
-    both = jax.device_put((x, y), jax.NamedSharding(mesh, jax.P("batch")))
-    everywhere = jax.device_put((encode, METHODS), jax.NamedSharding(mesh, jax.P()))
-    program = by_all.lower(*everywhere, *both).compile()
-    assert not [name for name in COLLECTIVES if name in program.as_text()]
-    for name, out in program(*everywhere, *both).items():
+    for name, out in on_devices(by_all, x, y, shared=(encode, METHODS)).items():
         assert out.query_maps.sharding.spec[0] == "batch"
         assert_close(out.query_maps, expected[name].query_maps, rtol=1e-10)
 

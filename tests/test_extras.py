@@ -1,6 +1,5 @@
 """Where a package of an extra is missing, one line says what installs it; never a traceback."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.imports import imported
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -55,7 +56,7 @@ from fam_jax.apps.main import main
 Image.new("RGB", (64, 64)).save("some.png")
 pathlib.Path("some.pth").write_bytes(b"anything")
 before = {name: module for name, module in sys.modules.items()}
-said = []
+outcomes = []
 for package, line in json.load(sys.stdin):
     for name in list(sys.modules):  # as in a new process
         if name not in before or name.partition(".")[0] == package:
@@ -69,20 +70,11 @@ for package, line in json.load(sys.stdin):
             error.write(str(missing) + "\\n")
         except SystemExit as end:
             code = end.code
-    said.append((code, error.getvalue()))
+    outcomes.append((code, error.getvalue()))
     del sys.modules[package]
     sys.modules.update(before)
-print(json.dumps(said), file=sys.__stdout__)
+print(json.dumps(outcomes), file=sys.__stdout__)
 """
-
-
-def tops(file):
-    """The packages that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def modules_of(requirements):
@@ -93,29 +85,27 @@ def modules_of(requirements):
 def test_every_optional_import_is_among_the_cases():
     optional = set().union(*(modules_of(EXTRAS[e]) for e in EXTRAS if e not in ("test", "parity")))
     files = [f for p in ("fam_jax", "pretrained_ports") for f in (ROOT / p).rglob("*.py")]
-    imported = {top for file in files for top in tops(file)}
+    packages = {name.partition(".")[0] for file in files for name in imported(file)}
     cases = {package for package, *_ in CASES}
-    assert imported & optional == cases
+    assert packages & optional == cases
     assert optional - cases == IN_EXAMPLES_ONLY
     assert all(package in modules_of(EXTRAS[extra]) for package, extra, _ in CASES)
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def outcomes(tmp_path_factory):
     """Exit code and stderr of every case, each without its package; all in one process."""
     cases = [(package, line) for (package, *_), line in CASES.items()]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input=json.dumps(cases), capture_output=True, text=True,
-        cwd=tmp_path_factory.mktemp("without"),
-    )  # fmt: skip
+    line, folder = [sys.executable, "-c", PROGRAM], tmp_path_factory.mktemp("without")
+    run = subprocess.run(line, input=json.dumps(cases), capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, run.stderr[-2000:]
     return dict(zip(CASES, json.loads(run.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_missing_package_is_named_with_what_installs_it(said, case):
+def test_a_missing_package_is_named_with_what_installs_it(outcomes, case):
     package, extra, kind = case
-    code, error = said[case]
+    code, error = outcomes[case]
     assert code == (None if kind == "python" else 2)
     assert error.count("\n") == 1, error
     assert package in error

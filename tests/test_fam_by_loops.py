@@ -49,8 +49,8 @@ def test_constant_shares_weigh_every_channel_alike():
         lambda x: x, lambda A: jnp.ones((A.shape[0], 4), A.dtype) + 0 * A.mean((1, 2))
     )(A)
     # A head without a gradient: the pullback is zero, the weights themselves are all ones.
-    found = weights(fam_jax.fam(), enc.embeddings, jnp.ones((1, 4)))
-    np.testing.assert_array_equal(found, np.ones((1, 4)))
+    w = weights(fam_jax.fam(), enc.embeddings, jnp.ones((1, 4)))
+    np.testing.assert_array_equal(w, np.ones((1, 4)))
 
 
 def test_gap_channel_weights_are_the_shares(x64):

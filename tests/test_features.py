@@ -47,11 +47,11 @@ def check(encode, images):
     features = encode.features(images)
     whole, joined = encode(images), encode.from_features(jax.tree.map(lambda x: x[ROWS], features))
     v = np.cos(np.arange(whole.embeddings.size)).reshape(whole.embeddings.shape)
-    for expected, found in zip(
+    for expected, actual in zip(
         encoding(encode, v, whole), encoding(encode, v[ROWS], joined), strict=True
     ):
         assert expected.dtype == jnp.float64
-        assert_close(found, np.asarray(expected)[ROWS], rtol=1e-10)
+        assert_close(actual, np.asarray(expected)[ROWS], rtol=1e-10)
 
 
 @pytest.mark.parametrize(("make", "layer", "tokens"), MODELS, ids=["conv4", "resnet", "vit"])
@@ -104,9 +104,9 @@ def test_gradients_reach_the_parameters(wrap):
         return jnp.sum(encode.from_features(encode.features(images)).embeddings)
 
     images = jnp.linspace(-1, 2, 24).reshape(2, 2, 2, 3)
-    found = wrap(jax.grad(loss))(2.0, images)
+    slope = wrap(jax.grad(loss))(2.0, images)
     expected = jax.grad(lambda s: jnp.sum(jnp.tanh(s * images).mean((1, 2))))(2.0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(slope, expected, rtol=1e-5)
 
 
 def test_bfloat16_and_sharded_over_devices():

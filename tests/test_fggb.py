@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 import fam_jax
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 
 def case(d=6, b=2, dtype=np.float32):
@@ -97,13 +97,8 @@ def test_gradients_match_finite_differences(x64):
 
 def test_sharded_batches_need_no_communication(x64):
     A, R = case(b=8, dtype=np.float64)
-    go = jax.jit(run)
-    expected = go(A, R)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    A, R = (jax.device_put(x, shard) for x in (A, R))
-    compiled = go.lower(A, R).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    out = compiled(A, R)
+    expected = jax.jit(run)(A, R)
+    out = on_devices(run, A, R)
     assert out.positive.sharding.spec[0] == "batch"
     assert_close(out.positive, expected.positive, rtol=1e-10)
 

@@ -10,7 +10,7 @@ import fam_jax
 from fam_jax import cosine, dot
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 HEADS = {name: heads.make(name, 2, 3, 5) for name in ("gap_linear", "mlp")}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
@@ -97,11 +97,7 @@ def test_sharded_pairs_need_no_communication(x64):
     encode, A, B, _, _ = pair("mlp", 8, np.float64)
     run = jax.jit(lambda A, B: fam_jax.integrated_position_pairs(encode, A, B, steps=2))
     expected = run(A, B)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    A, B = (jax.device_put(x, shard) for x in (A, B))
-    compiled = run.lower(A, B).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    out = compiled(A, B)
+    out = on_devices(run, A, B)
     assert out.maps.sharding.spec[0] == "batch"
     assert_close(out.maps, expected.maps, rtol=1e-10)
 

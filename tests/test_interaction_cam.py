@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 import fam_jax
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 HEADS = {name: heads.make(name, 2, 3, 5) for name in ("mlp", "flatten")}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
@@ -76,11 +76,7 @@ def test_sharded_pairs_need_no_communication(x64):
     A, B = pair(8, np.float64)
     go = jax.jit(lambda A, B: run(A, B).query_maps)
     expected = go(A, B)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    A, B = (jax.device_put(x, shard) for x in (A, B))
-    compiled = go.lower(A, B).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    maps = compiled(A, B)
+    maps = on_devices(go, A, B)
     assert maps.sharding.spec[0] == "batch"
     assert_close(maps, expected, rtol=1e-10)
 

@@ -9,6 +9,7 @@ import pytest
 
 import fam_jax
 from tests.close import assert_close
+from tests.programs import on_devices
 
 # In float64, where two programs of one formula agree to many digits.
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
@@ -85,11 +86,9 @@ def test_upsample_is_bilinear_with_half_pixel_centres(size):
 
 def transformed(fn, *maps):
     """`fn` as it stands, compiled, mapped and on eight devices, where it stays."""
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    compiled = jax.jit(fn)
-    out = compiled(*jax.device_put(maps, shard))
+    out = on_devices(fn, *maps)
     assert out.sharding.spec[0] == "batch"
-    return fn(*maps), compiled(*maps), jax.jit(jax.vmap(fn))(*maps), out
+    return fn(*maps), jax.jit(fn)(*maps), jax.jit(jax.vmap(fn))(*maps), out
 
 
 @pytest.mark.parametrize(
@@ -101,8 +100,8 @@ def transformed(fn, *maps):
 )
 def test_leading_axes_jit_vmap_and_bfloat16(fn):
     expected, *others = transformed(fn, MAPS)
-    for found in (fn(MAPS.reshape(2, 4, 3, 5)).reshape(expected.shape), *others):
-        assert_close(found, expected, rtol=1e-12)
+    for actual in (fn(MAPS.reshape(2, 4, 3, 5)).reshape(expected.shape), *others):
+        assert_close(actual, expected, rtol=1e-12)
     low = jax.eval_shape(fn, jax.ShapeDtypeStruct(MAPS.shape, jnp.bfloat16))
     assert low.dtype == jnp.float32
 
@@ -133,8 +132,8 @@ def test_a_layer_that_says_nothing_adds_nothing_and_no_nan():
 def test_fuse_under_jit_vmap_grad_bfloat16_and_8_devices():
     of = lambda *layers: fam_jax.fuse(layers)  # noqa: E731
     expected, *others = transformed(of, *LAYERS)
-    for found in others:
-        assert_close(found, expected, rtol=1e-12)
+    for actual in others:
+        assert_close(actual, expected, rtol=1e-12)
     low = of(*(jnp.asarray(m, jnp.bfloat16) for m in LAYERS))
     assert low.dtype == jnp.float32
     assert_close(low, expected, rtol=0.02)
@@ -164,17 +163,17 @@ def test_several_layers_are_explained_by_one_forward_pass():
 
     x, r = jnp.ones((2, 16, 16, 3)), jnp.ones((2, 3))
     assert explain(x, r).shape == (2, 8, 8)
+
     # Back from the end: two convolutions to the first layer, one to the second. Compiled, what is
     # computed twice is merged.
-    program = jax.jit(explain).lower(x, r).compile().as_text()
-    convolutions = program.count(" convolution(")
-    alone = [
-        jax.jit(lambda x, r, at=at: fam_jax.decomposition()(fam_jax.capture(embed, at=at)(x), r))
-        .lower(x, r).compile().as_text().count(" convolution(")
-        for at in ("first", "third")
-    ]  # fmt: skip
-    assert alone == [5, 3]
-    assert convolutions == alone[0]
+    def convolutions(explain):
+        return jax.jit(explain).lower(x, r).compile().as_text().count(" convolution(")
+
+    def at(layer):
+        return lambda x, r: fam_jax.decomposition()(fam_jax.capture(embed, at=layer)(x), r)
+
+    assert [convolutions(at("first")), convolutions(at("third"))] == [5, 3]
+    assert convolutions(explain) == 5
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import fam_jax
 from tests import heads
 from tests.close import along, assert_close, assert_slopes
-from tests.test_explain import COLLECTIVES
+from tests.programs import counted, on_devices
 
 BANK = np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32)
 
@@ -82,15 +82,11 @@ def maps():
         these, compiled = methods(np.float64), jax.jit(run)
         one = lambda a, r: jax.tree.map(lambda m: m[0], run(these, a[None], r[None]))  # noqa: E731
         every = jax.jit(partial(run, call=lambda method, *args: fam_jax.all_pairs(method)(*args)))
-        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-        sharded = these, *jax.device_put((A, R), shard)
-        text = compiled.lower(*sharded).compile().as_text()
-        assert not [name for name in COLLECTIVES if name in text]
         return {
             "plain": run(these, A, R),
             "jit": compiled(these, A, R),
             "vmap": jax.jit(jax.vmap(one))(A, R),
-            "devices": compiled(*sharded),
+            "devices": on_devices(run, A, R, shared=(these,)),
             "all pairs": every(these, A, R[:3]),
             "pair by pair": [compiled(these, A, jnp.broadcast_to(r, R.shape)) for r in R[:3]],
         }
@@ -109,7 +105,7 @@ def test_jit_vmap_and_devices_agree(pair, maps):
 
 @alike
 def test_all_pairs_are_every_single_pair(pair, maps):
-    single = [found[pair] for found in maps["pair by pair"]]
+    single = [by_method[pair] for by_method in maps["pair by pair"]]
     assert_close(maps["all pairs"][pair], np.stack(single, axis=1), rtol=1e-10)
 
 
@@ -167,22 +163,15 @@ def test_second_derivatives(slopes, x64):
 def test_options_are_compared_by_value():
     """`fam()` made twice shares one compilation, and a new background of one shape none."""
     head, A, R = case(b=2)
-    count = 0
-
-    @jax.jit
-    def run(method, A, R):
-        nonlocal count
-        count += 1
-        return method(head.encode(A), R)
-
+    run, traces = counted(lambda method, A, R: method(head.encode(A), R))
     for _ in range(3):
         run(fam_jax.fam(), A, R)
-    assert count == 1
+    assert len(traces) == 1
     run(fam_jax.fam(normalize="relu"), A, R)
-    assert count == 2
+    assert len(traces) == 2
     for scale in (1, 2, 3):
         run(fam_jax.decomposition(fam_jax.margin(fam_jax.cosine, scale * jnp.asarray(BANK))), A, R)
-    assert count == 3
+    assert len(traces) == 3
 
 
 def test_a_users_own_similarity(x64):

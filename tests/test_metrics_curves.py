@@ -83,12 +83,12 @@ def test_both_images_of_a_pair_lose_their_own_pixels():
     curve = deletion_pairs(pooled, IMAGES, other, MAPS, other_maps, steps=4, chunk=2)
     for n in range(2):
         for k in range(5):
-            seen = []
+            embeddings = []
             for x, m in ((IMAGES[n], MAPS[n]), (other[n], other_maps[n])):
                 x, size = x.reshape(-1, 3).copy(), m.size
                 x[np.argsort(-m.ravel())[: size * k // 4]] = x.mean(0)
-                seen.append(np.tanh(x).sum(0))
-            assert_close(curve.values[n, k], cosine(*seen), relative_to=1, rtol=1e-10)
+                embeddings.append(np.tanh(x).sum(0))
+            assert_close(curve.values[n, k], cosine(*embeddings), relative_to=1, rtol=1e-10)
 
 
 def test_equal_pixels_go_in_a_scattered_order_always_the_same():

@@ -26,10 +26,12 @@ def test_fewshot_fidelity_by_hand(x64):
     """log p of the winner before, less after the blur of a quarter of the pixels."""
     images, maps = RNG.normal(size=(2, 4, 4, 3)), RNG.normal(size=(2, 4, 4))
     prototypes = RNG.normal(size=(5, 3))
-    found = fewshot_fidelity(
-        lambda x: x[:, 1:, 1:].sum((1, 2)), images, prototypes, maps, fam_jax.euclidean,
-        fraction=0.25, temperature=2.0,
-    )  # fmt: skip
+
+    def embed(x):
+        return x[:, 1:, 1:].sum((1, 2))
+
+    args = (embed, images, prototypes, maps, fam_jax.euclidean)
+    drops = fewshot_fidelity(*args, fraction=0.25, temperature=2.0)
     soft = np.asarray(blurred(jnp.asarray(images)))
 
     def log_p(image):
@@ -40,7 +42,7 @@ def test_fewshot_fidelity_by_hand(x64):
         top = maps[n] >= np.sort(maps[n].ravel())[-4]
         before, after = log_p(images[n]), log_p(np.where(top[..., None], soft[n], images[n]))
         winner = before.argmax()
-        assert_close(found[n], before[winner] - after[winner], relative_to=after, rtol=1e-10)
+        assert_close(drops[n], before[winner] - after[winner], relative_to=after, rtol=1e-10)
 
 
 def test_the_threshold_of_equal_errors_by_trying_all():

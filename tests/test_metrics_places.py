@@ -84,8 +84,8 @@ def test_rank_accuracy_counts_as_many_pixels_as_the_mask_has():
 def test_errors_of_correspondences_over_the_valid_points():
     """A known disparity of three columns; what lies under invalid points doesn't matter."""
     truth = jnp.zeros((3, 2, 4, 2)).at[..., 1].set(3.0)
-    found = truth.at[0, 0, 0].add(jnp.array([3.0, 4.0])).at[1, 1, 1].set(jnp.nan)
+    flow = truth.at[0, 0, 0].add(jnp.array([3.0, 4.0])).at[1, 1, 1].set(jnp.nan)
     valid = jnp.ones((3, 2, 4), bool).at[1, 1, 1].set(False).at[2].set(False)
-    error = endpoint_error(found, truth, valid)
+    error = endpoint_error(flow, truth, valid)
     np.testing.assert_allclose(error, [5 / 8, 0, np.nan], rtol=1e-6)
-    np.testing.assert_allclose(endpoint_error(found, truth)[:2], [5 / 8, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(endpoint_error(flow, truth)[:2], [5 / 8, np.nan], rtol=1e-6)

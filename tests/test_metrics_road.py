@@ -40,9 +40,9 @@ def test_the_imputation_is_the_solution_of_the_system(shape, x64):
     y, x = np.mgrid[: shape[0], : shape[1]]
     removed = np.stack([RNG.random(shape) < 0.8, y + x > 3, y + x > 0])
     filled = imputed(jnp.broadcast_to(image, (1, 3, *image.shape)), jnp.asarray(removed)[None])
-    for found, hole in zip(filled[0], removed, strict=True):
-        np.testing.assert_allclose(found, solved(image, hole), atol=1e-7)
-        assert (np.asarray(found)[~hole] == image[~hole]).all()
+    for restored, hole in zip(filled[0], removed, strict=True):
+        np.testing.assert_allclose(restored, solved(image, hole), atol=1e-7)
+        assert (np.asarray(restored)[~hole] == image[~hole]).all()
 
 
 def test_a_plane_is_restored_inside():
@@ -59,16 +59,14 @@ def test_what_is_removed_at_each_percentile_and_how(x64):
     images, maps = RNG.normal(size=(1, 6, 7, 1)), RNG.normal(size=(1, 6, 7))
     flat = lambda images: images.reshape(images.shape[0], -1)  # noqa: E731
     reference = RNG.normal(size=(1, 42))
+    args = (flat, images, reference, maps, KEY, fam_jax.dot)
     percentiles = (10, 37.5, 90)
     for order, ranked in (("most", maps[0]), ("least", -maps[0])):
-        found = road(
-            flat, images, reference, maps, KEY, fam_jax.dot,
-            percentiles=percentiles, order=order, noise=0, chunk=2,
-        )  # fmt: skip
+        scores = road(*args, percentiles=percentiles, order=order, noise=0, chunk=2)
         for k, p in enumerate(percentiles):
             image = solved(images[0], ranked >= np.percentile(ranked, p))
             terms = image.ravel() * reference[0]
-            assert_close(found[0, k], terms.sum(), relative_to=terms, rtol=1e-6)
+            assert_close(scores[0, k], terms.sum(), relative_to=terms, rtol=1e-6)
 
 
 def test_noise_is_on_removed_pixels_only_and_the_same_for_every_image():
@@ -79,9 +77,9 @@ def test_noise_is_on_removed_pixels_only_and_the_same_for_every_image():
         spread, images, jnp.ones((2, 3)), maps, KEY, fam_jax.dot, percentiles=(25, 75), noise=noise
     )
     assert not run(0.0).round(6).any()
-    found = run(0.1)
-    np.testing.assert_allclose(found[0], 0.01 * 3 * np.array([300, 100]), rtol=0.15)
-    assert (found[0] == found[1]).all()
+    variances = run(0.1)
+    np.testing.assert_allclose(variances[0], 0.01 * 3 * np.array([300, 100]), rtol=0.15)
+    assert (variances[0] == variances[1]).all()
 
 
 def test_combined_is_half_the_difference_and_zero_for_a_constant_map(x64):

@@ -9,7 +9,7 @@ import fam_jax
 from fam_jax.methods.nonnegative import factorise, update
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 pytestmark = pytest.mark.numerics
 
@@ -45,12 +45,12 @@ def test_exact_concepts_are_found_up_to_order_and_scale():
         order = cosines.argmax(1)
         assert sorted(order) == [0, 1, 2]
         assert cosines.max(1).min() > 0.999
-        found = np.concatenate(
+        concepts = np.concatenate(
             [np.asarray(m[n]).reshape(3, -1) for m in (out.query_concepts, out.reference_concepts)],
             axis=1,
         )
         expected = (W[n] * np.linalg.norm(H[n], axis=1)).T[order]
-        assert np.abs(found - expected).max() < 0.05 * expected.max()
+        assert np.abs(concepts - expected).max() < 0.05 * expected.max()
 
 
 def test_the_factors_are_those_of_scikit_learn(x64):
@@ -62,7 +62,7 @@ def test_the_factors_are_those_of_scikit_learn(x64):
     ours = jax.jit(lambda *x: update(*x, 25))(V, W, H)
     W, H, _ = non_negative_factorization(
         V, W.copy(), H.copy(), n_components=3, init="custom", solver="mu", tol=0, max_iter=25
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(ours[0], W, rtol=1e-9)
     np.testing.assert_allclose(ours[1], H, rtol=1e-9)
 
@@ -107,8 +107,8 @@ def test_exchange_scale_jit_vmap_and_batches_agree(x64):
     assert_close(large.concepts, expected.concepts, rtol=1e-8)
     assert_close(large.query_maps, expected.query_maps, rtol=1e-8)  # a gradient shrinks as much
     one = jax.vmap(lambda a, b: jax.tree.map(lambda x: x[0], run(a[None], b[None])))
-    for found, plain in zip(jax.jit(one)(A, B), expected, strict=True):
-        assert_close(found, plain, rtol=1e-8)
+    for actual, plain in zip(jax.jit(one)(A, B), expected, strict=True):
+        assert_close(actual, plain, rtol=1e-8)
     for dtype, digits in ((jnp.float32, 1e-3), (jnp.bfloat16, 0.05)):  # of the largest value
         low = run(jnp.asarray(A, dtype), jnp.asarray(B, dtype))
         assert {x.dtype for x in low} == {jnp.dtype("float32")}
@@ -119,11 +119,7 @@ def test_sharded_pairs_need_no_communication(x64):
     A, B = (x.astype(np.float64) for x in exact(8)[2:])
     go = jax.jit(lambda A, B: run(A, B, steps=5))
     expected = go(A, B)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    A, B = (jax.device_put(x, shard) for x in (A, B))
-    compiled = go.lower(A, B).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    out = compiled(A, B)
+    out = on_devices(go, A, B)
     assert out.query_maps.sharding.spec[0] == "batch"
     assert_close(out.query_maps, expected.query_maps, rtol=1e-9)
 

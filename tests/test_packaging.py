@@ -20,9 +20,15 @@ PACKAGES = ("fam_jax/", "pretrained_ports/")
 # Beside the packages, what it takes to run the tests and to read the documents.
 FOLDERS = ("tests/", "examples/", "benchmarks/", "docs/")
 FILES = {
-    "pyproject.toml", "conftest.py", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
-    "CONTRIBUTING.md", ".gitignore",
-}  # fmt: skip
+    "pyproject.toml",
+    "conftest.py",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    ".gitignore",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Occlusion, RISE, CorrRISE, Score-CAM and LOTS: batches, transformations, types, bad input."""
 
-import re
 from functools import partial
 
 import jax
@@ -12,6 +11,7 @@ import fam_jax
 from tests.close import assert_close, assert_slopes
 from tests.explained import explained
 from tests.perturbation_toy import KEY, SIZE, case, draw, features, flat, head
+from tests.programs import on_devices
 
 PERTURBATIONS = {
     "occlusion": fam_jax.occlusion(window=(2, 3), stride=2, chunk=4),
@@ -43,16 +43,12 @@ def maps(plain):
     with jax.enable_x64(True):
         encode, x, r = case(b=8, dtype=np.float64)
         one = jax.vmap(lambda x, r: jax.tree.map(lambda m: m[0], by_all(encode, x[None], r[None])))
-        shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-        sharded = encode, *jax.device_put((x, r), shard)
-        program = by_all.lower(*sharded).compile()
-        assert not re.findall("all-gather|all-reduce|all-to-all|collective", program.as_text())
         return {
             "plain": plain,
             "alone": jax.jit(one)(x, r),
             "beside another": by_all(encode, x.at[1].multiply(-3), r.at[1].add(1)),
             "exchanged": by_all(encode, x[::-1], r[::-1]),
-            "devices": program(*sharded),
+            "devices": on_devices(by_all, x, r, shared=(encode,)),
         }
 
 
@@ -152,8 +148,8 @@ def test_nothing_to_say_gives_zeros_and_spares_the_others(name, bad, narrow):
 
 def test_an_encoder_is_its_embeddings(plain, x64):
     encode, x, r = case(b=8, dtype=np.float64)
-    found = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
-    assert_close(found, plain["occlusion"], rtol=1e-9)
+    maps = METHODS["occlusion"](lambda x: encode(x).embeddings, x, r)
+    assert_close(maps, plain["occlusion"], rtol=1e-9)
 
 
 X_, R_ = jnp.ones((2, 4, 6, 1)), jnp.ones((2, 24))

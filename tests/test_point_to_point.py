@@ -11,7 +11,7 @@ from fam_jax import cosine, dot
 from fam_jax.methods.pairs import _position_pairs
 from tests import heads
 from tests.close import assert_close
-from tests.test_explain import COLLECTIVES
+from tests.programs import on_devices
 
 HEADS = {name: heads.make(name, 2, 3, 5) for name in heads.NAMES}
 ENCODE = {name: head.encode for name, head in HEADS.items()}
@@ -45,15 +45,15 @@ def test_linear_heads_the_pairs_sum_to_decomposition_and_score(name, similarity,
 
 def test_centred_shares_are_those_of_parts_less_their_means(x64):
     A, B = pair("gap", dtype=np.float64)
-    found = fam_jax.centred(explain(A, B, "gap"))
+    centred = fam_jax.centred(explain(A, B, "gap"))
     for image in ((1, 2), (3, 4)):
-        mean = found.mean(image)
-        assert_close(mean, np.zeros(mean.shape), relative_to=found, rtol=1e-12)
+        mean = centred.mean(image)
+        assert_close(mean, np.zeros(mean.shape), relative_to=centred, rtol=1e-12)
     # For a mean over positions the parts are the activations, a sixth of them.
     u, v = (x - x.mean((1, 2), keepdims=True) for x in (A, B))
     norms = np.prod([np.linalg.norm(x.mean((1, 2)), axis=1) for x in (A, B)], axis=0)
     expected = np.einsum("bijk,bxyk->bijxy", u, v) / (36 * norms.reshape(2, 1, 1, 1, 1))
-    assert_close(found, expected, rtol=1e-10)
+    assert_close(centred, expected, rtol=1e-10)
 
 
 def test_every_pair_of_positions_against_loops(x64):
@@ -106,11 +106,7 @@ def test_gradients_match_finite_differences(x64):
 
 def test_sharded_pairs_need_no_communication(x64):
     A, B = pair(b=8, dtype=np.float64)
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    sharded = jax.device_put((A, B), shard)
-    compiled = jax.jit(explain).lower(*sharded).compile()
-    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
-    p2p = compiled(*sharded)
+    p2p = on_devices(explain, A, B)
     assert p2p.sharding.spec[0] == "batch"
     assert_close(p2p, explain(A, B), rtol=1e-10)
 
@@ -140,10 +136,10 @@ def test_a_shifted_image_corresponds_to_itself():
     A /= np.linalg.norm(A, axis=-1, keepdims=True)
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
     p2p = fam_jax.position_pairs(encode(A), encode(np.roll(A, 2, axis=2)))
-    found = fam_jax.correspondences(p2p)
+    positions = fam_jax.correspondences(p2p)
     rows, columns = np.indices((4, 6))
-    np.testing.assert_array_equal(found[..., 0], np.broadcast_to(rows, (2, 4, 6)))
-    np.testing.assert_array_equal(found[..., 1], np.broadcast_to((columns + 2) % 6, (2, 4, 6)))
+    np.testing.assert_array_equal(positions[..., 0], np.broadcast_to(rows, (2, 4, 6)))
+    np.testing.assert_array_equal(positions[..., 1], np.broadcast_to((columns + 2) % 6, (2, 4, 6)))
 
 
 SMALL = heads.make("gap", 1, 1, 4).encode(np.ones((2, 1, 1, 4), np.float32))

@@ -56,40 +56,37 @@ def knn_by_hand(query, bank, labels, k, temperature):
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.07), (20, 1.0)])
 def test_neighbours_follow_the_rule(k, temperature):
     query = RNG.normal(size=(9, 6)).astype(np.float32)
-    found = fam_jax.neighbours(
+    nearest = fam_jax.neighbours(
         jnp.asarray(query), jnp.asarray(Z), k, jnp.asarray(LABELS), temperature
     )
     labels, references = knn_by_hand(
         query.astype(np.float64), Z.astype(np.float64), LABELS, k, temperature
     )
-    np.testing.assert_array_equal(found.labels, labels)
-    assert_close(found.reference, references, relative_to=1)  # means of unit vectors
-    assert (np.diff(found.similarities, axis=1) <= 0).all()
+    np.testing.assert_array_equal(nearest.labels, labels)
+    assert_close(nearest.reference, references, relative_to=1)  # means of unit vectors
+    assert (np.diff(nearest.similarities, axis=1) <= 0).all()
 
 
 def test_without_labels_every_neighbour_is_kept():
-    found = fam_jax.neighbours(jnp.asarray(Z[:3]), jnp.asarray(Z), k=4)
-    assert found.labels is None
-    assert found.kept.all()
-    assert found.indices[:, 0].tolist() == [0, 1, 2]
+    nearest = fam_jax.neighbours(jnp.asarray(Z[:3]), jnp.asarray(Z), k=4)
+    assert nearest.labels is None
+    assert nearest.kept.all()
+    assert nearest.indices[:, 0].tolist() == [0, 1, 2]
     unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
-    assert_close(found.reference[1], unit[found.indices[1]].mean(0), relative_to=1)
+    assert_close(nearest.reference[1], unit[nearest.indices[1]].mean(0), relative_to=1)
 
 
 def test_fam_against_the_reference_is_fam_of_the_mean_shares(x64):
     Z = RNG.normal(size=(30, 6))
     A = np.abs(RNG.normal(size=(3, 4, 4, 6)))
     enc = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))(A)
-    found = fam_jax.neighbours(enc.embeddings, jnp.asarray(Z), 7, jnp.asarray(LABELS))
-    shares = [
-        np.mean([
-            fam_jax.cosine.shares(enc.embeddings[q : q + 1], jnp.asarray(Z[n : n + 1]))[0]
-            for n, kept in zip(found.indices[q], found.kept[q], strict=True) if kept
-        ], axis=0)
-        for q in range(3)
-    ]  # fmt: skip
-    expected = channel_map(enc, fam_jax.minmax(jnp.asarray(np.stack(shares))))
-    assert_close(fam_jax.fam()(enc, found.reference), expected, rtol=1e-10)
+    nearest = fam_jax.neighbours(enc.embeddings, jnp.asarray(Z), 7, jnp.asarray(LABELS))
+    shares = []
+    for q, z in enumerate(enc.embeddings):
+        kept = jnp.asarray(Z[nearest.indices[q][nearest.kept[q]]])
+        shares.append(fam_jax.cosine.shares(jnp.broadcast_to(z, kept.shape), kept).mean(0))
+    expected = channel_map(enc, fam_jax.minmax(jnp.stack(shares)))
+    assert_close(fam_jax.fam()(enc, nearest.reference), expected, rtol=1e-10)
 
 
 def test_neighbours_of_sharded_queries_and_under_vmap():

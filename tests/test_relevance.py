@@ -12,6 +12,7 @@ import pretrained_ports
 from pretrained_ports.models.layers import batch_norm, conv, max_pool
 from tests import heads
 from tests.close import assert_close
+from tests.programs import counted, on_devices
 
 decomposition, relevance_cam = jax.jit(fam_jax.decomposition()), jax.jit(fam_jax.relevance_cam())
 
@@ -173,12 +174,7 @@ def test_jit_vmap_single_images_and_devices_agree():
     assert maps.any((1, 2)).all()
     one = jax.jit(jax.vmap(lambda x, r: method(encode(x[None]), r[None])[0]))(x, r)
     assert_close(one, maps)
-    mesh = jax.make_mesh((8,), ("batch",))
-    x, r = jax.device_put((x, r), jax.NamedSharding(mesh, jax.P("batch")))
-    encode = jax.device_put(encode, jax.NamedSharding(mesh, jax.P()))
-    compiled = run.lower(encode, x, r).compile()
-    assert not [c for c in ("all-reduce", "all-gather", "all-to-all") if c in compiled.as_text()]
-    assert_close(compiled(encode, x, r), maps)
+    assert_close(on_devices(run, x, r, shared=(encode,)), maps)
 
 
 @pytest.mark.numerics
@@ -220,19 +216,12 @@ def test_outputs_without_a_positive_contribution_keep_nothing():
 
 
 def test_two_copies_of_a_model_share_a_compilation(x64):
-    count = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal count
-        count += 1
-        return encode(x).embeddings
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings)
     model = Mlp()
     for _ in range(2):
         encode = fam_jax.capture(fam_jax.relevance(model), at="conv")
         run(encode, images(1, (2, 2), np.float64))
-    assert count == 1
+    assert len(traces) == 1
 
 
 def test_an_encoding_of_another_reading_is_refused():

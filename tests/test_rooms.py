@@ -1,6 +1,5 @@
 """The rooms of the package and the one way between them: each imports only from those it may."""
 
-import ast
 import importlib
 import pkgutil
 import sys
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import fam_jax
+from tests.imports import imported
 
 ROOT = Path(fam_jax.__file__).parent
 # What each may import of the package, beside its own modules and what the package exports.
@@ -34,17 +34,6 @@ def room(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported(file: Path) -> set[str]:
-    """The modules of both packages that a file imports, inside functions, too."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{name.name}" for name in node.names}
-    return {name for name in found if name.startswith(("fam_jax.", "pretrained_ports"))}
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_room_imports_from_those_it_may(file):
     own = room(file)
@@ -53,9 +42,7 @@ def test_a_room_imports_from_those_it_may(file):
     for name in imported(file):
         if name.startswith("pretrained_ports"):
             assert own == "apps", f"{file}: {name}"
-            continue
-        other = name.split(".")[1]
-        if other in ROOMS:
+        elif name.startswith("fam_jax.") and (other := name.split(".")[1]) in ROOMS:
             assert other == own or other in ROOMS[own], f"{file}: {name}"
 
 

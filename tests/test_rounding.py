@@ -93,8 +93,8 @@ def test_a_map_of_rounding_is_zero_and_not_valid(of, dtype):
         maps, points, integrated, valid = run(encode, blind, images, references)
         assert valid.tolist() == [False] * 2
         assert not integrated.any()
-        for says, found, p2p in zip(layers.values(), maps, points, strict=True):
-            for name, one in found.items():
+        for says, by_method, p2p in zip(layers.values(), maps, points, strict=True):
+            for name, one in by_method.items():
                 assert one.any((1, 2)).tolist() == [says or name not in SUMS] * 2, name
             assert p2p.any((1, 2, 3, 4)).tolist() == [says] * 2
 

@@ -52,7 +52,7 @@ def test_the_pullback_is_not_summed_over_the_devices():
     encode = fam_jax.capture(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at="a")
     each(lambda x: (enc := encode(x)).pullback(enc.embeddings), A)
     layers = fam_jax.capture(lambda x: fam_jax.tap(x, "a").mean((1, 2)), at=["a"])
-    each(lambda x: (seen := layers.watch(x)).pullback(seen.embeddings), A)
+    each(lambda x: (watched := layers.watch(x)).pullback(watched.embeddings), A)
 
 
 def test_methods():
@@ -62,15 +62,11 @@ def test_methods():
 @pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free", "eigen_cam"])
 def test_references_that_every_device_has(name):
     method = METHODS[name](fam_jax.cosine)
-    maps = on_devices(
-        lambda A, R: fam_jax.all_pairs(method)(HEAD.encode(A), R), A, R, specs=(P("batch"), P())
-    )
-    assert_same(maps, fam_jax.all_pairs(method)(HEAD.encode(A), R))
-    out = on_devices(
+    for fn in (
+        lambda A, R: fam_jax.all_pairs(method)(HEAD.encode(A), R),
         lambda A, R: fam_jax.explain_all(HEAD.encode, A, R, method),
-        A, R, specs=(P("batch"), P()),
-    )  # fmt: skip
-    assert_same(out, fam_jax.explain_all(HEAD.encode, A, R, method))
+    ):
+        assert_same(on_devices(fn, A, R, specs=(P("batch"), P())), fn(A, R))
 
 
 @pytest.mark.parametrize("name", ["fam", "decomposition", "grad_cam free", "eigen_cam"])
@@ -175,13 +171,12 @@ def test_references():
     bank, rows = jnp.asarray(R), jnp.asarray(R.T)
     each(lambda z: fam_jax.neighbours(z, bank, k=3, labels=jnp.asarray(labels)), R)
     each(lambda y: fam_jax.classifier_rows(rows, y, contrast=True), labels)
-    means = on_devices(
-        lambda z, y: jax.lax.psum(fam_jax.prototypes(z, y, num_classes=3), "batch"),
-        R, labels, out=P(),
-    )  # fmt: skip
-    assert_same(
-        means, sum(fam_jax.prototypes(R[i : i + 1], labels[i : i + 1], 3) for i in range(8))
-    )
+
+    def summed(z, y):
+        return jax.lax.psum(fam_jax.prototypes(z, y, num_classes=3), "batch")
+
+    expected = sum(fam_jax.prototypes(R[i : i + 1], labels[i : i + 1], 3) for i in range(8))
+    assert_same(on_devices(summed, R, labels, out=P()), expected)
 
 
 def test_maps():

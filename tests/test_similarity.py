@@ -8,6 +8,7 @@ import pytest
 import fam_jax
 from fam_jax._core.similarity import normalize
 from tests.close import assert_close
+from tests.programs import on_devices
 
 # In float64: margins are differences.
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("x64")]
@@ -66,10 +67,9 @@ def test_jit_vmap_and_bfloat16(of):
 
 @every
 def test_sharded(of):
-    shard = jax.NamedSharding(jax.make_mesh((8,), ("batch",)), jax.P("batch"))
-    run = jax.jit(lambda s, z, r: s.score(z, r))
-    out = run(ALL[of], *jax.device_put((Z, R), shard))
-    assert_close(out, run(ALL[of], Z, R), rtol=1e-10)
+    score = lambda similarity, z, r: similarity.score(z, r)  # noqa: E731
+    out = on_devices(score, Z, R, shared=(ALL[of],))
+    assert_close(out, score(ALL[of], Z, R), rtol=1e-10)
 
 
 def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
@@ -83,9 +83,9 @@ def test_a_zero_vector_has_a_zero_cosine_and_a_finite_gradient():
 def test_cosine_does_not_depend_on_scale(scale):
     """Squares of float32 numbers beyond 1e19 or below 1e-23 would overflow or vanish."""
     z, r = Z.astype(np.float32), R.astype(np.float32)
-    found = fam_jax.cosine.score(np.float32(scale) * z, r)
-    assert found.dtype == jnp.float32
-    assert_close(found, fam_jax.cosine.score(Z, R), relative_to=1)  # cosines
+    scores = fam_jax.cosine.score(np.float32(scale) * z, r)
+    assert scores.dtype == jnp.float32
+    assert_close(scores, fam_jax.cosine.score(Z, R), relative_to=1)  # cosines
     norms = np.linalg.norm(normalize(np.float32(scale) * z), axis=1)
     assert_close(norms, np.ones(8))
 

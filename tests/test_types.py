@@ -67,12 +67,14 @@ def errors(tmp_path_factory) -> dict[str, list[str]]:
     run = subprocess.run([*pyright, "-p", folder], capture_output=True, text=True, check=False)
     if not run.stdout.startswith("{"):
         pytest.skip(f"pyright does not run here: {(run.stderr or run.stdout)[-300:]}")
-    found = {path.name: [] for path in folder.glob("*.py")}
-    for said in json.loads(run.stdout)["generalDiagnostics"]:
-        if said["severity"] == "error":
-            line = said["range"]["start"]["line"] + 1
-            found[said["file"].rpartition("/")[2]].append(f"{line}: {said['message']}")
-    return found
+    messages = {path.name: [] for path in folder.glob("*.py")}
+    for diagnostic in json.loads(run.stdout)["generalDiagnostics"]:
+        if diagnostic["severity"] == "error":
+            line = diagnostic["range"]["start"]["line"] + 1
+            messages[diagnostic["file"].rpartition("/")[2]].append(
+                f"{line}: {diagnostic['message']}"
+            )
+    return messages
 
 
 def test_every_document_with_python_is_checked():

@@ -56,11 +56,11 @@ def test_layers_that_are_no_map_are_watched(images):
     model = Tokens(nnx.Rngs(0))
     images = images.astype(np.float32)
     layers = fam_jax.capture(model, at=("blocks.0", "blocks.1"))
-    seen = jax.jit(lambda layers, x: layers.watch(x))(layers, images)
-    assert [x.shape for x in seen.values] == [(2, 98, 3)] * 2
+    watched = jax.jit(lambda layers, x: layers.watch(x))(layers, images)
+    assert [x.shape for x in watched.values] == [(2, 98, 3)] * 2
     v = jnp.ones((2, 3), jnp.float32)
     # z = mean of x + block1(x): the last block's output reaches z as a mean over 98 tokens
-    assert_close(seen.pullback(v)[1], np.full((2, 98, 3), 1 / 98))
+    assert_close(watched.pullback(v)[1], np.full((2, 98, 3), 1 / 98))
 
 
 def test_replay_is_the_rest_of_the_network_on_other_activations(net, images):

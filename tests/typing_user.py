@@ -26,9 +26,9 @@ def encoders(model: nnx.Module, images: Array) -> None:
     features = assert_type(encode.features(images), Features)
     assert_type(features.values, tuple[Array, ...])
     assert_type(encode.from_features(features), fam_jax.Encoding)
-    seen = fam_jax.capture(model, at=["layer3"]).watch(images)
-    assert_type(seen.values, tuple[Array, ...])
-    assert_type(seen.pullback(seen.embeddings), tuple[Array, ...])
+    watched = fam_jax.capture(model, at=["layer3"]).watch(images)
+    assert_type(watched.values, tuple[Array, ...])
+    assert_type(watched.pullback(watched.embeddings), tuple[Array, ...])
 
 
 def encodings(enc: fam_jax.Encoding) -> None:

@@ -1,8 +1,6 @@
 """Encoders: of a model and the name of a layer (`capture`), of two functions (`encoder`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
@@ -11,7 +9,7 @@ from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
 
@@ -75,19 +73,12 @@ def capture(
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
-            backbone has a layer of its own.
+            backbone has a layer of its own. A name that is none raises ValueError with the names
+            that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
-
-    Returns:
-        An `Encoder`, images -> `Encoding`.
-
-    Raises:
-        ValueError: if there is no such layer (the message lists the layers there are; for linen,
-            which makes them as it runs, on the first call).
-        TypeError: if `model` cannot be called.
 
     Example:
         >>> import jax.numpy as jnp
@@ -107,11 +98,13 @@ def capture(
         at = model.layer if at is None else at
         tokens = model.tokens if tokens is None else tokens
         model = model.model
-    names, model = check_layers(at), check_model(model)
-    network = tapped_model(model, names) or as_pytree(model)
+    names = _layer_names(at)
+    if not callable(model):
+        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
+    network, tokens = tapped_model(model, names) or as_pytree(model), as_token_grid(tokens)
     if isinstance(at, str):
-        return Encoder(network, at, as_token_grid(tokens), layout)
-    return LayersEncoder(network, names, as_token_grid(tokens), layout)
+        return Encoder(network, at, tokens, layout)
+    return LayersEncoder(network, names, tokens, layout)
 
 
 def encoder(
@@ -121,13 +114,12 @@ def encoder(
 ) -> Encoder:
     """An encoder from two pure functions: A = features(images), z = head(A).
 
+    The arrays that the functions hold become its leaves, as for `capture`.
+
     Args:
         features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`).
         head: activations -> embeddings [b, d].
-        tokens: where the patches are, if `features` gives [b, n, c]; see `capture`.
-
-    Returns:
-        An `Encoder`; the arrays that the functions hold become its leaves, as for `capture`.
+        tokens: as for `capture`, if `features` gives [b, n, c].
 
     Example:
         >>> import jax.numpy as jnp
@@ -140,8 +132,7 @@ def encoder(
     return Encoder(network, at="activations", tokens=as_token_grid(tokens))
 
 
-@partial(register_dataclass, data_fields=["features", "head"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class _Composition:
     features: Callable
     head: Callable
@@ -150,15 +141,7 @@ class _Composition:
         return self.head(tap(self.features(images), "activations"))
 
 
-def check_model(model: Any) -> Callable:
-    """The model, if it can be called; else TypeError."""
-    if not callable(model):
-        raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
-    return model
-
-
-def check_layers(at: Any) -> tuple[str, ...]:
-    """The names of one layer or several as a tuple; TypeError or ValueError for anything else."""
+def _layer_names(at: Any) -> tuple[str, ...]:
     names = (at,) if isinstance(at, str) else at
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"at: expected a layer's name, or several, got {type(at).__name__}")

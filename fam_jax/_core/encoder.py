@@ -1,7 +1,7 @@
 """Encoders: images -> the `Encoding` at a layer, at several, of other activations, in two steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,19 +11,17 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.map_form import Form
 from fam_jax._core.mesh import zeros_like
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid
-from fam_jax._core.watch import Pull, PullOne, Watched, embed, laid_out, run_watched
+from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
@@ -37,19 +35,16 @@ class Encoder:
     layout: str = "NHWC"
 
     def __call__(self, images: Float[AnyArray, "b H W c"], *methods: Any) -> Encoding:
-        """Encode a batch of images; see `Encoding`.
+        """Encode a batch of preprocessed images; see `Encoding`.
 
-        Args:
-            images: preprocessed images.
-            *methods: what these read beside activations, embeddings and pullback is kept.
+        What the methods read beside activations, embeddings and pullback is kept in it.
         """
         check_float("images", images, "batch height width channels")
-        encode = self
-        networks = {method.network for method in methods} - {None}
-        if networks:
-            if {method.network for method in methods} != networks or len(networks) > 1:
-                raise ValueError("these methods read the network in different ways: encode twice")
-            encode = changed_encoder(self, networks.pop())
+        networks = {method.network for method in methods} or {None}
+        if len(networks) > 1:
+            raise ValueError("these methods read the network in different ways: encode twice")
+        (change,) = networks
+        encode = self if change is None else replace(self, network=changed(self.network, change))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
         if any({"images", "layers"} & method.needs for method in methods):
@@ -60,17 +55,8 @@ class Encoder:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
 
         One forward pass for everything in a training step: running statistics of batch norm and
-        counters of random streams come out instead of being dropped, and `nnx.update(model,
-        state)` leaves the model as `model(images)` would.
-
-        Args:
-            images: a training batch.
-
-        Returns:
-            The `Encoding`, and an `nnx.State` of all variables but the parameters.
-
-        Raises:
-            TypeError: if the encoder is of anything but a `flax.nnx` module.
+        counters of random streams come out, in an `nnx.State` of all variables but the parameters,
+        and `nnx.update(model, state)` leaves the model as `model(images)` would.
 
         Example:
             >>> import jax.numpy as jnp
@@ -97,9 +83,6 @@ class Encoder:
 
         What does not go through the layer's map (skip connections around it, a class token) is
         the images' own.
-
-        Raises:
-            ValueError: if the activations have another shape than the layer's.
         """
         check_float("images", images, "batch height width channels")
         check_float("activations", activations, "batch height width channels")
@@ -111,9 +94,7 @@ class Encoder:
 
         `encode.from_features(encode.features(images))` is `encode(images)`, in two steps: the
         first costs the network below the layer, and its rows may be stored, picked and repeated.
-
-        Raises:
-            ValueError: if a value that crosses the layer is of no single image.
+        ValueError if a value that crosses the layer is of no single image.
 
         Example:
             >>> import jax
@@ -126,7 +107,7 @@ class Encoder:
             (3, 3)
         """
         check_float("images", images, "batch height width channels")
-        return _features(self, jnp.asarray(images))
+        return _features(self, images)
 
     def from_features(self, features: Features) -> Encoding:
         """The encoding of the images that `features` are of; only the head is run."""
@@ -136,8 +117,7 @@ class Encoder:
         return _from_features(self, features)
 
 
-@partial(register_dataclass, data_fields=["network"], meta_fields=["at", "tokens", "layout"])
-@dataclass(frozen=True)
+@pytree_dataclass("at", "tokens", "layout")
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
 
@@ -151,7 +131,7 @@ class LayersEncoder:
         check_float("images", images, "batch height width channels")
         return _encode(self, images)[0]
 
-    def watch(self, images: Float[AnyArray, "b H W c"]) -> Watched:
+    def watch(self, images: Float[AnyArray, "b H W c"]) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
         Example:
@@ -160,8 +140,8 @@ class LayersEncoder:
             >>> def embed(images):
             ...     x = fam_jax.tap(images.reshape(2, 16, 3), "tokens")
             ...     return fam_jax.tap(x.mean(1), "mean")
-            >>> seen = fam_jax.capture(embed, at=("tokens", "mean")).watch(jnp.ones((2, 4, 4, 3)))
-            >>> [x.shape for x in seen.values], seen.pullback(seen.embeddings)[0].shape
+            >>> out = fam_jax.capture(embed, at=("tokens", "mean")).watch(jnp.ones((2, 4, 4, 3)))
+            >>> [x.shape for x in out.values], out.pullback(out.embeddings)[0].shape
             ([(2, 16, 3), (2, 3)], (2, 16, 3))
         """
         check_float("images", images, "batch height width channels")
@@ -179,11 +159,6 @@ def _with_state(
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
     return _encode(encode, images, with_state=True)
-
-
-def changed_encoder(encode: Encoder, change: Callable) -> Encoder:
-    """The encoder of the changed model: `change` takes a model and gives another."""
-    return replace(encode, network=changed(encode.network, change))
 
 
 @partial(jax.jit, static_argnames=("with_state", "choices"))
@@ -206,37 +181,21 @@ def _encode(
                 "capture another one"
             )
         network = with_layers(network, (*names, *further))
-
-    def form(name: str, x: Array) -> Form | None:
-        if name not in names:
-            return None
-        return Form(name, x.shape, images.shape[:3], encode.tokens, encode.layout)
-
+    forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
-    seen = run_watched(network, both, images, encode.layout, form, with_state, activations)
-    values = dict(zip(both, seen.values, strict=True))
-    layers = (
-        Layers(further, tuple(values[n] for n in further), seen.pullback.of(further))
-        if choices
-        else None
-    )
+    out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
+    layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
-        Encoding(
-            values[name],
-            seen.embeddings,
-            PullOne(seen.pullback.of((name,))),
-            layers=layers,
-            readings=read,
-        )
-        for name in names
+        Encoding(A, out.embeddings, out.pullback.one(name), layers=layers, readings=read)
+        for name, A in zip(names, out.values, strict=False)
     )
-    return encodings, seen.state
+    return encodings, out.state
 
 
 @jax.jit
-def _watch(encode: LayersEncoder, images: Array) -> Watched:
-    return run_watched(encode.network, encode.at, images, encode.layout, lambda name, x: None)
+def _watch(encode: LayersEncoder, images: Array) -> Layers:
+    return run_watched(encode.network, encode.at, images, encode.layout)
 
 
 @jax.jit
@@ -247,17 +206,12 @@ def _features(encode: Encoder, images: Array) -> Features:
 @jax.jit
 def _from_features(encode: Encoder, features: Features) -> Encoding:
     x, head = join(encode.network, encode.at, encode.layout, features)
-    form = Form(
-        encode.at,
-        x.shape,
-        (features.values[0].shape[0], *features.image[0][:2]),
-        encode.tokens,
-        encode.layout,
-    )
+    images = (features.values[0].shape[0], *features.image[0][:2])
+    form = Form(encode.at, images, encode.tokens, encode.layout)
     A = form.to_map(x)
     zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
     z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    pull = PullOne(Pull(pullback, z, (encode.at,)))
+    pull = Pull(pullback, z, (encode.at,)).one(encode.at)
     return Encoding(A, z, pull, readings=readings(encode.network))
 
 
@@ -266,12 +220,12 @@ def as_embedding(model: Callable) -> Callable:
     if isinstance(model, Encoder | LayersEncoder):
         return Partial(_embed, model)
     if not callable(model):
-        raise TypeError(
-            "embed: expected a function images -> embeddings or an encoder, got "
-            f"{type(model).__name__}"
-        )
+        got = type(model).__name__
+        raise TypeError(f"embed: expected a function images -> embeddings or an encoder, got {got}")
     return as_pytree(model)
 
 
 def _embed(encode: Encoder | LayersEncoder, images: Array) -> Array:
-    return embed(encode.network, images, encode.layout)
+    embeddings = encode.network(laid_out(images, encode.layout))
+    check_embeddings(embeddings, images.shape[0])
+    return embeddings

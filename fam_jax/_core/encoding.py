@@ -6,48 +6,82 @@ Only the head between A and z is differentiated; the network below costs its for
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.pytree import register_dataclass
-from fam_jax._core.watch import Pull
+from fam_jax._core.mesh import vary_with, varying_axes
+from fam_jax._core.pytree import pytree_dataclass
 
 # Which of a network's layers: their names, or a function that picks them out of all there are.
 LayerChoice: TypeAlias = tuple[str, ...] | Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
-@partial(register_dataclass, data_fields=["values", "pullback"], meta_fields=["names"])
-@dataclass(frozen=True)
-class Layers:
-    """Outputs of further layers, as the layers give them, and the embedding's gradients there.
+@pytree_dataclass("at")
+class Pull:
+    """Cotangents [b, d] -> those of the watched values `at`, in their order."""
 
-    Attributes:
-        names: the layers.
-        values: what each gives.
-        pullback: cotangents [b, d] -> (dz/dx)^T v for every layer, shaped like `values`.
+    pullback: Callable
+    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
+    at: tuple[str, ...]
+
+    def one(self, at: str) -> Callable[[Array], Array]:
+        """The cotangents of one of the values."""
+        return Partial(_pull_one, replace(self, at=(at,)))
+
+    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
+        """(dz/dx_i)^T v for every i."""
+        if cotangent.shape != self.embeddings.shape:
+            raise ValueError(
+                f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
+                f"got shape {cotangent.shape}"
+            )
+        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
+            axes = tuple(sorted(extra))
+            raise ValueError(
+                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
+                f"encode jax.lax.pcast(images, {axes}, to='varying')"
+            )
+        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
+        (pulled,) = self.pullback(cotangent)
+        return tuple(pulled[name] for name in self.at)
+
+
+def _pull_one(pull: Pull, cotangent: Array) -> Array:
+    (pulled,) = pull(cotangent)
+    return pulled
+
+
+@pytree_dataclass("names")
+class Layers:
+    """Outputs of several layers in one forward pass, and the embedding's gradients there.
+
+    The pullback gives (dz/dx_i)^T v of cotangents [b, d] for every layer, shaped like `values`.
     """
 
     names: tuple[str, ...]
-    values: tuple[Leaf[Array], ...]
+    values: tuple[Leaf[Array], ...]  # every layer's output x_i
+    embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Pull]
+    state: Any = None  # what the network wrote into its own variables, where that was asked for
 
     def pick(self, choice: LayerChoice) -> "Layers":
         """Those of a choice, in its order."""
         names = chosen(choice, self.names)
         values = dict(zip(self.names, self.values, strict=True))
-        return Layers(names, tuple(values[n] for n in names), self.pullback.of(names))
+        values, pullback = tuple(values[n] for n in names), replace(self.pullback, at=names)
+        return replace(self, names=names, values=values, pullback=pullback)
 
 
-@partial(
-    register_dataclass,
-    data_fields=["activations", "embeddings", "pullback", "images", "encoder", "layers"],
-    meta_fields=["readings"],
-)
-@dataclass(frozen=True)
+def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers of a choice among those there are."""
+    return choice(names) if callable(choice) else choice
+
+
+@pytree_dataclass("readings")
 class Encoding:
     """What a method needs to know about a batch of images.
 
@@ -69,8 +103,3 @@ class Encoding:
     encoder: Any = None
     layers: Any = None
     readings: frozenset[Callable] | None = None
-
-
-def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers of a choice among those there are."""
-    return choice(names) if callable(choice) else choice

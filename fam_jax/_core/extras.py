@@ -3,25 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_OURS = ("fam_jax", "pretrained_ports")
-
 
 @contextmanager
 def needed(what: str, extra: str) -> Iterator[None]:
-    """Stands around the imports of what an extra brings.
-
-    Args:
-        what: whose imports they are, with the verb: "the report needs".
-        extra: the name in pyproject.toml.
-
-    Raises:
-        ModuleNotFoundError: in one line, for a module that is missing and not ours.
-    """
+    """Stands around the imports of what an extra brings; `what` is like "the report needs"."""
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in _OURS:
+        if package in ("fam_jax", "pretrained_ports"):
             raise
         raise ModuleNotFoundError(
             f'{what} {package}: pip install "fam-jax[{extra}]" '

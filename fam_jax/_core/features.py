@@ -7,8 +7,6 @@ Everything that crosses the layer belongs to the features: its output, and what 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,27 +17,21 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped, tap, tap_name
 from fam_jax._core.watch import check_embeddings, laid_out
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["image", "axes"])
-@dataclass(frozen=True)
+@pytree_dataclass("image", "axes")
 class Features:
     """What the head needs to know of a batch of images; a pytree of arrays [b, ...].
 
     Rows may be picked and repeated: `jax.tree.map(lambda x: x[rows], features)`.
-
-    Attributes:
-        values: the layer's output, then whatever else crosses it, each with the batch first.
-        image: shape [H, W, c] and type of one image.
-        axes: where the batch is in each value, in the network's own layout.
     """
 
-    values: tuple[Leaf[Array], ...]
-    image: tuple[tuple[int, ...], str]
-    axes: tuple[int, ...]
+    values: tuple[Leaf[Array], ...]  # the layer's output, then whatever else crosses it
+    image: tuple[tuple[int, ...], str]  # shape [H, W, c] and type of one
+    axes: tuple[int, ...]  # where the network's own layout has the batch in each value
 
 
 class _Halves(NamedTuple):
@@ -61,16 +53,15 @@ def _halves(network: Callable, at: str, layout: str, images: Any) -> _Halves:
     check_embeddings(output, images.shape[0])
     jaxpr = closed.jaxpr
     where = next(i for i, eqn in enumerate(jaxpr.eqns) if tap_name(eqn) == at)
-    below = set(jaxpr.invars)
+    below = dict.fromkeys(jaxpr.invars)
     for eqn in jaxpr.eqns[: where + 1]:
-        if not below.isdisjoint(_inputs(eqn.invars)):
-            below.update(eqn.outvars)
+        if not below.keys().isdisjoint(_inputs(eqn.invars)):
+            below.update(dict.fromkeys(eqn.outvars))
     used = {v for eqn in jaxpr.eqns[where + 1 :] for v in _inputs(eqn.invars)}
     used.update(_inputs(jaxpr.outvars))
     tapped = jaxpr.eqns[where].outvars[0]
-    made = [*jaxpr.invars, *(v for eqn in jaxpr.eqns[: where + 1] for v in eqn.outvars)]
-    others = [v for v in made if v in below and v in used and v is not tapped]
-    return _Halves(jaxpr, closed.consts, where, [tapped, *others], below)
+    others = [v for v in below if v in used and v is not tapped]
+    return _Halves(jaxpr, closed.consts, where, [tapped, *others], set(below))
 
 
 def _inputs(atoms: list) -> list[Var]:
@@ -98,14 +89,7 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     one_more = ShapeDtypeStruct((images.shape[0] + 1, *images.shape[1:]), images.dtype)
     axes = _batch_axes(at, halves, _halves(network, at, layout, one_more), images.shape[0])
     jaxpr = halves.jaxpr
-    part = Jaxpr(
-        jaxpr.constvars,
-        jaxpr.invars,
-        halves.crossing,
-        jaxpr.eqns[: halves.at + 1],
-        jaxpr.effects,
-        jaxpr.debug_info,
-    )
+    part = jaxpr.replace(outvars=halves.crossing, eqns=jaxpr.eqns[: halves.at + 1])
     values = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))(images)
     values = tuple(jnp.moveaxis(x, axis, 0) for x, axis in zip(values, axes, strict=True))
     return Features(values, (images.shape[1:], str(images.dtype)), axes)
@@ -120,17 +104,9 @@ def join(network: Callable, at: str, layout: str, features: Features) -> tuple[A
     )
     halves = _halves(network, at, layout, images)
     jaxpr = halves.jaxpr
-    constant = [
-        eqn for eqn in jaxpr.eqns[: halves.at] if halves.below.isdisjoint(eqn.outvars)
-    ]  # parameters only
-    part = Jaxpr(
-        jaxpr.constvars,
-        halves.crossing,
-        jaxpr.outvars,
-        constant + jaxpr.eqns[halves.at + 1 :],
-        jaxpr.effects,
-        jaxpr.debug_info,
-    )
+    below, above = jaxpr.eqns[: halves.at], jaxpr.eqns[halves.at + 1 :]
+    of_parameters = [eqn for eqn in below if halves.below.isdisjoint(eqn.outvars)]
+    part = jaxpr.replace(invars=halves.crossing, eqns=of_parameters + above)
     head = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))
     values = zip(features.values, features.axes, strict=True)
     x, *others = (jnp.moveaxis(value, 0, axis) for value, axis in values)

@@ -26,10 +26,7 @@ def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 
 def rescale(
-    maps: Float[AnyArray, "..."],
-    *,
-    axes: Sequence[int] | None = None,
-    author_compat: bool = False,
+    maps: Float[AnyArray, "..."], *, axes: Sequence[int] | None = None, author_compat: bool = False
 ) -> Float[Array, "..."]:
     """Every map to [0, 1] on its own: (M - min) / (max - min); zeros for a constant map.
 
@@ -39,12 +36,6 @@ def rescale(
             for one map [h, w], (1,) for maps of signals [b, t], (1, 2, 3) for volumes.
         author_compat: the display of the FAM author's release instead: (M - min) / (max + 1e-7),
             max being that of M - min, cut to 256 grey levels. Use it before `upsample`, as there.
-
-    Returns:
-        Maps in [0, 1], the same shape.
-
-    Raises:
-        ValueError: if it is not clear which axes are a map's, or there are no such axes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -75,16 +66,6 @@ def _rescale(maps: Array, own: tuple[int, ...], author_compat: bool) -> Array:
 def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[Array, "... H W"]:
     """Bilinear interpolation to `size` pixels, half-pixel centres, edges held, no antialiasing.
 
-    Args:
-        maps: maps, any number of leading axes.
-        size: (H, W) in pixels.
-
-    Returns:
-        Maps [..., H, W].
-
-    Raises:
-        ValueError: if `size` is not two positive integers.
-
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -93,13 +74,9 @@ def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[A
     """
     _check_maps(maps)
     check_size(size)
-    return _upsample(maps, tuple(map(int, size)))
-
-
-@partial(jax.jit, static_argnums=1)
-def _upsample(maps: Array, size: tuple[int, ...]) -> Array:
     (maps,) = wide(maps)
-    return jax.image.resize(maps, (*maps.shape[:-2], *size), method="bilinear", antialias=False)
+    shape = (*maps.shape[:-2], *map(int, size))
+    return jax.image.resize(maps, shape, method="bilinear", antialias=False)
 
 
 _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
@@ -114,20 +91,14 @@ def fuse(
 
         F = mean, max or product over layers l of rescale(upsample(M_l))
 
+    A constant map counts as zeros.
+
     Args:
         maps: raw maps of every layer, [..., h_l, w_l], with the same leading axes.
         how: "mean", "max" (what any layer sees) or "product" (what all of them see).
         size: (H, W) of the result; by default the largest height and width among the maps.
 
-    Returns:
-        Maps in [0, 1], [..., H, W]. A constant map counts as zeros.
-
-    Raises:
-        ValueError: if there are no maps, their leading axes differ, or for an unknown `how`.
-
     Example:
-        Two layers from one forward pass, explained and fused:
-
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):
@@ -151,11 +122,6 @@ def fuse(
         raise ValueError(f"maps: expected maps of the same images, got shapes {shapes}")
     if size is None:
         size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
-    return _fuse(maps, how, tuple(map(int, size)))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _fuse(maps: list[Array], how: str, size: tuple[int, ...]) -> Array:
     layers = wide(*(rescale(upsample(layer, size), axes=(-2, -1)) for layer in maps))
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 

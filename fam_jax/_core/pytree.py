@@ -4,14 +4,33 @@ To jax, the structures of two classes of `jax.tree_util.register_dataclass` with
 equal (0.10 to 0.12), so a compiled program of one may be run for the other: of `dot` for `cosine`.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, dataclass_transform
 
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 T = TypeVar("T")
 
 OURS: set[type] = set()  # classes whose structures can be told apart
+
+
+class Static:
+    """A value for a pytree's static part, which must be hashable whatever the value is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        try:
+            return self.value is other.value or bool(self.value == other.value)
+        except (ValueError, TypeError):  # an array inside has no single truth
+            return False
+
+    def __hash__(self) -> int:
+        return hash(Static)
 
 
 def register_dataclass(
@@ -37,6 +56,18 @@ def register_dataclass(
     register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     OURS.add(cls)
     return cls
+
+
+@dataclass_transform(frozen_default=True)
+def pytree_dataclass(*meta: str) -> Callable[[type[T]], type[T]]:
+    """A frozen dataclass as a pytree: the fields `meta` are static, all others subtrees."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        kind: Any = dataclass(frozen=True)(cls)
+        data = [field.name for field in fields(kind) if field.name not in meta]
+        return register_dataclass(kind, data, meta)
+
+    return decorate
 
 
 def classes(structure: Any) -> tuple[type | None, ...]:

@@ -18,17 +18,8 @@ def prototypes(
 
         p_c = mean of z_i over the i with label c
 
-    Args:
-        embeddings: support embeddings [n, d].
-        labels: their classes, integers in 0 .. num_classes - 1; others are left out.
-        num_classes: k.
-
-    Returns:
-        Prototypes [k, d]; zeros for a class with no support (an explanation against zeros is
-        reported as not valid).
-
-    Raises:
-        ValueError, TypeError: for other shapes or types.
+    Labels outside 0 .. k - 1 are left out. A class with no support has zeros, against which an
+    explanation is reported as not valid.
 
     Example:
         >>> import jax.numpy as jnp
@@ -56,21 +47,13 @@ def _prototypes(embeddings: Array, labels: Array, num_classes: int) -> Array:
 
 
 class Neighbours(NamedTuple):
-    """The nearest neighbours of q queries, made by `neighbours`.
+    """The nearest neighbours of q queries, made by `neighbours`; nearest first."""
 
-    Attributes:
-        indices: rows of the bank, nearest first, [q, k].
-        similarities: their cosines, [q, k].
-        kept: which of them are of the predicted class (all, without labels), [q, k].
-        labels: the predicted class, [q]; None without labels.
-        reference: the mean of the kept neighbours' normalised embeddings, [q, d].
-    """
-
-    indices: Int[Array, "q k"]
-    similarities: Float[Array, "q k"]
-    kept: Bool[Array, "q k"]
-    labels: Int[Array, " q"] | None
-    reference: Float[Array, "q d"]
+    indices: Int[Array, "q k"]  # rows of the bank
+    similarities: Float[Array, "q k"]  # cosines
+    kept: Bool[Array, "q k"]  # which are of the predicted class; all, without labels
+    labels: Int[Array, " q"] | None  # the predicted class; None without labels
+    reference: Float[Array, "q d"]  # the mean of the kept neighbours' normalised embeddings
 
 
 def neighbours(
@@ -88,24 +71,18 @@ def neighbours(
     are FAM's weights against `reference`, their mean, up to a positive factor.
 
     Args:
-        query: embeddings [q, d].
-        bank: embeddings to search, [n, d].
-        k: neighbours.
-        labels: classes of the bank, integers [n]; without them every neighbour is kept.
+        query: embeddings.
+        bank: embeddings to search.
+        k: neighbours, 1 to n.
+        labels: classes of the bank; without them every neighbour is kept.
         temperature: sharpness of the vote.
-
-    Returns:
-        `Neighbours`.
-
-    Raises:
-        ValueError, TypeError: for other shapes or types, or k outside 1 .. n.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> bank = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-        >>> found = fam_jax.neighbours(bank[:1], bank, k=2, labels=jnp.array([7, 7, 3]))
-        >>> found.indices.tolist(), found.labels.tolist()
+        >>> nearest = fam_jax.neighbours(bank[:1], bank, k=2, labels=jnp.array([7, 7, 3]))
+        >>> nearest.indices.tolist(), nearest.labels.tolist()
         ([[0, 1]], [7])
 
     Source:
@@ -129,22 +106,16 @@ def _neighbours(query, bank, labels, temperature, *, k):
     directions = normalize(bank)
     highest = jax.lax.Precision.HIGHEST
     cosines = jnp.matmul(normalize(query), directions.T, precision=highest)
-
-    def one(cosines):
-        similarities, indices = jax.lax.top_k(cosines, k)
-        if labels is None:
-            kept, predicted = jnp.ones(k, bool), None
-        else:
-            found = labels[indices]
-            # Less the largest, which is the first: exp cannot overflow, the order is the same.
-            vote = jnp.exp((similarities - similarities[0]) / temperature)
-            votes = jnp.sum(jnp.where(found[:, None] == found[None, :], vote[None, :], 0), axis=1)
-            predicted = found[jnp.argmax(votes)]
-            kept = found == predicted
-        reference = jnp.mean(directions[indices], axis=0, where=kept[:, None])
-        return Neighbours(indices, similarities, kept, predicted, reference)
-
-    return jax.vmap(one)(cosines)
+    similarities, indices = jax.lax.top_k(cosines, k)
+    kept, predicted = jnp.ones(indices.shape, bool), None
+    if labels is not None:
+        classes = labels[indices]
+        vote = jax.nn.softmax(similarities / temperature)
+        votes = jnp.where(classes[:, :, None] == classes[:, None], vote[:, None], 0).sum(axis=2)
+        predicted = classes[jnp.arange(len(classes)), jnp.argmax(votes, axis=1)]
+        kept = classes == predicted[:, None]
+    reference = jnp.mean(directions[indices], axis=1, where=kept[:, :, None])
+    return Neighbours(indices, similarities, kept, predicted, reference)
 
 
 def classifier_rows(
@@ -154,16 +125,12 @@ def classifier_rows(
 
         r = W_t,   with contrast   W_t - (1/k) sum_{c != t} W_c,   W_c = kernel[:, c]
 
+    A class outside 0 .. k - 1 gives NaN, so its map is not valid.
+
     Args:
-        kernel: the last linear layer's kernel [d, k] (flax' layout; transpose PyTorch's).
-        classes: a class for each image, integers [b] in 0 .. k - 1.
+        kernel: the last linear layer's, in flax' layout; transpose PyTorch's.
+        classes: a class for each image.
         contrast: the class against the k - 1 others: +1 for its row, -1/k for each of theirs.
-
-    Returns:
-        Reference embeddings [b, d]; NaN for a class out of range, so its map is not valid.
-
-    Raises:
-        ValueError, TypeError: for other shapes or types.
 
     Example:
         >>> import jax.numpy as jnp
@@ -182,12 +149,10 @@ def classifier_rows(
 
 @partial(jax.jit, static_argnums=2)
 def _classifier_rows(kernel: Array, classes: Array, contrast: bool) -> Array:
-    inside = (classes >= 0) & (classes < kernel.shape[1])
     rows = (wide(kernel)[0] if contrast else jnp.asarray(kernel)).T
     if contrast:
         rows = rows - (jnp.sum(rows, axis=0, keepdims=True) - rows) / kernel.shape[1]
-    rows = rows[jnp.where(inside, classes, 0)]
-    return jnp.where(inside[:, None], rows, jnp.nan)
+    return rows.at[classes].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def _check_labels(labels: Any, count: int | None = None, of: str = "") -> None:

@@ -10,7 +10,6 @@
 A similarity is any object with these two functions on z, r [b, d]; yours too.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +21,7 @@ from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
-from fam_jax._core.pytree import OURS, register_dataclass
+from fam_jax._core.pytree import OURS, pytree_dataclass
 
 Embeddings = Float[AnyArray, "b d"]
 
@@ -70,8 +69,7 @@ class _Additive:
         return jnp.sum(self.shares(z, r), axis=-1)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class Cosine(_Additive):
     """cos(z, r) = sum_d z^_d r^_d; 0 if either is zero."""
 
@@ -87,8 +85,7 @@ class Cosine(_Additive):
         return normalize(r) / jnp.where(norm == 0, 1, norm)
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class Dot(_Additive):
     """z . r, the similarity of a classifier's row; `fam` gives the same maps as with `cosine`."""
 
@@ -98,15 +95,14 @@ class Dot(_Additive):
         return z * r
 
 
-@partial(register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class Euclidean(_Additive):
     """-||z - r||^2, the similarity of prototypical networks.
 
-    A warning: its shares say where the embeddings differ. As FAM weights they pointed no better
-    than the plain sum of activations in our measurements; prefer `cosine`. How the paper weighs
-    channels under this distance is not known; the cross term 2 z_d r_d of the expanded square
-    gives the maps of `dot`, and `fam(weights="gradient_x_input")` those of -2 (z_d - r_d) z_d.
+    Its shares say where the embeddings differ: as FAM weights they pointed no better than the plain
+    sum of activations in our measurements; prefer `cosine`. The cross term 2 z_d r_d of the
+    expanded square gives the maps of `dot`, `fam(weights="gradient_x_input")` those of
+    -2 (z_d - r_d) z_d; how the paper weighs channels under this distance is not known.
     """
 
     def shares(self, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:
@@ -115,8 +111,7 @@ class Euclidean(_Additive):
         return -jnp.square(z - r)
 
 
-@partial(register_dataclass, data_fields=["similarity", "background"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class Margin(_Additive):
     """The advantage of a reference over a background; made by `margin`."""
 
@@ -151,14 +146,8 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
 
     Args:
         similarity: `cosine`, `dot`, `euclidean` or your own.
-        background: embeddings [n, d] of other images: the rest of the gallery, or the other
-            classes' prototypes.
-
-    Returns:
-        A similarity; the background is a leaf, so another of its shape compiles nothing.
-
-    Raises:
-        ValueError, TypeError: if the background is not a floating-point array [n, d], n > 0.
+        background: embeddings of other images: the rest of the gallery, or the other classes'
+            prototypes. A leaf: another of its shape compiles nothing.
 
     Example:
         >>> import jax.numpy as jnp
@@ -173,8 +162,7 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
     return Margin(as_similarity(similarity), background)
 
 
-@partial(register_dataclass, data_fields=["score", "shares", "frozen_gradient"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class _Foreign:
     """A similarity of a user's own: its functions as pytrees of the arrays it holds."""
 
@@ -198,8 +186,8 @@ def as_similarity(similarity: Similarity) -> Similarity:
             return as_pytree(getattr(similarity, name))
         return as_pytree(partial(getattr(type(similarity), name), similarity))
 
-    own = hasattr(similarity, "frozen_gradient")
-    return _Foreign(bound("score"), bound("shares"), bound("frozen_gradient") if own else None)
+    names = ("score", "shares", "frozen_gradient")
+    return _Foreign(*(bound(name) if hasattr(similarity, name) else None for name in names))
 
 
 def gradient(similarity: Similarity, z: Embeddings, r: Embeddings) -> Float[Array, "b d"]:

@@ -1,19 +1,11 @@
 """`tap`: name places in a function; `Tapped`: run the function with other values there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import (
-    ClosedJaxpr,
-    DropVar,
-    Jaxpr,
-    JaxprEqn,
-    Literal,
-    Primitive,
-    jaxpr_as_fun,
-)
+from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Shaped
 
@@ -47,9 +39,6 @@ def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
             is mapped by `jax.vmap`, the same without b.
         name: what `capture` calls the place.
 
-    Returns:
-        `x`, unchanged.
-
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -63,22 +52,18 @@ def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
     return _tap_p.bind(jnp.asarray(x), name=name)
 
 
-def _subjaxprs(eqn: JaxprEqn) -> Iterator[Jaxpr]:
-    for param in jax.tree.leaves(
-        list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)
-    ):
-        if isinstance(param, ClosedJaxpr):
-            yield param.jaxpr
-        elif isinstance(param, Jaxpr):
-            yield param
+def _is_program(param: Any) -> bool:
+    return isinstance(param, ClosedJaxpr | Jaxpr)
 
 
-def _taps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    for eqn in jaxpr.eqns:
+def _taps(eqns: Iterable[JaxprEqn]) -> Iterator[JaxprEqn]:
+    """The taps among equations and in the programs that these call."""
+    for eqn in eqns:
         if eqn.primitive is _tap_p:
             yield eqn
-        for inner in _subjaxprs(eqn):
-            yield from _taps(inner)
+        for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program):
+            if _is_program(param):
+                yield from _taps(param.eqns)
 
 
 def tap_name(eqn: JaxprEqn) -> str | None:
@@ -88,91 +73,77 @@ def tap_name(eqn: JaxprEqn) -> str | None:
 
 def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
     """The names of all taps that a function meets, in their order."""
-    met = (eqn.params["name"] for eqn in _taps(jax.make_jaxpr(fn)(images).jaxpr))
-    return tuple(dict.fromkeys(met))
+    taps = _taps(jax.make_jaxpr(fn)(images).eqns)
+    return tuple(dict.fromkeys(eqn.params["name"] for eqn in taps))
 
 
 class Tapped:
-    """A function traced for `images`, in which every one of `names` is the name of one tap.
-
-    Attributes:
-        values: what the tapped values are (shape, type, how they lie on a mesh), in the order of
-            the names.
-        output: shape and type of what the function returns.
-    """
+    """A function traced for `images`, in which every one of `names` is the name of one tap."""
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
-        eqns = list(_taps(closed.jaxpr))
-        avals = tuple(_the_one(name, eqns).outvars[0].aval for name in names)
+        taps = list(_taps(closed.eqns))
+        avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
+        # Shapes, types, and how they lie on a mesh.
         self.values = jax.eval_shape(lambda *values: values, *avals)
         self._closed, self._names, self._images = closed, frozenset(names), images
 
     def run(self, insert: Callable[[str, Array], Array]) -> Any:
         """The function's output, with every tapped value x replaced by `insert(name, x)`."""
-        jaxpr = self._closed.jaxpr
-        values = _evaluate(jaxpr, self._closed.consts, [self._images], self._names, insert)
+        values = _evaluate(self._closed, [self._images], self._names, insert)
         return jax.tree.unflatten(jax.tree.structure(self.output), values)
 
 
-def _the_one(name: str, eqns: list[JaxprEqn]) -> JaxprEqn:
-    found = [eqn for eqn in eqns if eqn.params["name"] == name]
-    if not found:
-        met = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in eqns))
+def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:
+    matches = [eqn for eqn in taps if eqn.params["name"] == name]
+    if not matches:
+        met = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in taps))
         raise ValueError(
             f"the forward pass met no layer {name!r}; it met: "
             + (met or "none (name one with fam_jax.tap(x, name))")
         )
-    if len(found) > 1:
+    if len(matches) > 1:
         raise ValueError(
-            f"the layer {name!r} runs {len(found)} times in one forward pass; "
+            f"the layer {name!r} runs {len(matches)} times in one forward pass; "
             "take a layer that runs once"
         )
-    return found[0]
+    return matches[0]
 
 
-def _met(eqn: JaxprEqn, names: frozenset[str]) -> str | None:
-    """The first of the taps inside an equation that has one of the names."""
-    if (name := tap_name(eqn)) is not None:
-        return name if name in names else None
-    inner = (_met(inside, names) for jaxpr in _subjaxprs(eqn) for inside in jaxpr.eqns)
-    return next((name for name in inner if name is not None), None)
-
-
-def _evaluate(jaxpr: Jaxpr, consts, args, names: frozenset[str], insert: Callable) -> list[Array]:
-    """Run a jaxpr as what comes before each tap, `insert`, and what comes after the last."""
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+def _evaluate(closed: ClosedJaxpr, args, names: frozenset[str], insert: Callable) -> list[Array]:
+    """Run a program as what comes before each tap, `insert`, and what comes after the last."""
+    jaxpr = closed.jaxpr
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     def run(eqns: list[JaxprEqn]) -> None:
         outvars = [v for eqn in eqns for v in eqn.outvars if not isinstance(v, DropVar)]
-        part = Jaxpr((), list(values), outvars, eqns, jaxpr.effects, jaxpr.debug_info)
+        part = jaxpr.replace(constvars=(), invars=list(values), outvars=outvars, eqns=eqns)
         outputs = jaxpr_as_fun(ClosedJaxpr(part, ()))(*values.values())
         values.update(zip(outvars, outputs, strict=True))
 
     done = 0
     for at, eqn in enumerate(jaxpr.eqns):
-        name = _met(eqn, names)
+        inside = (inner.params["name"] for inner in _taps([eqn]))
+        name = next((name for name in inside if name in names), None)
         if name is None:
             continue
         run(jaxpr.eqns[done:at])
         inputs = [read(atom) for atom in eqn.invars]
-        tap_itself = eqn.primitive is _tap_p
-        outputs = [insert(name, *inputs)] if tap_itself else _inline(eqn, inputs, names, insert)
+        if eqn.primitive is _tap_p:
+            outputs = [insert(name, *inputs)]
+        elif eqn.primitive.name in _INLINED:
+            (inner,) = filter(_is_program, eqn.params.values())
+            program = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+            outputs = _evaluate(program, inputs, names, insert)
+        else:
+            raise ValueError(
+                f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "
+                "stands for it; take a layer outside"
+            )
         values.update(zip(eqn.outvars, outputs, strict=True))
         done = at + 1
     run(jaxpr.eqns[done:])
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _inline(eqn: JaxprEqn, inputs, names: frozenset[str], insert: Callable) -> list[Array]:
-    if eqn.primitive.name not in _INLINED:
-        raise ValueError(
-            f"the layer {_met(eqn, names)!r} runs inside `{eqn.primitive.name}`, where no single "
-            "value stands for it; take a layer outside"
-        )
-    (inner,) = (p for p in eqn.params.values() if isinstance(p, ClosedJaxpr | Jaxpr))
-    closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-    return _evaluate(closed.jaxpr, closed.consts, inputs, names, insert)

@@ -26,26 +26,19 @@ class TokenGrid:
     shape: tuple[int, int] | None = None
 
     def grid(self, tokens: int, image: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Rows and columns for `tokens` tokens of an image [H, W]; None stands for a square one.
-
-        Raises:
-            ValueError: if the tokens do not fill `shape`, or no grid of the image's aspect.
-        """
+        """Rows and columns for `tokens` tokens of an image [H, W]; None stands for a square one."""
         patches = tokens - self.prefix
         rows, columns = self.shape or _grid_of(patches, *(image or (1, 1)))
         if patches < 1 or rows * columns != patches:
             grid = f"do not fill a grid of {rows} x {columns}"
             if self.shape is None:
-                grid = "fill no " + ("square grid" if image is None else f"grid on {_by(image)}")
+                on = f"grid on images of {image[0]} x {image[1]}" if image else "square grid"
+                grid = f"fill no {on}"
             raise ValueError(
                 f"tokens: {tokens} tokens less a prefix of {self.prefix} {grid}; "
                 "pass TokenGrid(prefix=..., shape=(rows, columns))"
             )
         return rows, columns
-
-
-def _by(image: tuple[int, int]) -> str:
-    return f"images of {image[0]} x {image[1]}"
 
 
 def _grid_of(patches: int, height: int, width: int) -> tuple[int, int]:

@@ -1,85 +1,66 @@
-"""Several layers of a network at once: their outputs, and the embedding's gradients there.
+"""Several layers at once: their outputs, as they are or as maps, and the gradients there.
 
 z, pullback = jax.vjp(d -> network(images, x_1 + d_1, x_2 + d_2, ...), 0)
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from fam_jax._core.leaf import Leaf
-from fam_jax._core.mesh import vary_with, varying_axes, zeros_like
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.encoding import Layers, Pull
+from fam_jax._core.mesh import zeros_like
 from fam_jax._core.tap import Tapped
+from fam_jax._core.tokens import TokenGrid
 
 
-@partial(register_dataclass, data_fields=["pullback", "embeddings"], meta_fields=["at"])
 @dataclass(frozen=True)
-class Pull:
-    """Cotangents [b, d] -> those of the watched values `at`, in their order."""
+class Form:
+    """How the output of the layer `at` for `images`, (b, H, W), is a map [b, h, w, c]."""
 
-    pullback: Callable
-    embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
-    at: tuple[str, ...]
+    at: str
+    images: tuple[int, ...]
+    tokens: TokenGrid | None
+    layout: str
 
-    def of(self, at: tuple[str, ...]) -> "Pull":
-        """The cotangents of some of the values."""
-        return replace(self, at=at)
+    def to_map(self, x: Array) -> Array:
+        """The layer's output as activations [b, h, w, c], or an error that says what to pass."""
+        batch, height, width = self.images
+        given = f"the layer {self.at!r} gives an array of shape {x.shape}"
+        if not x.ndim or x.shape[0] != batch:
+            raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
+        if self.tokens is not None:
+            if x.ndim != 3:
+                raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
+            grid = self.tokens.grid(x.shape[1], (height, width))
+            return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
+        if x.ndim == 4:
+            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+        axes = "height, width, channels" if self.layout == "NHWC" else "channels, height, width"
+        hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
+        raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
 
-    def __call__(self, cotangent: Array) -> tuple[Array, ...]:
-        """(dz/dx_i)^T v for every i."""
-        if cotangent.shape != self.embeddings.shape:
+    def checked(self, activations: Array, x: Array) -> Array:
+        """Activations that are to take the place of the layer's output x, in its type."""
+        shape = jax.eval_shape(self.to_map, x).shape
+        if activations.shape != shape:
             raise ValueError(
-                f"pullback: expected cotangents {self.embeddings.shape} like the embeddings, "
-                f"got shape {cotangent.shape}"
+                f"activations: expected {shape}, as the layer {self.at!r} gives them, got "
+                f"{activations.shape}"
             )
-        if extra := varying_axes(cotangent) - varying_axes(self.embeddings):
-            axes = tuple(sorted(extra))
-            raise ValueError(
-                f"pullback: the cotangents vary over the mesh axes {axes} and the images do not; "
-                f"encode jax.lax.pcast(images, {axes}, to='varying')"
-            )
-        cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
-        (found,) = self.pullback(cotangent)
-        return tuple(found[name] for name in self.at)
+        return activations.astype(x.dtype)
 
-
-@partial(register_dataclass, data_fields=["pull"], meta_fields=[])
-@dataclass(frozen=True)
-class PullOne:
-    """Cotangents [b, d] -> those of the only watched value."""
-
-    pull: Pull
-
-    def __call__(self, cotangent: Array) -> Array:
-        """(dz/dx)^T v."""
-        (found,) = self.pull(cotangent)
-        return found
-
-
-@partial(
-    register_dataclass, data_fields=["values", "embeddings", "pullback", "state"], meta_fields=[]
-)
-@dataclass(frozen=True)
-class Watched:
-    """What was seen in one forward pass.
-
-    Attributes:
-        values: every layer's output x_i, as the layer gives it.
-        embeddings: z, [b, d].
-        pullback: cotangents [b, d] -> (dz/dx_i)^T v for every layer, shaped like `values`.
-        state: what the network wrote into its own variables, where that was asked for.
-    """
-
-    values: tuple[Leaf[Array], ...]
-    embeddings: Leaf[Float[Array, "b d"]]
-    pullback: Leaf[Pull]
-    state: Any = None
+    def put(self, x: Array, activations: Array) -> Array:
+        """The layer's output x with `activations` in the place of its map."""
+        if self.tokens is None:
+            return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
+        patches = activations.reshape(x.shape[0], -1, x.shape[2])
+        return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
 
 
 def run_watched(
@@ -87,60 +68,43 @@ def run_watched(
     at: tuple[str, ...],
     images: Array,
     layout: str,
-    form: Callable[[str, Array], Any],
+    forms: Mapping[str, Form] = MappingProxyType({}),
     with_state: bool = False,
     given: Array | None = None,
-) -> Watched:
-    """Run a tapped network and watch its tapped values x, as what `form(name, x)` makes of them.
+) -> Layers:
+    """Run a network and watch what it taps at the names `at`.
 
-    Args:
-        network: a tapped network.
-        at: the taps.
-        images: [b, H, W, c].
-        layout: the network's.
-        form: (name, x) -> None for the value as it is, or its `Form`: then the value is watched,
-            and its cotangents come, as a map.
-        with_state: whether the network's own state is wanted.
-        given: a map that takes the place of every value with a form.
+    A value with a form is watched, and its cotangents come, as a map; `given` takes its place.
     """
     run = network.with_state if with_state else lambda x: (network(x), None)
     tapped = Tapped(run, at, laid_out(images, layout))
     check_embeddings(tapped.output[0], images.shape[0])
 
     def head(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Any]]:
-        seen = {}
+        values = {}
 
         def insert(name: str, x: Array) -> Array:
-            seen[name], put = watched(name, x)
-            return put(seen[name] + deltas[name])
+            values[name], put = watched(name, x)
+            return put(values[name] + deltas[name])
 
         embeddings, state = tapped.run(insert)
-        return embeddings, (seen, state)
+        return embeddings, (values, state)
 
     def watched(name: str, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """The value that is watched, and how a changed one takes its place."""
-        shape = form(name, x)
-        if shape is None:
+        if (form := forms.get(name)) is None:
             return x, lambda value: value
-        return shape.to_map(x) if given is None else shape.checked(given, x), partial(shape.put, x)
+        return form.to_map(x) if given is None else form.checked(given, x), partial(form.put, x)
 
     # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
     # would have their cotangents summed over the devices.
-    kinds = {
-        name: jax.eval_shape(lambda x, name=name: watched(name, x)[0], x)
+    zeros = {
+        name: zeros_like(jax.eval_shape(lambda x, name=name: watched(name, x)[0], x))
         for name, x in zip(at, tapped.values, strict=True)
     }
-    zeros = {name: zeros_like(kind) for name, kind in kinds.items()}
-    embeddings, pullback, (seen, state) = jax.vjp(head, zeros, has_aux=True)
-    values = tuple(seen[name] for name in at)
-    return Watched(values, embeddings, Pull(pullback, embeddings, at), state)
-
-
-def embed(network: Callable, images: Array, layout: str) -> Array:
-    """The network's embeddings of images [b, H, W, c], checked."""
-    embeddings = network(laid_out(images, layout))
-    check_embeddings(embeddings, images.shape[0])
-    return embeddings
+    embeddings, pullback, (values, state) = jax.vjp(head, zeros, has_aux=True)
+    ordered = tuple(values[name] for name in at)
+    return Layers(at, ordered, embeddings, Pull(pullback, embeddings, at), state)
 
 
 def laid_out(images: Array, layout: str) -> Array:

@@ -7,11 +7,9 @@ import typer
 
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import network, options
-from fam_jax.apps.errors import one_line_errors
 from fam_jax.apps.output import Output
 
 
-@one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint in any dialect.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],

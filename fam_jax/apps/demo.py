@@ -1,19 +1,14 @@
 """`fam-jax demo`: three figures and a table on real photographs, without a network."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 import fam_jax
 from fam_jax.apps import network, options
-from fam_jax.apps.errors import one_line_errors
 from fam_jax.apps.output import Output
 from fam_jax.io import files, photographs
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SIZE = 64  # pixels of a crop, as `tiny` was trained
 GAMES, BATCH = 100, 20
@@ -22,7 +17,6 @@ SHOW = 192  # pixels of a crop in the figures
 NEAREST, ASKED = 5, "coffee"
 
 
-@one_line_errors
 def demo(
     output: options.Output = "fam-jax-demo",
     overwrite: options.Overwrite = False,
@@ -30,6 +24,8 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Show what it does on real photographs, without a network: pairs, mosaics, retrieval."""
+    from rich.table import Column, Table
+
     from fam_jax.evaluate import mosaic_game
 
     talk, folder = Output(quiet, as_json), Path(output)
@@ -52,7 +48,11 @@ def demo(
             photographs=[photo.name for photo in photos],
             mosaics={"count": GAMES, "chance": 0.25, "scores": scores},
         )
-    talk.show(_table(scores))
+    right = (Column(name, justify="right") for name in ("mass in the right cell", "pointing"))
+    table = Table("method", *right, title=f"Mean over {GAMES} mosaics (chance 0.25)")
+    for name, score in scores.items():
+        table.add_row(name, f"{score['mass']:.2f}", f"{score['pointing']:.2f}")
+    talk.show(table)
     listed = [str(folder / name) for name in written]
     talk.say(*listed)
     talk.result(mosaics=GAMES, chance=0.25, scores=scores, files=listed)
@@ -62,13 +62,10 @@ def _pair(encode, prepare, photos):
     """Two overlapping crops of one photograph."""
     cat = next(photo for photo in photos if photo.name == "chelsea").image
     height, width, _ = cat.shape
-    side = height * 3 // 4
-    crops = (
-        cat[:side, :side],
-        cat[height - side :, width - side - width // 8 : width - width // 8],
-    )
-    small = [photographs.resize(crop, 2 * SIZE)[None] for crop in crops]
-    out = fam_jax.explain_pairs(encode, prepare(small[0]), prepare(small[1]))
+    side, end = height * 3 // 4, width - width // 8
+    crops = cat[:side, :side], cat[height - side :, end - side : end]
+    small = [prepare(photographs.resize(crop, 2 * SIZE)[None]) for crop in crops]
+    out = fam_jax.explain_pairs(encode, *small)
     return fam_jax.plot.pair_figure(
         *crops,
         out.query_maps[0],
@@ -88,11 +85,9 @@ def _mosaics(encode, prepare, photos, players, talk):
     games = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SIZE)
     parts = []
     for i in track(range(0, GAMES, BATCH), "mosaics", console=talk.progress(), transient=True):
-        images, references, masks = (
-            x[i : i + BATCH] for x in (games.images, games.references, games.masks)
-        )
-        images, references = prepare(images), prepare(references)
-        parts.append(mosaic_game.play(encode, players, images, references, masks))
+        rows = slice(i, i + BATCH)
+        images, references = prepare(games.images[rows]), prepare(games.references[rows])
+        parts.append(mosaic_game.play(encode, players, images, references, games.masks[rows]))
     results = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     results = {name: results[name] for name in players}  # jax sorts the keys of dictionaries
     scores = {
@@ -103,8 +98,7 @@ def _mosaics(encode, prepare, photos, players, talk):
     _, first = np.unique(games.targets, return_index=True)
     rows, captions = [], []
     for n in np.sort(first)[:SHOWN]:
-        positive = [np.maximum(maps[n], 0) for maps, _, _ in results.values()]
-        overlays = [fam_jax.plot.overlay(large.images[n], heat) for heat in positive]
+        overlays = [_overlay(large.images[n], maps[n]) for maps, _, _ in results.values()]
         rows.append([large.references[n], large.images[n], *overlays])
         masses = [f"{name}\n{mass[n]:.0%}" for name, (_, mass, _) in results.items()]
         captions.append(["reference", "mosaic", *masses])
@@ -117,19 +111,19 @@ def _retrieval(encode, prepare, photos, background):
     of = np.repeat([photo.name for photo in photos], 8)
     (query, bank), (large, large_bank) = (_gallery(photos, size) for size in (SIZE, SHOW))
     gallery = encode(prepare(bank)).embeddings
-    found = fam_jax.neighbours(encode(prepare(query)).embeddings, gallery, k=NEAREST)
-    nearest = np.asarray(found.indices[0])
+    near = fam_jax.neighbours(encode(prepare(query)).embeddings, gallery, k=NEAREST)
+    nearest = np.asarray(near.indices[0])
     method = fam_jax.fam(fam_jax.margin(fam_jax.cosine, background), normalize="none")
     queries = np.repeat(prepare(query), NEAREST, axis=0)
     out = fam_jax.explain_pairs(encode, queries, prepare(bank[nearest]), method)
-    names = [f"{of[i]}  {s:.3f}" for i, s in zip(nearest, found.similarities[0], strict=True)]
-    on_query = [fam_jax.plot.overlay(large[0], np.maximum(heat, 0)) for heat in out.query_maps]
-    on_neighbour = [
-        fam_jax.plot.overlay(large_bank[i], np.maximum(heat, 0))
-        for i, heat in zip(nearest, out.reference_maps, strict=True)
-    ]
+    names = [f"{of[i]}  {s:.3f}" for i, s in zip(nearest, near.similarities[0], strict=True)]
+    hits = large_bank[nearest]
     return fam_jax.plot.grid_figure(
-        [[large[0], *large_bank[nearest]], [None, *on_query], [None, *on_neighbour]],
+        [
+            [large[0], *hits],
+            [None, *(_overlay(large[0], heat) for heat in out.query_maps)],
+            [None, *map(_overlay, hits, out.reference_maps)],
+        ],
         captions=[
             ["query", *names],
             ["", *["on the query"] * NEAREST],
@@ -140,20 +134,14 @@ def _retrieval(encode, prepare, photos, background):
     )
 
 
+def _overlay(picture, heat):
+    """Of a map its positive part."""
+    return fam_jax.plot.overlay(picture, np.maximum(heat, 0))
+
+
 def _gallery(photos, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A query from one held-out quarter, and eight crops of every photograph's other one."""
     rng = np.random.default_rng(1)
     bank = np.stack([photographs.draw(p, rng, 1, size) for p in photos for _ in range(8)])
     asked = next(photo for photo in photos if photo.name == ASKED)
     return photographs.draw(asked, rng, 0, size)[None], bank
-
-
-def _table(scores: dict[str, dict[str, float]]) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=f"Mean over {GAMES} mosaics (chance 0.25)")
-    for name in ("method", "mass in the right cell", "pointing"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for name, score in scores.items():
-        table.add_row(name, f"{score['mass']:.2f}", f"{score['pointing']:.2f}")
-    return table

@@ -1,23 +1,15 @@
 """`fam-jax evaluate`: the options as a task, a network and methods, and what came of it."""
 
-import csv
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fam_jax._core.checks import check_choice, check_count
-from fam_jax.apps import choices, network, options
-from fam_jax.apps.errors import one_line_errors
+from fam_jax._core.checks import check_choice
+from fam_jax.apps import network, options
 from fam_jax.apps.output import Output
-from fam_jax.io import files
-
-_STEREO = "stereo"
-_TOLD = ("task", "model", "layer", "methods", "figures", "left_out", "silent")
 
 
-@one_line_errors
 def evaluate(
     task: Annotated[
         str,
@@ -63,49 +55,26 @@ def evaluate(
     from fam_jax.evaluate import asking, run, stereo, tasks
     from fam_jax.evaluate.network import Network
 
-    check_choice("TASK", task, (*tasks.names(), _STEREO))
-    check_choice("--similarity", similarity, choices.SIMILARITIES)
+    check_choice("TASK", task, (*tasks.TASKS, "stereo"))
+    check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
-    for name, count in counts.items():
-        check_count(f"--{name}", count)
-    names = asking.named([name.strip() for name in methods.split(",") if name.strip()])
-    asked = tasks.Options(data, cases, seed, way, shot, neighbours, steps)
+    options.check_counts(**counts)
+    names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
+    asked = tasks.Options(data, seed=seed, **counts)
     net = network.open_network(model, weights, head, layer, image_size)
-    explained = Network(net.backbone, net.encode.at, choices.SIMILARITIES[similarity])
-    settings = {
-        "task": task,
-        **vars(asked),
-        **net.facts(),
-        "map": list(explained.grid()),
-        "similarity": similarity,
-    }
+    explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
+    facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
+    settings = {"task": task, **vars(asked), **facts}
     talk, folder = Output(quiet, as_json), Path(output)
-    if task == _STEREO:
-        talk.say(stereo.run(explained, folder, settings, overwrite=overwrite))
+    where = {"overwrite": overwrite, "say": talk.say}
+    if task == "stereo":
+        outcome = stereo.run(explained, folder, settings, **where)
     else:
-        run.evaluate(
-            explained,
-            task,
-            asked,
-            names,
-            settings,
-            folder,
-            overwrite=overwrite,
-            say=talk.say,
-            console=talk.progress(),
-        )
-    talk.result(**_found(folder))
-
-
-def _found(folder: Path) -> dict[str, Any]:
-    """What a run has written, as its manifest and its table say."""
-    manifest = json.loads((folder / files.MANIFEST).read_text())
-    told = {name: manifest[name] for name in _TOLD if name in manifest}
-    table: dict[str, dict[str, Any]] = {}
-    if (folder / "table.csv").exists():
-        with open(folder / "table.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                mean, error = float(row["mean"]), float(row["standard_error"])
-                entry = {"mean": mean, "standard_error": error, "cases": int(row["cases"])}
-                table.setdefault(row["method"], {})[row["measure"]] = entry
-    return {**told, "means": table, "files": [str(folder / name) for name in manifest["files"]]}
+        case = explained, task, asked, names, settings, folder
+        outcome = run.evaluate(*case, **where, console=talk.progress())
+    outcome["means"] = {
+        method: {name: entry._asdict() for name, entry in row.items()}
+        for method, row in outcome["means"].items()
+    }
+    outcome["files"] = [str(folder / name) for name in outcome["files"]]
+    talk.result(task=task, model=net.backbone.name, layer=net.encode.at, **outcome)

@@ -1,6 +1,7 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +12,13 @@ import typer
 from jax import Array
 
 import fam_jax
-from fam_jax._core.checks import check_count
-from fam_jax.apps import choices, network, options
-from fam_jax.apps.errors import one_line_errors
+from fam_jax import methods
+from fam_jax.apps import network, options
 from fam_jax.apps.output import Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
 
 
-@one_line_errors
 def explain(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="The picture to explain.")],
     references: Annotated[
@@ -55,14 +54,13 @@ def explain(
     references, texts = references or [], text or []
     others, other_texts = background or [], background_text or []
     _refuse_mixtures(references, others, texts, other_texts)
-    choices.check(
+    options.check(
         method,
         similarity,
         background=bool(others or other_texts),
         option="--background-text" if texts else "--background",
     )
-    if map_size is not None:
-        check_count("--map-size", map_size)
+    options.check_counts(map_size=map_size)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
@@ -74,21 +72,33 @@ def explain(
         net = network.open_network(model, weights, head, layer, image_size)
         inputs = np.stack([net.preprocess(picture) for picture in opened])
         bank = tower(other_texts) if tower and other_texts else net.embed(others)
-        chosen = choices.method_of(method, similarity, bank)
+        chosen = methods.make(method, options.SIMILARITIES[similarity], bank)
         what = similarity if bank is None else f"{similarity} margin"
-        title = f"{net.backbone.name}{', random weights' if net.random else ''}, {method}: {what}"
+        random = ", random weights" if net.backbone.report is None else ""
+        title = f"{net.backbone.name}{random}, {method}: {what}"
         views = [drawing.display(net.preprocess, picture) for picture in opened]
-        signed = bank is not None
-        if texts:
+        if tower:
             names = [f'"{sentence}"' for sentence in texts]
-            out = _explain_sentences(net.encode, inputs, aims, chosen)
-            drawing.sentences(stage, query.name, views[0], names, out, title, signed=signed)
+            out = _of_sentences(net.encode, inputs, aims, chosen)
         else:
             names = [str(path) for path in references]
-            out = _explain_pictures(net.encode, inputs, chosen)
-            shown = [path.name for path in paths]
-            drawing.pairs(stage, shown, views, out, title, signed=signed)
-        files.save_arrays(stage / "maps.npz", _resized(out, map_size))
+            out = _of_pictures(net.encode, inputs, chosen)
+        # Of signed maps the negative part, evidence for the background, is not drawn.
+        shown = out if bank is None else _with_maps(out, partial(np.maximum, 0))
+        facts = {}
+        if tower:
+            drawing.sentences(stage, query.name, views[0], names, shown, title)
+            facts = {
+                "texts": texts,
+                "background_texts": other_texts,
+                "text_weights": network.weight_facts(tower),
+                "tokenizer": files.file_facts(tower.tokenize.file),
+            }
+        else:
+            drawing.pairs(stage, [path.name for path in paths], views, shown, title)
+        if map_size is not None:
+            out = _with_maps(out, partial(fam_jax.upsample, size=(map_size, map_size)))
+        files.save_arrays(stage / "maps.npz", out)
         written = files.write_manifest(
             stage,
             command="explain",
@@ -101,7 +111,7 @@ def explain(
             background=[files.file_facts(path) for path in others],
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
-            **(_text_facts(tower, texts, other_texts) if texts else {}),
+            **facts,
         )
     pairs = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
@@ -111,9 +121,8 @@ def explain(
         if not out["valid"][i]:
             z = net.encode(inputs[:1]).embeddings[0]
             r = aims[i] if texts else net.encode(inputs[i + 1 : i + 2]).embeddings[0]
-            why = _why((str(query), name), (z, r))
-            talk.say(f"warning: nothing to show: {why}")
-            pairs[-1]["reason"] = why
+            pairs[-1]["reason"] = _why((str(query), z), (name, r))
+            talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
     listed = [str(folder / name) for name in written]
     talk.say(*listed)
     talk.result(query=str(query), similarity=what, method=method, pairs=pairs, files=listed)
@@ -127,70 +136,46 @@ def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
     return pretrained_ports.load_text(model, weights, tokenizer)
 
 
-def _text_facts(tower: Any, texts: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
-    return {
-        "texts": list(texts),
-        "background_texts": list(others),
-        "text_weights": network.weight_facts(tower),
-        "tokenizer": files.file_facts(tower.tokenize.file),
-    }
-
-
-def _refuse_mixtures(
-    references: Sequence[Path],
-    background: Sequence[str],
-    texts: Sequence[str],
-    background_texts: Sequence[str],
-) -> None:
+def _refuse_mixtures(references: list, others: list, texts: list, other_texts: list) -> None:
     """Pictures are compared with pictures or with sentences, and the background is of that kind."""
-    if not (references or texts):
-        raise ValueError("nothing to compare with: give a REFERENCE picture or --text")
-    if references and texts:
-        raise ValueError("give REFERENCE pictures or --text, not both")
-    if texts and background:
-        raise ValueError("--background goes with REFERENCE pictures; --text has --background-text")
-    if background_texts and not texts:
-        raise ValueError("--background-text goes with --text; pictures have --background")
-    if not all(sentence.strip() for sentence in (*texts, *background_texts)):
-        raise ValueError("an empty sentence was given")
-
-
-def _explain_pictures(
-    encode: fam_jax.Encoder, inputs: np.ndarray, method: fam_jax.Method
-) -> dict[str, np.ndarray]:
-    """The first picture with each of the others, every one encoded once, as arrays for a file."""
-    query = run(encode, inputs[:1], method)
-    pairs = [_pair(query, run(encode, picture[None], method), method) for picture in inputs[1:]]
-    out = jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)
-    return out._asdict()
+    refusals = {
+        "nothing to compare with: give a REFERENCE picture or --text": not (references or texts),
+        "give REFERENCE pictures or --text, not both": references and texts,
+        "--background goes with REFERENCE pictures; --text has --background-text": texts and others,
+        "--background-text goes with --text; pictures have --background": other_texts and not texts,
+        "an empty sentence was given": not all(map(str.strip, (*texts, *other_texts))),
+    }
+    for message, wrong in refusals.items():
+        if wrong:
+            raise ValueError(message)
 
 
 _pair = jax.jit(explain_encodings)
 
 
-def _explain_sentences(
-    encode: fam_jax.Encoder, inputs: np.ndarray, sentences: Array, method: fam_jax.Method
-) -> dict[str, np.ndarray]:
+def _of_pictures(encode: fam_jax.Encoder, inputs: np.ndarray, method: fam_jax.Method) -> dict:
+    """The first picture with each of the others, every one encoded once, as arrays for a file."""
+    query = run(encode, inputs[:1], method)
+    pairs = [_pair(query, run(encode, picture[None], method), method) for picture in inputs[1:]]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)._asdict()
+
+
+def _of_sentences(encode: fam_jax.Encoder, inputs: Any, texts: Array, method: Any) -> dict:
     """The only picture with the embedding of every sentence, as arrays for a file."""
-    maps, scores, valid = fam_jax.explain_all(encode, inputs, sentences, method)
-    parts = {"query_maps": maps, "scores": scores, "valid": valid}
-    return {name: np.asarray(part[0]) for name, part in parts.items()}
+    out = fam_jax.explain_all(encode, inputs, texts, method)
+    maps, scores, valid = (np.asarray(part[0]) for part in out)
+    return {"query_maps": maps, "scores": scores, "valid": valid}
 
 
-def _resized(out: Mapping[str, np.ndarray], size: int | None) -> dict[str, np.ndarray]:
-    """The same with maps of another size."""
-    if size is None:
-        return dict(out)
-    return {
-        name: np.asarray(fam_jax.upsample(x, (size, size))) if name.endswith("maps") else x
-        for name, x in out.items()
-    }
+def _with_maps(out: Mapping[str, np.ndarray], change: Callable) -> dict[str, np.ndarray]:
+    return {k: np.asarray(change(x)) if k.endswith("maps") else x for k, x in out.items()}
 
 
-def _why(names: Sequence[str], embeddings: Sequence[Array]) -> str:
-    for name, z in zip(names, embeddings, strict=True):
+def _why(*images: tuple[str, Array]) -> str:
+    for name, z in images:
         if not jnp.all(jnp.isfinite(z)):
             return f"the embedding of {name} is not finite"
         if not jnp.any(z):
             return f"the embedding of {name} is zero"
-    return f"no evidence at this layer for {names[0]} ~ {names[1]}; take another with --layer"
+    names = " ~ ".join(name for name, _ in images)
+    return f"no evidence at this layer for {names}; take another with --layer"

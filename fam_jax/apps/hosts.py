@@ -30,13 +30,7 @@ def message_if_killed() -> Iterator[None]:
 def join(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Join the other processes of the job, before anything else is computed.
-
-    On Cloud TPU, GKE, SLURM and under Open MPI jax finds the others by itself.
-
-    Raises:
-        ValueError: one line: the others could not be found.
-    """
+    """Join the job's other processes first of all; on most clusters jax finds them by itself."""
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError, TypeError) as error:

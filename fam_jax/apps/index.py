@@ -1,17 +1,13 @@
 """`fam-jax index`: the embeddings of a gallery."""
 
-from itertools import islice
 from typing import Annotated
 
 import typer
 
-from fam_jax._core.checks import check_count
 from fam_jax.apps import network, options
-from fam_jax.apps.errors import one_line_errors
 from fam_jax.io import pictures
 
 
-@one_line_errors
 def index(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures.")],
     model: options.Model = "tiny",
@@ -38,7 +34,7 @@ def index(
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
 
-    check_count("--batch", batch)
+    options.check_counts(batch=batch)
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
@@ -57,7 +53,7 @@ def index(
     talk = jobs.output(quiet, as_json)
     talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
     reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}
-    reasons = dict(islice(reasons.items(), jobs.LISTED))
+    reasons = dict(list(reasons.items())[: jobs.LISTED])
     talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))
     talk.result(index=output, pictures=summary.pictures, invalid=summary.invalid, reasons=reasons)
     raise typer.Exit(jobs.INCOMPLETE if summary.invalid else 0)

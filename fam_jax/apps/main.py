@@ -1,7 +1,8 @@
 """The command line, `fam-jax`: options in, one-line errors out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Annotated
 
 import typer
@@ -9,24 +10,24 @@ import typer
 import fam_jax
 from fam_jax.apps.convert import convert
 from fam_jax.apps.demo import demo
-from fam_jax.apps.errors import DEBUG
 from fam_jax.apps.evaluate import evaluate
 from fam_jax.apps.explain import explain
 from fam_jax.apps.index import index
-from fam_jax.apps.map import map_pairs
+from fam_jax.apps.map import map_
 from fam_jax.apps.models import models
 from fam_jax.apps.report import report
 from fam_jax.apps.retrieve import retrieve
 
 _NAME = "fam-jax"
+_DEBUG = "--debug"
+_COMMANDS = (explain, demo, evaluate, convert, models, map_, index, retrieve, report)
 
 app = typer.Typer(
     name=_NAME,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Why does a network find two images alike? Heat-maps for similarities, in JAX.",
-    epilog=f"{DEBUG} after any command shows the traceback of an error.",
+    epilog=f"{_DEBUG} after any command shows the traceback of an error.",
 )
 
 
@@ -46,27 +47,36 @@ def _options(
     """Why does a network find two images alike? Heat-maps for similarities, in JAX."""
 
 
-app.command()(explain)
-app.command()(demo)
-app.command()(evaluate)
-app.command()(convert)
-app.command()(models)
-app.command("map")(map_pairs)
-app.command()(index)
-app.command()(retrieve)
-app.command()(report)
+def _one_line_errors(command: Callable) -> Callable:
+    """What a user can mend ends in one line on stderr and exit code 2."""
+
+    @wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            if _DEBUG in sys.argv:
+                raise
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+for _command in _COMMANDS:
+    app.command(_command.__name__.rstrip("_"))(_one_line_errors(_command))
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits 2 on bad use with one line, never with a traceback."""
-    args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != DEBUG]
+    args = [arg for arg in (sys.argv[1:] if args is None else args) if arg != _DEBUG]
     try:
         code = app(args or ["--help"], prog_name=_NAME, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
         code = 130
     except Exception as error:
-        if DEBUG in sys.argv:
+        if _DEBUG in sys.argv:
             raise
         typer.echo(_one_line(error), err=True)
         code = getattr(error, "exit_code", 1)
@@ -77,6 +87,6 @@ def _one_line(error: Exception) -> str:
     format_message = getattr(error, "format_message", None)
     if format_message is not None:  # bad use, found by typer itself
         message = " ".join(format_message().split()).rstrip(".")
-        return f"error: {message}; see fam-jax --help"
+        return f"error: {message}; see {_NAME} --help"
     what = " ".join(str(error).split())[:300]
-    return f"internal error: {type(error).__name__}: {what} ({DEBUG} shows where)"
+    return f"internal error: {type(error).__name__}: {what} ({_DEBUG} shows where)"

@@ -4,14 +4,11 @@ from typing import Annotated
 
 import typer
 
-from fam_jax._core.checks import check_count
-from fam_jax.apps import choices, network, options
-from fam_jax.apps.errors import one_line_errors
+from fam_jax.apps import network, options
 from fam_jax.io import pictures
 
 
-@one_line_errors
-def map_pairs(
+def map_(
     pairs: Annotated[
         str | None,
         typer.Argument(
@@ -57,10 +54,8 @@ def map_pairs(
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
 
-    choices.check(method, similarity, background=bool(background))
-    check_count("--batch", batch)
-    if map_size is not None:
-        check_count("--map-size", map_size)
+    options.check(method, similarity, background=bool(background))
+    options.check_counts(batch=batch, map_size=map_size)
     source = pairs
     if pairs is None and queries is not None and references is not None:
         source = bulk.grid(pictures.listed(queries), pictures.listed(references), batch)
@@ -69,23 +64,17 @@ def map_pairs(
     if distributed:
         hosts.join(coordinator, processes, process)
     net = network.open_network(model, weights, head, layer, image_size, compute)
-    others = pictures.find(background or [])
-    about = {**net.settings(), "similarity": similarity, "method_name": method}
-    if others:
-        about["background"] = len(others)
+    told = jobs.explaining(net, method, similarity, background, map_size)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.run(
             net.encode,
             source,
             output,
-            preprocess=net.preprocess,
-            method=choices.method_of(method, similarity, net.embed(others)),
+            **told,
             batch=batch,
-            size=map_size,
             dtype=dtype,
             once=once,
             workers=workers,
-            about=about,
             on_step=line,
         )
     talk = jobs.output(quiet, as_json)

@@ -1,16 +1,18 @@
 """`fam-jax models`: the backbones as a table, or one of them with its layers."""
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fam_jax._core.tokens import TokenGrid
 from fam_jax.apps import options
-from fam_jax.apps.errors import one_line_errors
 from fam_jax.apps.output import Output
 
+if TYPE_CHECKING:
+    from rich.table import Column, Table
 
-@one_line_errors
+
 def models(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One model: its layers, and more.")
@@ -26,59 +28,60 @@ def models(
 
 
 def _show_all(talk: Output) -> None:
-    from rich.table import Table
+    from rich.table import Column
 
     from pretrained_ports.catalog import describe
 
     rows = describe.table()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "family", "parameters", "input", "licence", "weights"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for row in rows:
-        table.add_row(
-            row.name, row.family, _millions(row.parameters), row.input, row.licence, row.source
-        )
-    talk.show(table)
+    cells = (
+        (row.name, row.family, f"{row.parameters / 1e6:.1f} M", row.input, row.licence, row.source)
+        for row in rows
+    )
+    parameters = Column("parameters", justify="right")
+    talk.show(_table(cells, "name", "family", parameters, "input", "licence", "weights"))
     talk.result(models=[row._asdict() for row in rows])
 
 
 def _show_one(talk: Output, name: str) -> None:
-    from rich.table import Table
-
     from pretrained_ports.catalog import ENTRIES, describe
 
-    row, layers, entry = describe.row(name), describe.layers(name), ENTRIES[name]
-    preprocess = entry.preprocess
+    row, entry, preprocess = describe.row(name), ENTRIES[name], ENTRIES[name].preprocess
     resize = "stretched" if preprocess.resize is None else f"shorter side to {preprocess.resize}"
-    (default,) = (layer for layer in layers if layer.path == entry.layer)
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    for fact, value in {
+    layers = [
+        (layer.path, layer.shape, _grid(layer.shape, entry)) for layer in describe.layers(name)
+    ]
+    default = next(_by(grid) for path, _, grid in layers if path == entry.layer)
+    facts = {
         "family": row.family,
         "parameters": f"{row.parameters:,}",
         "input": f"{row.input}, {resize}, {preprocess.interpolation}",
         "weights": row.source or "none: pass a file",
         "licence": row.licence or "unknown",
         "dialects": ", ".join(entry.dialects),
-        "default layer": f"{default.path}, grid {_by(_grid(default.shape, entry))}",
-    }.items():
-        facts.add_row(fact, value)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("layer", "output", "grid"):
-        table.add_column(heading)
-    for layer in layers:
-        mark = " (default)" if layer.path == entry.layer else ""
-        grid = _by(_grid(layer.shape, entry))
-        table.add_row(layer.path + mark, _by(layer.shape), grid)
-    talk.show(facts, "", table)
+        "default layer": f"{entry.layer}, grid {default}",
+    }
+    cells = (
+        (path + (" (default)" if path == entry.layer else ""), _by(shape), _by(grid))
+        for path, shape, grid in layers
+    )
+    talk.show(_table(facts.items()), "", _table(cells, "layer", "output", "grid"))
     talk.result(
         **row._asdict(),
         dialects=entry.dialects,
         layer=entry.layer,
-        layers=[
-            {"path": layer.path, "output": layer.shape, "grid": _grid(layer.shape, entry)}
-            for layer in layers
-        ],
+        layers=[{"path": path, "output": shape, "grid": grid} for path, shape, grid in layers],
     )
+
+
+def _table(rows: Iterable[Iterable[str]], *headings: "Column | str") -> "Table":
+    """A plain table."""
+    from rich.table import Table
+
+    heads = bool(headings)
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False, show_header=heads)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _grid(shape: tuple[int, ...], entry: Any) -> tuple[int, ...] | None:
@@ -93,7 +96,3 @@ def _grid(shape: tuple[int, ...], entry: Any) -> tuple[int, ...] | None:
 
 def _by(shape: tuple[int, ...] | None) -> str:
     return " x ".join(map(str, shape or ()))
-
-
-def _millions(parameters: int) -> str:
-    return f"{parameters / 1e6:.1f} M"

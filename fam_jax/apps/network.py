@@ -1,6 +1,7 @@
 """From the options of a command to a network that can be explained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,29 +32,17 @@ _BATCH = 16
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A backbone at one of its layers.
-
-    Attributes:
-        backbone: with a preprocessing for the size that was asked for.
-        encode: its encoder at the layer.
-        head: whether a projection head was dropped or kept.
-        compute: type of its parameters, and of the computation.
-    """
+    """A backbone, with a preprocessing for the size that was asked for, at one of its layers."""
 
     backbone: Backbone
     encode: fam_jax.Encoder
-    head: str
-    compute: str
+    head: str  # whether a projection head was dropped or kept
+    compute: str  # type of its parameters, and of the computation
 
     @property
     def preprocess(self) -> Preprocess:
         """One picture -> float32 [H, W, c]."""
         return self.backbone.preprocess
-
-    @property
-    def random(self) -> bool:
-        """Whether its weights are random."""
-        return self.backbone.report is None
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of it."""
@@ -68,14 +57,12 @@ class Network:
     def settings(self) -> dict[str, Any]:
         """What a store keeps: the same wherever the file of the weights lies."""
         facts = self.facts()
-        weights = facts.pop("weights")
-        known = {"weights": RANDOM} if self.random else {"weights_sha256": weights.get("sha256")}
-        asked = {"compute": self.compute, "preprocess": repr(self.preprocess)}
-        return {**facts, **asked, **known}
+        file = facts.pop("weights").get("sha256")
+        weights = {"weights_sha256": file} if self.backbone.report else {"weights": RANDOM}
+        return {**facts, "compute": self.compute, "preprocess": repr(self.preprocess), **weights}
 
-    def embed(self, paths: Iterable[Path]) -> Array | None:
+    def embed(self, paths: Sequence[Path]) -> Array | None:
         """Embeddings [n, d] of pictures, a batch in memory at a time; None for none."""
-        paths = list(paths)
         if not paths:
             return None
 
@@ -84,8 +71,7 @@ class Network:
 
         run = jax.jit(lambda encode, images: encode(images).embeddings)
         z = jnp.asarray(map_batches(partial(run, self.encode), load, len(paths), _BATCH))
-        finite = jnp.isfinite(z).all(1).tolist()
-        for path, good in zip(paths, finite, strict=True):
+        for path, good in zip(paths, jnp.isfinite(z).all(1).tolist(), strict=True):
             if not good:
                 raise ValueError(f"{path}: its embedding, computed in {z.dtype}, is not finite")
         return z
@@ -99,19 +85,10 @@ def open_network(
     image_size: int | Sequence[int] | None = None,
     compute: str = "float32",
 ) -> Network:
-    """The network that the options name.
+    """The network that the options name; None is the backbone's own.
 
-    Args:
-        model: a backbone's name.
-        weights: a checkpoint file, or RANDOM; the backbone's own if None.
-        head: "drop" or "keep" the projection head in the file.
-        layer: where maps are taken; the backbone's own if None.
-        image_size: side of the pictures in pixels, or height and width; the backbone's own if None.
-        compute: "float32" or "bfloat16".
-
-    Raises:
-        ValueError, OSError: one line: an unknown name, weights that do not fit, a size that the
-            network does not take, a layer that leaves a map of one cell.
+    `weights` may be RANDOM, `image_size` the side of the pictures in pixels, or height and width.
+    Refused with one line: a size that the network does not take, a map of one cell.
     """
     import pretrained_ports
 
@@ -119,26 +96,20 @@ def open_network(
     check_choice("--compute", compute, COMPUTE)
     dtype = jnp.dtype(compute)
     if str(weights) != RANDOM:
-        backbone = pretrained_ports.load(
-            model, weights, param_dtype=dtype, head=cast(Literal["drop", "keep"], head)
-        )
+        keep = cast(Literal["drop", "keep"], head)
+        backbone = pretrained_ports.load(model, weights, param_dtype=dtype, head=keep)
     elif head == "keep":
         raise ValueError("--head keep: random weights have no projection head")
     else:
         backbone = pretrained_ports.create(model, param_dtype=dtype)
-    backbone = for_size(backbone, image_size)
-    at = layer or backbone.layer
-    encode = fam_jax.capture(backbone.model, at=at, tokens=backbone.tokens)
+    backbone = _for_size(backbone, image_size)
+    encode = fam_jax.capture(backbone.model, at=layer or backbone.layer, tokens=backbone.tokens)
     _check_grid(backbone, encode)
     return Network(backbone, encode, head, compute)
 
 
-def for_size(backbone: Backbone, size: int | Sequence[int] | None) -> Backbone:
-    """The backbone with a preprocessing for pictures of another size; as it is for None.
-
-    Raises:
-        ValueError: fewer than 8 pixels.
-    """
+def _for_size(backbone: Backbone, size: int | Sequence[int] | None) -> Backbone:
+    """The backbone with a preprocessing for pictures of another size; as it is for None."""
     if size is None:
         return backbone
     height, width = (size, size) if isinstance(size, int) else size
@@ -146,8 +117,7 @@ def for_size(backbone: Backbone, size: int | Sequence[int] | None) -> Backbone:
         raise ValueError(f"--image-size: expected at least {_SMALLEST} pixels, got {size}")
     before, longer = backbone.preprocess, max(height, width)
     shorter = before.resize and max(longer, round(before.resize * longer / max(before.size)))
-    preprocess = replace(before, size=(height, width), resize=shorter)
-    return replace(backbone, preprocess=preprocess)
+    return replace(backbone, preprocess=replace(before, size=(height, width), resize=shorter))
 
 
 def weight_facts(backbone: "Backbone | TextBackbone") -> dict[str, Any]:
@@ -170,15 +140,11 @@ def _check_grid(backbone: Backbone, encode: fam_jax.Encoder) -> None:
         return
     sizes = []
     for name in frameworks.layers(backbone.model):
-        if name.count("."):
-            continue
-        try:
-            other = fam_jax.capture(backbone.model, at=name, tokens=backbone.tokens)
-            rows, columns = _grid(backbone, other)
-        except ValueError:
-            continue
-        if rows * columns > 1:
-            sizes.append(f"{name} ({rows} x {columns})")
+        with suppress(ValueError):
+            if "." not in name:
+                other = fam_jax.capture(backbone.model, at=name, tokens=backbone.tokens)
+                rows, columns = _grid(backbone, other)
+                sizes += [f"{name} ({rows} x {columns})"] if rows * columns > 1 else []
     raise ValueError(
         f"the layer {encode.at!r} leaves a map of 1 x 1 for pictures of {height} x {width} pixels; "
         f"take a larger --image-size, or an earlier one with --layer: {', '.join(sizes)}"
@@ -189,5 +155,4 @@ def _grid(backbone: Backbone, encode: fam_jax.Encoder) -> tuple[int, int]:
     """Rows and columns of its maps."""
     shape = (1, *backbone.preprocess.size, backbone.preprocess.channels)
     picture = jax.ShapeDtypeStruct(shape, "float32")
-    _, rows, columns, _ = jax.eval_shape(encode, picture).activations.shape
-    return rows, columns
+    return jax.eval_shape(encode, picture).activations.shape[1:3]

@@ -1,95 +1,94 @@
-"""The options of the commands: each has one name, one meaning and one line of help."""
+"""The options of the commands: each has one name, one meaning, one line of help and one check."""
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
+import fam_jax
 from fam_jax import methods
-from fam_jax.apps import choices, network
+from fam_jax._core.checks import check_choice, check_count
+from fam_jax.apps.network import COMPUTE, HEADS
+from fam_jax.methods.registry import entry
+
+SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
 
 
-def _option(*names: str, help: str, among: Callable[[], Iterable[str]] | None = None) -> Any:
-    """An option; a shell completes it with the names that `among` gives."""
+def _option(names: str, help: str, among: Iterable | Callable[[], Iterable] = ()) -> Any:
+    """An option of one name or more; a shell completes it with what it may be `among`."""
 
     def complete(incomplete: str) -> list[str]:
-        return [name for name in among() if name.startswith(incomplete)] if among else []
+        choices = among() if callable(among) else among
+        return [name for name in choices if name.startswith(incomplete)]
 
-    return typer.Option(*names, help=help, autocompletion=complete if among else None)
-
-
-def _models() -> list[str]:
-    import pretrained_ports
-
-    return pretrained_ports.names()
+    return typer.Option(*names.split(), help=help, autocompletion=complete if among else None)
 
 
-_model = _option("--model", help="A backbone; fam-jax models lists them.", among=_models)
+_model = _option(
+    "--model",
+    "A backbone; fam-jax models lists them.",
+    lambda: import_module("pretrained_ports").names(),
+)
 Model = Annotated[str, _model]
 ModelOrNone = Annotated[str | None, _model]
-Weights = Annotated[str | None, _option("--weights", help="A checkpoint file for it, or: random.")]
+Weights = Annotated[str | None, _option("--weights", "A checkpoint file for it, or: random.")]
 Head = Annotated[
-    str,
-    _option(
-        "--head",
-        help="A projection head in the checkpoint: drop or keep.",
-        among=lambda: network.HEADS,
-    ),
+    str, _option("--head", "A projection head in the checkpoint: drop or keep.", HEADS)
 ]
 Layer = Annotated[
-    str | None,
-    _option("--layer", help="Where maps are taken, if not at the backbone's own layer."),
+    str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]
-Method = Annotated[
-    str,
-    _option(
-        "--method",
-        help=f"What makes the maps: {', '.join(methods.names())}.",
-        among=methods.names,
-    ),
-]
+_methods = f"What makes the maps: {', '.join(methods.names())}."
+Method = Annotated[str, _option("--method", _methods, methods.names)]
 Similarity = Annotated[
-    str,
-    _option(
-        "--similarity",
-        help="What is explained: cosine, dot or euclidean.",
-        among=lambda: choices.SIMILARITIES,
-    ),
+    str, _option("--similarity", "What is explained: cosine, dot or euclidean.", SIMILARITIES)
 ]
 Background = Annotated[
     list[str] | None,
     _option(
         "--background",
-        help="Other pictures (a file or a folder; repeat for more): explain what makes the pair "
+        "Other pictures (a file or a folder; repeat for more): explain what makes the pair "
         "more alike than these. FAM's weights are then signed, without min-max.",
     ),
 ]
 ImageSize = Annotated[
-    int | None,
-    _option("--image-size", help="Side in pixels of what the network sees, if not its own."),
+    int | None, _option("--image-size", "Side in pixels of what the network sees, if not its own.")
 ]
 MapSize = Annotated[
     int | None,
-    _option("--map-size", help="Side of the maps that are kept; the layer's grid if not given."),
+    _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
 ]
-Output = Annotated[
-    str, _option("--output", "-o", help="The folder to write; a store may be gs://...")
-]
-Overwrite = Annotated[bool, _option("--overwrite", help="Replace what an earlier run wrote there.")]
-Quiet = Annotated[bool, _option("--quiet", help="No progress, no text but errors.")]
-Json = Annotated[bool, _option("--json", help="One JSON object in place of the text.")]
+Output = Annotated[str, _option("--output -o", "The folder to write; a store may be gs://...")]
+Overwrite = Annotated[bool, _option("--overwrite", "Replace what an earlier run wrote there.")]
+Quiet = Annotated[bool, _option("--quiet", "No progress, no text but errors.")]
+Json = Annotated[bool, _option("--json", "One JSON object in place of the text.")]
 
 # Of the commands for large jobs.
-Batch = Annotated[int, _option("--batch", help="Of a device at a time, and of a file.")]
-Compute = Annotated[
-    str,
-    _option("--compute", help="float32 or bfloat16.", among=lambda: network.COMPUTE),
-]
-Workers = Annotated[int, _option("--workers", help="Processes that read pictures; 0: threads.")]
-Distributed = Annotated[bool, _option("--distributed", help="Run the same command on every host.")]
+Batch = Annotated[int, _option("--batch", "Of a device at a time, and of a file.")]
+Compute = Annotated[str, _option("--compute", "float32 or bfloat16.", COMPUTE)]
+Workers = Annotated[int, _option("--workers", "Processes that read pictures; 0: threads.")]
+Distributed = Annotated[bool, _option("--distributed", "Run the same command on every host.")]
 Coordinator = Annotated[
-    str | None,
-    _option("--coordinator", help="HOST:PORT of the first, where jax does not find it."),
+    str | None, _option("--coordinator", "HOST:PORT of the first, where jax does not find it.")
 ]
-Processes = Annotated[int | None, _option("--processes", help="How many there are.")]
-Process = Annotated[int | None, _option("--process", help="Which one this is, from 0.")]
+Processes = Annotated[int | None, _option("--processes", "How many there are.")]
+Process = Annotated[int | None, _option("--process", "Which one this is, from 0.")]
+
+
+def check(method: str, similarity: str, *, background: bool, option: str = "--background") -> None:
+    """Raise ValueError for an unknown name, or for a method that lacks the background it needs."""
+    check_choice("--method", method, methods.names())
+    check_choice("--similarity", similarity, SIMILARITIES)
+    if entry(method).background == "needed" and not background:
+        raise ValueError(
+            f"--method {method} shows what makes the pair more alike than others: give them with "
+            f"{option}"
+        )
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise ValueError for an option that is given and no positive integer."""
+    for name, count in counts.items():
+        if count is not None:
+            check_count(f"--{name.replace('_', '-')}", count)

@@ -16,20 +16,10 @@ _WIDTH = 200  # columns where the output is a file or a pipe
 
 @dataclass(frozen=True)
 class Output:
-    """Takes what the options --quiet and --json ask for.
+    """Takes what the options --quiet and --json ask for."""
 
-    Attributes:
-        quiet: no progress and no text.
-        as_json: no text; the result as JSON.
-    """
-
-    quiet: bool = False
-    as_json: bool = False
-
-    @property
-    def speaks(self) -> bool:
-        """Whether text is shown."""
-        return not (self.quiet or self.as_json)
+    quiet: bool = False  # no progress and no text
+    as_json: bool = False  # no text; the result as JSON
 
     @property
     def silent(self) -> bool:
@@ -38,7 +28,7 @@ class Output:
 
     def say(self, *lines: str) -> None:
         """Show lines of text."""
-        if self.speaks:
+        if not (self.quiet or self.as_json):
             for line in lines:
                 typer.echo(line)
 
@@ -46,7 +36,7 @@ class Output:
         """Show tables of `rich`."""
         from rich.console import Console
 
-        if self.speaks:
+        if not (self.quiet or self.as_json):
             width = None if sys.stdout.isatty() else _WIDTH
             Console(width=width, highlight=False).print(*parts, sep="\n")
 

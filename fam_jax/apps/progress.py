@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -31,46 +30,33 @@ def describe(progress: Progress) -> str:
 
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
-class ProgressLine:
+class ProgressLine(Bar):
     """Shows every `Progress` it is called with, while it is open.
 
-    Args:
-        console: where to; if it is no terminal, a line is printed once a minute, and at the end
-            of a phase.
-        clock: seconds.
+    Where the console is no terminal, a line is printed once a minute, and at the end of a phase.
     """
 
     def __init__(
         self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console or Console(stderr=True)
-        self._clock, self._last = clock, clock()
+        console = console or Console(stderr=True)
         columns = BarColumn(bar_width=30), TextColumn("{task.description}")
-        self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "ProgressLine":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        self._clock, self._last = clock, clock()
+        self._phases: dict[str, TaskID] = {}
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the job is."""
         text = describe(progress)
-        if self._console.is_terminal:
-            if progress.phase not in self._tasks:
-                self._tasks[progress.phase] = self._bar.add_task(text, total=progress.total)
-            self._bar.update(self._tasks[progress.phase], completed=progress.done, description=text)
+        if self.console.is_terminal:
+            if progress.phase not in self._phases:
+                self._phases[progress.phase] = self.add_task(text, total=progress.total)
+            self.update(self._phases[progress.phase], completed=progress.done, description=text)
             return
         now = self._clock()
         if progress.done == progress.total or now - self._last >= _EVERY:
             self._last = now
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, highlight=False, soft_wrap=True)

@@ -5,10 +5,8 @@ from typing import Annotated
 import typer
 
 from fam_jax.apps import options
-from fam_jax.apps.errors import one_line_errors
 
 
-@one_line_errors
 def report(
     store: Annotated[str, typer.Argument(metavar="STORE", help="From fam-jax map.")],
     limit: Annotated[int, typer.Option(help="At most so many pairs.")] = 1000,

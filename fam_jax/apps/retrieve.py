@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fam_jax._core.checks import check_count
-from fam_jax.apps import choices, network, options
-from fam_jax.apps.errors import one_line_errors
-from fam_jax.io import files, pictures
+from fam_jax.apps import network, options
+from fam_jax.io import files
 
 
-@one_line_errors
 def retrieve(
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Pictures.")],
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
@@ -39,11 +36,8 @@ def retrieve(
     from fam_jax.apps import jobs
     from fam_jax.report import write
 
-    choices.check(method, similarity, background=bool(background))
-    check_count("--batch", batch)
-    check_count("--top", top)
-    if map_size is not None:
-        check_count("--map-size", map_size)
+    options.check(method, similarity, background=bool(background))
+    options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index)
@@ -53,32 +47,18 @@ def retrieve(
         weights or made.get("weights") or made["weights_file"],
         *(made[name] for name in ("head", "layer", "image_size", "compute")),
     )
-    others = pictures.find(background or [])
-    about = {**net.settings(), "similarity": similarity, "method_name": method}
-    if others:
-        about["background"] = len(others)
+    told = jobs.explaining(net, method, similarity, background, map_size)
+    paths = [str(Path(q).absolute()) if "://" not in q else q for q in queries]
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = maps or str(Path(scratch) / "maps")
         with jobs.watched(quiet) as line:
             hits = bulk.retrieve(
-                net.encode,
-                [str(Path(q).absolute()) if "://" not in q else q for q in queries],
-                gallery,
-                store,
-                top=top,
-                preprocess=net.preprocess,
-                batch=batch,
-                on_step=line,
-                method=choices.method_of(method, similarity, net.embed(others)),
-                size=map_size,
-                about=about,
+                net.encode, paths, gallery, store, **told, top=top, batch=batch, on_step=line
             )
-        explained = bulk.open_store(store)
-        page = write(explained, output, title="Nearest pictures", overwrite=overwrite)
+        page = write(bulk.open_store(store), output, title="Nearest pictures", overwrite=overwrite)
     talk, nearest = jobs.output(quiet, as_json), []
     for query, scores, rows in zip(queries, hits.scores.tolist(), hits.rows, strict=True):
-        names = [gallery.pictures[row] for row in rows]
-        ranked = list(zip(scores, names, strict=True))
+        ranked = [(score, gallery.pictures[row]) for score, row in zip(scores, rows, strict=True)]
         nearest.append({"query": query, "hits": [{"score": s, "picture": p} for s, p in ranked]})
         talk.say(query)
         talk.say(*(f"  {rank:3}  {s:.4f}  {p}" for rank, (s, p) in enumerate(ranked, start=1)))

@@ -2,9 +2,9 @@
 
 from fam_jax.evaluate.cases import Batch as Batch
 from fam_jax.evaluate.cases import Cases as Cases
-from fam_jax.evaluate.compared import compare as compare
 from fam_jax.evaluate.drawing import Options as Options
 from fam_jax.evaluate.measures import MEASURES as MEASURES
+from fam_jax.evaluate.measures import compare as compare
 from fam_jax.evaluate.network import Network as Network
 from fam_jax.evaluate.run import evaluate as evaluate
 from fam_jax.evaluate.tables import differences as differences

@@ -8,20 +8,14 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from fam_jax.io import pictures
+from fam_jax.evaluate.data import because
+from fam_jax.io.pictures import MIN_SIDE, SUFFIXES, read
 
-_MASKS = ("_mask", "_segmentation_mask")
+_MASKS = ("_segmentation_mask", "_mask")  # of two, the last one counts
 
 
 class Annotated(NamedTuple):
-    """A picture and where its objects are.
-
-    Attributes:
-        name: the file's.
-        label: what the objects are.
-        image: the picture.
-        mask: where they are, [H W] of the picture's own pixels.
-    """
+    """A picture, by the name of its file, and where its objects are in its own pixels."""
 
     name: str
     label: str
@@ -39,48 +33,41 @@ class Place(NamedTuple):
 
 
 def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
-    """Every picture of a folder that has a box file or a mask beside it.
+    """Every picture of a folder with a box file or a mask beside it, and a line for each other one.
 
     A box file is a Pascal-VOC .xml of the same name; all its objects count. A mask is a picture
     NAME_mask.* of the same size: objects are where it is neither 0 nor 255 for a picture of class
     indices, and where it is bright for a picture of black and white.
-
-    Returns:
-        The pictures, and a line for each that cannot be used.
-
-    Raises:
-        ValueError: if none can be used.
-        FileNotFoundError: if there is no such folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"--data: no such folder: {folder}")
-    found, left_out = [], []
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in pictures.SUFFIXES]
-    masks = {f.stem: f for f in files if f.stem.endswith(_MASKS)}
+    usable, left_out = [], []
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+    masks = {f.stem.removesuffix(e): f for e in _MASKS for f in files if f.stem.endswith(e)}
     for path in files:
-        if path.stem in masks:
+        if path.stem.endswith(_MASKS):
             continue
-        mask = next((masks[path.stem + end] for end in _MASKS if path.stem + end in masks), None)
+        mask = masks.get(path.stem)
         boxes = path.with_suffix(".xml")
         try:
             if boxes.is_file():
-                found.append(_with_boxes(path, boxes))
+                usable.append(_with_boxes(path, boxes))
             elif mask is not None:
-                found.append(_with_mask(path, mask))
+                usable.append(_with_mask(path, mask))
             else:
                 left_out.append(f"{path.name}: neither {boxes.name} nor a mask lies beside it")
         except (ValueError, OSError) as error:
             left_out.append(str(error))
-    if not found:
+    if not usable:
         raise ValueError(
             f"--data: no picture of {folder} has boxes (NAME.xml) or a mask (NAME_mask.png)"
-            + (f" ({'; '.join(left_out[:3])})" if left_out else "")
+            f"{because(left_out)}"
         )
-    return found, left_out
+    return usable, left_out
 
 
 def _with_boxes(path: Path, boxes: Path) -> Annotated:
-    image = pictures.read(path)
+    image = read(path)
     try:
         objects = ET.parse(boxes).getroot().findall("object")
         places = [_place(thing) for thing in objects]
@@ -108,13 +95,11 @@ def _place(thing: ET.Element) -> Place:
         round(float(thing.findtext(f"bndbox/{name}", "")))
         for name in ("xmin", "ymin", "xmax", "ymax")
     )
-    return Place(
-        max(left - 1, 0) if left >= 0 else left, max(top - 1, 0) if top >= 0 else top, right, bottom
-    )
+    return Place(left - (left > 0), top - (top > 0), right, bottom)
 
 
 def _with_mask(path: Path, mask: Path) -> Annotated:
-    image = pictures.read(path)
+    image = read(path)
     with Image.open(mask) as file:
         indices = np.asarray(file if file.mode in ("1", "L", "P") else file.convert("L"))
     if indices.shape != (image.height, image.width):
@@ -146,6 +131,6 @@ def beside(mask: Bool[np.ndarray, "H W"], share: float = 0.2) -> Place | None:
         Place(0, 0, width, box.top),
         Place(0, box.bottom, width, height),
     )
-    least = max(pictures.MIN_SIDE, share * min(mask.shape))
+    least = max(MIN_SIDE, share * min(mask.shape))
     wide = [s for s in strips if min(s.right - s.left, s.bottom - s.top) >= least]
     return max(wide, key=lambda s: (s.right - s.left) * (s.bottom - s.top), default=None)

@@ -1,7 +1,6 @@
 """Methods asked by their name: a question of a case, the maps that answer it, groups of names."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -9,61 +8,67 @@ import numpy as np
 
 import fam_jax
 from fam_jax import methods
-from fam_jax._core.checks import check_choice
+from fam_jax._core.checks import AnyArray, check_choice
+from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 from fam_jax.methods.registry import entry
 
 
 class Question(NamedTuple):
-    """Why are these images like their references?
-
-    Attributes:
-        images: [b H W c].
-        references: their references' embeddings [b d].
-        background: embeddings of others [n d].
-        key: random numbers, for what is measured.
-        others: the references themselves, where they are images, [b H W c].
-    """
+    """Why are these images [b H W c] like their references, embeddings [b d]?"""
 
     images: np.ndarray
     references: np.ndarray
-    background: np.ndarray
-    key: jax.Array
-    others: np.ndarray | None = None
+    background: np.ndarray  # embeddings of others [n d]
+    others: np.ndarray | None = None  # the references, where they are images [b H W c]
 
-    def turned(self, embeddings: np.ndarray) -> "Question":
-        """The same of the reference images; `embeddings` are those of the images."""
-        return self._replace(images=self.others, references=embeddings, others=self.images)
-
-
-Explain = Callable[[Question], jax.Array]
+    @classmethod
+    def of(cls, batch: Batch) -> "Question":
+        """Of every case of the batch."""
+        return cls(batch.images, batch.references, batch.background, batch.others)
 
 
-def explainer(network: Network, name: str) -> Explain:
-    """A question -> the maps of the images by the method of this name."""
-    return partial(answer, name, network.encode, network.similarity)
+_NO_IMAGE = "needs a reference that is one image"
 
 
 def answer(
     name: str, encode: fam_jax.Encoder, similarity: fam_jax.Similarity, question: Question
 ) -> jax.Array:
-    """The maps of the question's images.
-
-    Raises:
-        ValueError: for a method that has nothing to say of this network or task.
-    """
-    against = question.background if entry(name).background == "needed" else None
-    method = methods.make(name, similarity, against)
+    """The maps of the question's images."""
+    method = made(name, similarity, question.background)
     if "other" not in method.needs:
         return fam_jax.explain(encode, question.images, question.references, method).maps
     if question.others is None:
-        raise ValueError("needs a reference that is one image")
+        raise ValueError(_NO_IMAGE)
     return _beside(encode, method, question.images, question.others)
 
 
 @jax.jit
 def _beside(encode, method, images, others):
     return method(encode(images, method), encode(others, method))
+
+
+def refusal(network: Network, name: str, question: Question) -> str | None:
+    """Why a method has nothing to say of this network, its similarity or the task, in one line.
+
+    Methods refuse when they are made, or when what they read of the network is looked up; what
+    goes wrong later, in their maps, is an error.
+    """
+    try:
+        method = made(name, network.similarity, question.background)
+        if "other" in method.needs and question.others is None:
+            return _NO_IMAGE
+        if method.needs_images:
+            jax.eval_shape(lambda images: network.encode(images, method), question.images)
+    except (TypeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def made(name: str, similarity: fam_jax.Similarity, background: AnyArray) -> fam_jax.Method:
+    """A method by its name; `background` is what the contrastive ones subtract."""
+    needed = entry(name).background == "needed"
+    return methods.make(name, similarity, background if needed else None)
 
 
 MAIN = (
@@ -74,23 +79,20 @@ MAIN = (
 BASELINES = ("random", "centre", "activation-sum", "eigen-cam", "grad-cam", "decomposition")
 
 
-def groups() -> dict[str, tuple[str, ...]]:
-    """Names of several methods at once."""
-    every = methods.names()
-    quick = tuple(name for name in every if not entry(name).copies)
-    return {"all": tuple(every), "quick": quick, "baselines": BASELINES, "main": MAIN}
-
-
-def named(names: Iterable[str]) -> list[str]:
+def named(names: Iterable[str], argument: str = "methods") -> list[str]:
     """The methods' names, each group in its place; each name once, in the order given.
 
-    Raises:
-        ValueError: for an unknown name.
+    ValueError for an unknown name, or none at all; the message calls them `argument`.
     """
-    found, several = [], groups()
+    every = methods.names()
+    quick = [name for name in every if not entry(name).copies]
+    groups = {"all": every, "quick": quick, "baselines": BASELINES, "main": MAIN}
+    members = []
     for name in names:
-        check_choice("--methods", name, (*methods.names(), *several))
-        found += several.get(name, (name,))
-    if not found:
-        raise ValueError("--methods: no method is named; see fam-jax evaluate --help")
-    return list(dict.fromkeys(found))
+        check_choice(argument, name, (*every, *groups))
+        members += groups.get(name, (name,))
+    if not members:
+        raise ValueError(
+            f"{argument}: no method is named; expected some, or a group: {', '.join(groups)}"
+        )
+    return list(dict.fromkeys(members))

@@ -1,10 +1,15 @@
 """What is explained: batches of images with the reference each is compared with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from fam_jax._core.chunks import padded_batches
+
+_BATCH = 16
+_SHARED = ("names", "background", "background_images", "prototypes")
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,6 @@ class Batch:
         masks: where the map should point, [n H W].
         prototypes: the classes that were to choose from, [k d].
         same: whether both images of a pair show the same, [n].
-        correct: whether the network was right, [n].
     """
 
     names: list[str]
@@ -39,61 +43,49 @@ class Batch:
     masks: np.ndarray | None = None
     prototypes: np.ndarray | None = None
     same: np.ndarray | None = None
-    correct: np.ndarray | None = None
 
     @classmethod
     def of(
         cls, images: np.ndarray, references: np.ndarray, background: np.ndarray, **more: Any
     ) -> "Batch":
         """Cases of your own: images [n H W c], embeddings [n d], [m d]; `more` as above."""
-        names = more.pop("names", [f"case {i}" for i in range(len(images))])
-        swapped = more.pop("swapped", np.roll(references, 1, axis=0))
-        pixels = more.pop("pixels", images)
-        return cls(names, pixels, images, references, swapped, background, **more)
+        more.setdefault("names", [f"case {i}" for i in range(len(images))])
+        more.setdefault("swapped", np.roll(references, 1, axis=0))
+        more.setdefault("pixels", images)
+        return cls(images=images, references=references, background=background, **more)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def _rows(self, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
+        own = {name: x for name, x in vars(self).items() if name not in _SHARED and x is not None}
+        return {name: x[rows] for name, x in own.items()}
+
     def take(self, rows: Sequence[int] | np.ndarray) -> "Batch":
         """Some of the cases."""
-        cut = {
-            f.name: getattr(self, f.name)[np.asarray(rows)]
-            for f in fields(self)
-            if f.name not in _SHARED and getattr(self, f.name) is not None
-        }
-        return replace(self, names=[self.names[i] for i in rows], **cut)
-
-    def filled(self, count: int) -> "Batch":
-        """The same cases in arrays of `count` rows, the last one repeated: one compilation."""
-        rows = np.minimum(np.arange(count), len(self) - 1)
-        return replace(self.take(rows), names=self.names)
-
-
-_SHARED = ("names", "background", "background_images", "prototypes")
+        return replace(self, names=[self.names[i] for i in rows], **self._rows(np.asarray(rows)))
 
 
 @dataclass(frozen=True)
 class Cases:
-    """A task's cases, and how well the network does the task itself.
+    """A task's cases, and how well the network does the task itself."""
 
-    Attributes:
-        batches: the cases; as many rows each as the first, the last ones repeated to fill it.
-        figures: the network's own figures, such as its accuracy.
-        about: one line on what the cases are.
-        left_out: a line for whatever could not be used.
-    """
+    batches: list[Batch]  # as many rows each as the first, the last ones repeated to fill it
+    figures: dict[str, float | int]  # the network's own, such as its accuracy
+    about: str  # what the cases are, in one line
+    left_out: list[str] = field(default_factory=list)  # a line for whatever could not be used
 
-    batches: list[Batch]
-    figures: dict[str, float | int]
-    about: str
-    left_out: list[str] = field(default_factory=list)
+    @classmethod
+    def of(cls, whole: Batch, figures: dict, about: str, left_out: list[str]) -> "Cases":
+        """The cases of one batch, 16 at a time or all."""
+        return cls(in_batches(whole, min(_BATCH, len(whole))), figures, about, left_out)
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
 
 
 def in_batches(whole: Batch, size: int) -> list[Batch]:
-    """The cases, `size` to a batch."""
-    size = min(size, len(whole))
-    parts = [range(i, min(i + size, len(whole))) for i in range(0, len(whole), size)]
-    return [whole.take(part).filled(size) for part in parts]
+    """The cases in arrays of `size` rows each; the last one has copies, of which no name tells."""
+    batches = padded_batches(whole._rows, len(whole), size)
+    names = (whole.names[start : start + size] for start in range(0, len(whole), size))
+    return [replace(whole, names=n, **rows) for n, (rows, _) in zip(names, batches, strict=True)]

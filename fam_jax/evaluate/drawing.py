@@ -2,77 +2,71 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import fam_jax
 from fam_jax.evaluate import data
-from fam_jax.evaluate.cases import Batch, Cases, in_batches
-from fam_jax.evaluate.network import Network, views
-
-BATCH = 16
-MOST = 256  # pictures of a gallery that make a background
+from fam_jax.evaluate.cases import Batch
+from fam_jax.evaluate.network import Network
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a task is drawn with.
+    """What a task is drawn with."""
 
-    Attributes:
-        data: a folder, a file, or "photographs".
-        cases: how many at most.
-        seed: of every draw.
-        way: classes of an episode.
-        shot: supports of a class.
-        neighbours: k of the nearest neighbours that vote.
-        steps: of a deletion or insertion.
-    """
-
-    data: str
-    cases: int = 100
-    seed: int = 0
-    way: int = 5
-    shot: int = 5
-    neighbours: int = 20
-    steps: int = 32
+    data: str  # a folder, a file, or "photographs"
+    cases: int = 100  # at most
+    seed: int = 0  # of every draw
+    way: int = 5  # classes of an episode
+    shot: int = 5  # supports of a class
+    neighbours: int = 20  # the nearest, which vote
+    steps: int = 32  # of a deletion or insertion
 
 
-def scores_of(similarity: fam_jax.Similarity, z: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Every score, [q, r], a query's at a time."""
-    return np.stack([np.asarray(similarity.score(np.broadcast_to(one, r.shape), r)) for one in z])
+class Embedded(NamedTuple):
+    """Pictures as the network sees them, n of each; `classes` numbers the labels."""
+
+    names: list[str]
+    labels: np.ndarray
+    pixels: np.ndarray
+    images: np.ndarray
+    embeddings: np.ndarray
+    classes: np.ndarray
+
+    def batch(self, **more: Any) -> Batch:
+        """A case for each, with what they are compared with."""
+        return Batch(self.names, self.pixels, self.images, **more)
 
 
-def gallery_of(
-    network: Network, pictures: Sequence[data.Picture]
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Embeddings [n, d] and classes [n] of the gallery, and the number of every class."""
-    number = {label: i for i, label in enumerate(sorted({p.label for p in pictures}))}
-    embeddings = network.embed(network.prepare(views(network, pictures)))
-    return embeddings, np.array([number[p.label] for p in pictures]), number
-
-
-def queries_of(
-    network: Network, found: data.Classes, number: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Pixels, inputs, embeddings, true classes and names of the queries."""
-    pixels = views(network, found.queries)
+def embedded(network: Network, pictures: Sequence[data.Picture]) -> Embedded:
+    """What the network makes of pictures; two lots with the same labels number them alike."""
+    pixels = network.views(picture.image for picture in pictures)
     images = network.prepare(pixels)
-    truth = np.array([number[picture.label] for picture in found.queries])
-    names = [picture.name for picture in found.queries]
-    return pixels, images, network.embed(images), truth, names
+    names, labels = [p.name for p in pictures], np.array([p.label for p in pictures])
+    classes = np.unique(labels, return_inverse=True)[1]
+    return Embedded(names, labels, pixels, images, network.embed(images), classes)
 
 
-def of_other_classes(labels: np.ndarray, not_these: np.ndarray, rng: np.random.Generator):
-    """For each query a random member of the gallery of another class than its own."""
-    return np.array([rng.choice(np.flatnonzero(labels != c)) for c in not_these])
+def both_sides(
+    network: Network, options: Options, rng: np.random.Generator
+) -> tuple[Embedded, Embedded, list[str]]:
+    """Queries and gallery of the data, of the same classes, and what was left out of it."""
+    queries, gallery, left_out = data.classes(options.data, rng)
+    return embedded(network, queries), embedded(network, gallery), left_out
 
 
-def some_of(embeddings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A background: at most `MOST` of the embeddings."""
-    return embeddings[rng.permutation(len(embeddings))[:MOST]]
+def scores_of(network: Network, z: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Every similarity, [q, r], a query's at a time."""
+    score = network.similarity.score
+    return np.stack([np.asarray(score(np.broadcast_to(one, r.shape), r)) for one in z])
 
 
-def drawn(whole: Batch, figures, options: Options, rng, about: str, left_out) -> Cases:
-    """At most `options.cases` of the queries, drawn by `rng`."""
-    chosen = whole.take(np.sort(rng.permutation(len(whole))[: options.cases]))
-    return Cases(in_batches(chosen, BATCH), figures, about, left_out)
+def of_other_classes(classes: np.ndarray, not_these: np.ndarray, rng: np.random.Generator):
+    """For each query the place of a random member of another class than its own."""
+    return np.array([rng.choice(np.flatnonzero(classes != c)) for c in not_these])
+
+
+def some_of(count: int, rng: np.random.Generator, most: int = 256) -> np.ndarray:
+    """At most so many of the first `count` numbers, in random order."""
+    return rng.permutation(count)[:most]

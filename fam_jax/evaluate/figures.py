@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fam_jax import plot
 from fam_jax.evaluate.cases import Batch
@@ -22,10 +22,10 @@ def curves(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     colours = colormaps["turbo"](np.linspace(0.02, 0.95, len(arrays)))
     for ax, kind in zip(axes, ("deletion", "insertion"), strict=True):
-        for (name, found), colour in zip(arrays.items(), colours, strict=True):
-            way = np.linspace(0, 1, len(found[kind]))
+        for (name, curves), colour in zip(arrays.items(), colours, strict=True):
+            way = np.linspace(0, 1, len(curves[kind]))
             style = "--" if name in _DASHED else "-"
-            ax.plot(way, found[kind], style, color=colour, linewidth=1.4, label=name)
+            ax.plot(way, curves[kind], style, color=colour, linewidth=1.4, label=name)
         ax.set_title(f"{kind}: the {'lower' if kind == 'deletion' else 'higher'}, the better")
         ax.set_xlabel("share of the pixels")
         ax.spines[["top", "right"]].set_visible(False)
@@ -35,40 +35,28 @@ def curves(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 
 def examples(cases: Sequence[Batch], maps: Mapping[str, np.ndarray]) -> Figure:
-    """The first cases, a row each: picture, reference where it is one, and every method's map."""
-    names = list(maps)
+    """Cases of one each, a row each: picture, reference where it is one, every method's map."""
     rows, captions = [], []
-    for block in range(0, len(names), _WRAP):
-        some = names[block : block + _WRAP]
+    for start in range(0, len(maps), _WRAP):
+        some = list(maps)[start : start + _WRAP]
         for i, case in enumerate(cases):
             picture = _picture(case.pixels[0])
-            row: list[plot.Picture] = [picture]
-            caption = [case.names[0]]
-            if case.others is not None:
-                row.append(_picture(_shown(case.others[0])))
-                caption.append("reference" if i == 0 else "")
-            for name in some:
-                row.append(plot.overlay(picture, np.maximum(maps[name][i], 0)))
-                caption.append(_on_lines(name) if i == 0 else "")
-            rows.append(row)
-            captions.append(caption)
+            others = [] if case.others is None else [_picture(_grey_levels(case.others[0]))]
+            overlays = [plot.overlay(picture, np.maximum(maps[name][i], 0)) for name in some]
+            rows.append([picture, *others, *overlays])
+            on_lines = ["-\n".join(n.rsplit("-", 1)) if len(n) > _LONG else n for n in some]
+            columns = ["reference", *on_lines] if others else on_lines
+            captions.append([case.names[0], *(columns if i == 0 else [""] * len(columns))])
     return plot.grid_figure(rows, captions=captions, cell=1.6)
-
-
-def _on_lines(name: str) -> str:
-    """A long name on two lines."""
-    first, _, last = name.rpartition("-")
-    return f"{first}-\n{last}" if first and len(name) > _LONG else name
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
     """Large enough to see, square cells of the network's own pixels."""
     image = Image.fromarray(np.squeeze(pixels)).convert("RGB")
-    times = -(-_SIDE // min(image.size))
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    return ImageOps.scale(image, -(-_SIDE // min(image.size)), Image.Resampling.NEAREST)
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def _grey_levels(image: np.ndarray) -> np.ndarray:
     """A network's input as grey levels: what its normalisation did is undone up to range."""
     low, high = image.min(), image.max()
     return (255 * (image - low) / (high - low if high > low else 1)).astype(np.uint8)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 import fam_jax
-from fam_jax import methods
-from fam_jax.methods.registry import entry
+from fam_jax.evaluate.asking import made
 from fam_jax.metrics import energy_in, pointing
 
 METHODS = (
@@ -17,11 +16,7 @@ METHODS = (
 
 def players(background: Float[Array, "n d"]) -> dict[str, fam_jax.Method]:
     """The methods that play, by name; `background` is what the contrastive ones subtract."""
-    needed = {name: entry(name).background == "needed" for name in METHODS}
-    return {
-        name: methods.make(name, background=background if against else None)
-        for name, against in needed.items()
-    }
+    return {name: made(name, fam_jax.cosine, background) for name in METHODS}
 
 
 @jax.jit
@@ -32,17 +27,10 @@ def play(
     references: Float[Array, "n h w 3"],
     masks: Bool[Array, "n H W"],
 ) -> dict[str, tuple[Float[Array, "n a b"], Float[Array, " n"], Bool[Array, " n"]]]:
-    """Maps, mass in the right cell and hits of every method, from one encoding of each picture.
+    """Maps, mass in the right cell (chance 0.25) and hits of every method, by its name.
 
-    Args:
-        encode: the network, at a layer whose positions do not straddle two cells.
-        players: name -> method; see `players`.
-        mosaics: preprocessed mosaics.
-        references: preprocessed references.
-        masks: the right cells.
-
-    Returns:
-        Name -> maps, shares of the positive mass in the right cell (chance 0.25), hits.
+    The network's layer must be one whose positions do not straddle two cells; `masks` are the right
+    ones. Mosaics and references are preprocessed.
     """
     enc, targets = encode(mosaics), encode(references).embeddings
     stride = mosaics.shape[1] // enc.activations.shape[1]

@@ -20,24 +20,13 @@ _METHODS = "methods"
 
 
 class Results:
-    """The files of one run.
-
-    Args:
-        folder: made if it does not exist.
-        settings: what was asked, of plain values.
-        overwrite: forget what the folder holds of an earlier run.
-
-    Raises:
-        FileExistsError: if the folder holds something else, or the run of another question.
-        OSError: if it cannot be written.
-    """
+    """The files of one run; those of another, with other `settings`, are a FileExistsError."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False):
         self.folder = folder
         asked = folder / "run.json"
+        files.refuse(folder, overwrite=overwrite or asked.exists())
         settings = json.loads(json.dumps(settings))
-        if folder.exists() and not folder.is_dir():
-            raise FileExistsError(f"{folder} is a file; --output expects a folder")
         if overwrite:
             for stale in (*folder.glob(f"{_METHODS}/*.csv"), *folder.glob(f"{_METHODS}/*.npz")):
                 stale.unlink()
@@ -49,16 +38,12 @@ class Results:
                     f"{folder} holds a run that differs in: {', '.join(other)}; pass --overwrite "
                     "or another folder"
                 )
-        elif folder.is_dir() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"the folder {folder} is not empty; pass --overwrite or another folder"
-            )
         (folder / _METHODS).mkdir(parents=True, exist_ok=True)
         files.write_text(asked, json.dumps(settings, indent=2) + "\n")
 
     def has(self, method: str) -> bool:
         """Whether a method is done."""
-        return self._csv(method).exists()
+        return self._file(method, "csv").exists()
 
     def add(
         self,
@@ -68,8 +53,8 @@ class Results:
         arrays: Mapping[str, np.ndarray],
     ) -> None:
         """Keep a method's numbers [n] by name, and its arrays; whole or not at all."""
-        files.save_arrays(self._npz(method), arrays)
-        with files.whole(self._csv(method)) as path, open(path, "w", newline="") as file:
+        files.save_arrays(self._file(method, "npz"), arrays)
+        with files.whole(self._file(method, "csv")) as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *values])
             for i, name in enumerate(names):
@@ -77,21 +62,18 @@ class Results:
 
     def values(self, method: str) -> dict[str, np.ndarray]:
         """A method's numbers by name."""
-        with open(self._csv(method), newline="") as file:
+        with open(self._file(method, "csv"), newline="") as file:
             rows = list(csv.reader(file))
         columns = np.array([row[1:] for row in rows[1:]], np.float32).T
         return dict(zip(rows[0][1:], columns, strict=True))
 
     def arrays(self, method: str) -> dict[str, np.ndarray]:
         """A method's arrays by name."""
-        with np.load(self._npz(method)) as file:
+        with np.load(self._file(method, "npz")) as file:
             return dict(file)
 
-    def _csv(self, method: str) -> Path:
-        return self.folder / _METHODS / f"{method}.csv"
-
-    def _npz(self, method: str) -> Path:
-        return self.folder / _METHODS / f"{method}.npz"
+    def _file(self, method: str, suffix: str) -> Path:
+        return self.folder / _METHODS / f"{method}.{suffix}"
 
 
 def _differs(before: Any, now: Any) -> bool:

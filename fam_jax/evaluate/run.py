@@ -1,7 +1,7 @@
 """A run: every method on the same cases, a file for each, then tables and figures."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from fam_jax.evaluate import asking, figures, tables, tasks
-from fam_jax.evaluate.cases import Batch, Cases
+from fam_jax.evaluate import figures, tables, tasks
+from fam_jax.evaluate.asking import Question, refusal
+from fam_jax.evaluate.cases import Cases
 from fam_jax.evaluate.measures import Answer, measure
 from fam_jax.evaluate.network import Network
-from fam_jax.evaluate.randomise import randomisation
 from fam_jax.evaluate.results import Results
 from fam_jax.io import files
 
@@ -33,102 +33,80 @@ def evaluate(
     overwrite: bool = False,
     say: Callable[[str], None] = print,
     console: Console | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Run the methods that the folder has not yet, then write tables, figures and manifest.
 
-    Args:
-        network: what is explained.
-        task: one of `tasks.names()`.
-        options: how its cases are drawn.
-        names: of methods, in the order of the tables; see `methods.names`.
-        settings: what tells this run from another; kept in the folder.
-        folder: where to.
-        overwrite: forget what the folder holds of another run.
-        say: takes the lines for the user.
-        console: where the progress is shown; stdout if not given.
+    A method that has nothing to say of the network or the task is left out; errors in its maps go
+    up. `settings` stay in the folder: another run's are refused unless they may be overwritten.
+
+    Returns:
+        The table of `means`, the names of the `files`, and of the manifest: the methods done, the
+        network's own figures, what was left out and which maps are all zeros.
     """
     cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
+    measures, threshold = tasks.find(task).measures, cases.figures.get("threshold")
     results = Results(folder, settings, overwrite=overwrite)
     left_out = list(cases.left_out)
     say(f"{settings['model']}, {task}: {_summary(cases)}")
+
+    def answers(method: str) -> Iterator[Answer]:
+        for i, batch in enumerate(cases.batches):
+            key = jax.random.fold_in(jax.random.key(0), i)
+            case = network.encode, network.similarity, batch, key, threshold, options.steps
+            yield Answer(method, *case, network)
+            progress.advance(bar)
+
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(names) * len(cases.batches))
-        advance = partial(progress.advance, bar)
-        for name in names:
-            progress.update(bar, description=name)
+        for i, name in enumerate(names):
+            progress.update(bar, description=name, completed=i * len(cases.batches))
             if results.has(name):
-                advance(len(cases.batches))
                 continue
-            try:
-                _one(name, task, network, cases, options, results, advance)
-            except (TypeError, ValueError) as error:
-                left_out.append(f"{name}: {' '.join(str(error).split())}")
+            reason = refusal(network, name, Question.of(cases.batches[0]))
+            if reason is None:
+                results.add(name, *_measured(answers(name), measures))
+            else:
+                left_out.append(f"{name}: {reason}")
     done = [name for name in names if results.has(name)]
     if not done:
         raise ValueError(f"no method could be run: {'; '.join(left_out[:_NAMED])}")
-    silent = [line for name in done for line in _silence(name, results, len(cases))]
-    _write(results, settings, cases, done, left_out, silent)
+    silent = _silent(results, done, len(cases))
+    outcome = _write(results, settings, cases, done, left_out, silent)
     for heading, lines in (("left out", left_out), ("no evidence", silent)):
         for line in lines:
             say(f"{heading}: {line}")
     say(str(folder / "table.md"))
+    return outcome
 
 
-def _one(
-    name: str,
-    task: str,
-    network: Network,
-    cases: Cases,
-    options: tasks.Options,
-    results: Results,
-    advance: Callable[[], None],
-) -> None:
-    """Run one method on all cases and keep its numbers."""
-    explain = asking.explainer(network, name)
-    values, curves, shown, silent = [], [], [], []
-    for i, batch in enumerate(cases.batches):
-        n = len(batch)
-        question = asking.Question(
-            batch.images,
-            batch.references,
-            batch.background,
-            jax.random.fold_in(jax.random.key(0), i),
-            batch.others,
-        )
-        maps = explain(question)
-        answer = Answer(
-            network.encode,
-            batch,
-            explain,
-            question,
-            maps,
-            cases.figures.get("threshold"),
-            options.steps,
-        )
-        found = measure(tasks.find(task).measures, answer)
-        extra = {}
-        if task == "sanity":
-            extra = randomisation(network, name, batch, question, maps)
-        values.append({k: v[:n] for k, v in (found.values | extra).items()})
-        curves.append({k: v[:n] for k, v in found.curves.items()})
-        maps = np.asarray(maps)[:n]
-        silent += [batch.names[j] for j in range(n) if not maps[j].any()]
-        shown.append(maps)
-        advance()
+def _measured(
+    answers: Iterable[Answer], measures: Sequence[str]
+) -> tuple[list[str], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the folder keeps of a method: the cases' names, numbers by name, and arrays."""
+    names, values, curves, maps = [], [], [], []
+    for answer in answers:
+        n = len(answer.batch)
+        along = answer.curves if "faithfulness" in measures else {}
+        names += answer.batch.names
+        values.append({k: v[:n] for k, v in measure(measures, answer).items()})
+        curves.append({k: np.asarray(curve.values)[:n] for k, curve in along.items()})
+        maps.append(np.asarray(answer.maps)[:n])
     together = lambda parts: {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}  # noqa: E731
-    arrays = {"maps": np.concatenate(shown)[:_SHOWN]}
-    arrays |= {k: v.mean(0) for k, v in together(curves).items()}
-    arrays["silent"] = np.array(silent, dtype=str)
-    results.add(name, [n for batch in cases.batches for n in batch.names], together(values), arrays)
+    maps = np.concatenate(maps)
+    silent = np.array(names)[~maps.any((1, 2))]
+    means = {k: v.mean(0) for k, v in together(curves).items()}
+    return names, together(values), {"maps": maps[:_SHOWN], "silent": silent, **means}
 
 
-def _silence(method: str, results: Results, count: int) -> list[str]:
-    """A line on the cases for which a method found no evidence, if there are any."""
-    silent = results.arrays(method)["silent"]
-    if not len(silent):
-        return []
-    some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
-    return [f"{method}: {len(silent)} of {count} maps are all zeros ({some})"]
+def _silent(results: Results, methods: Sequence[str], count: int) -> list[str]:
+    """A line for each method on the cases for which it found no evidence, if there are any."""
+    lines = []
+    for method in methods:
+        silent = results.arrays(method)["silent"]
+        if len(silent):
+            some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+            lines.append(f"{method}: {len(silent)} of {count} maps are all zeros ({some})")
+    return lines
 
 
 def _write(
@@ -138,11 +116,11 @@ def _write(
     done: list[str],
     left_out: list[str],
     silent: list[str],
-) -> None:
+) -> dict[str, Any]:
     """Tables, figures and the manifest, from the methods' files."""
+    folder = results.folder
     values = {name: results.values(name) for name in done}
     arrays = {name: results.arrays(name) for name in done}
-    against = "fam" if "fam" in done else done[0]
     means = tables.means(values)
     parts = [
         f"# {settings['model']}, {settings['task']}",
@@ -152,6 +130,7 @@ def _write(
         tables.markdown(means),
     ]
     if len(done) > 1:
+        against = "fam" if "fam" in done else done[0]
         parts += [
             f"Differences from `{against}`, case by case.",
             tables.markdown(tables.differences(values, against)),
@@ -159,28 +138,17 @@ def _write(
     for heading, lines in (("Left out:", left_out), ("No evidence:", silent)):
         if lines:
             parts += [heading, "\n".join(f"- {line}" for line in lines)]
-    files.write_text(results.folder / "table.md", "\n\n".join(parts) + "\n")
-    files.write_text(results.folder / "table.csv", tables.as_csv(means))
-    if "deletion" in next(iter(arrays.values())):
-        files.save_figure(results.folder / "curves.png", figures.curves(arrays))
-    first = _first(cases, _SHOWN)
-    shown = figures.examples(first, {name: a["maps"] for name, a in arrays.items()})
-    files.save_figure(results.folder / "examples.png", shown)
-    files.write_manifest(
-        results.folder,
-        command="evaluate",
-        **settings,
-        methods=done,
-        figures=cases.figures,
-        left_out=left_out,
-        silent=silent,
-    )
-
-
-def _first(cases: Cases, count: int) -> list[Batch]:
-    """The first cases, each by itself."""
+    files.write_text(folder / "table.md", "\n\n".join(parts) + "\n")
+    files.write_text(folder / "table.csv", tables.as_csv(means))
+    if "deletion" in arrays[done[0]]:
+        files.save_figure(folder / "curves.png", figures.curves(arrays))
     singles = (batch.take([i]) for batch in cases.batches for i in range(len(batch)))
-    return [single for single, _ in zip(singles, range(count), strict=False)]
+    maps = {name: of_method["maps"] for name, of_method in arrays.items()}
+    shown = figures.examples(list(islice(singles, _SHOWN)), maps)
+    files.save_figure(folder / "examples.png", shown)
+    facts = {"methods": done, "figures": cases.figures, "left_out": left_out, "silent": silent}
+    written = files.write_manifest(folder, command="evaluate", **settings, **facts)
+    return {**facts, "means": means, "files": written}
 
 
 def _summary(cases: Cases) -> str:

@@ -12,14 +12,13 @@ import numpy as np
 from fam_jax import metrics
 
 Values = Mapping[str, Mapping[str, np.ndarray]]  # method -> measure -> a number per case
-_KEY = jax.random.key(0)
 
 
 class Entry(NamedTuple):
     """A mean over cases, its bootstrap standard error, and how many cases it is of."""
 
     mean: float
-    error: float
+    standard_error: float
     cases: int
 
 
@@ -29,10 +28,7 @@ Table = dict[str, dict[str, Entry]]  # method -> measure -> entry
 def means(values: Values) -> Table:
     """Mean of every method's every measure."""
     return {
-        method: {
-            name: _entry(metrics.mean_and_error(column, _KEY), column)
-            for name, column in columns.items()
-        }
+        method: {name: _entry(column) for name, column in columns.items()}
         for method, columns in values.items()
     }
 
@@ -40,19 +36,18 @@ def means(values: Values) -> Table:
 def differences(values: Values, against: str) -> Table:
     """Mean difference, case by case, from what the method `against` scores."""
     base = values[against]
-    return {
-        method: {
-            name: _entry(metrics.paired_difference(column, base[name], _KEY), column - base[name])
-            for name, column in columns.items()
-            if name in base
+    return means(
+        {
+            method: {name: column - base[name] for name, column in columns.items() if name in base}
+            for method, columns in values.items()
+            if method != against
         }
-        for method, columns in values.items()
-        if method != against
-    }
+    )
 
 
-def _entry(found: metrics.Estimate, column: np.ndarray) -> Entry:
-    return Entry(float(found.mean), float(found.error), int(np.isfinite(column).sum()))
+def _entry(column: np.ndarray) -> Entry:
+    mean, error = metrics.mean_and_error(column, jax.random.key(0))
+    return Entry(float(mean), float(error), int(np.isfinite(column).sum()))
 
 
 def markdown(table: Table) -> str:
@@ -60,13 +55,12 @@ def markdown(table: Table) -> str:
     columns = list(dict.fromkeys(name for row in table.values() for name in row))
     lines = ["| method | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for method, row in table.items():
-        cells = (_cell(row[name]) if name in row else "" for name in columns)
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        cells = {
+            name: with_error(entry.mean, entry.standard_error) if entry.cases else "none"
+            for name, entry in row.items()
+        }
+        lines.append(f"| {method} | " + " | ".join(cells.get(name, "") for name in columns) + " |")
     return "\n".join(lines)
-
-
-def _cell(entry: Entry) -> str:
-    return with_error(entry.mean, entry.error) if entry.cases else "none"
 
 
 def with_error(mean: float, error: float, sign: str = "") -> str:
@@ -84,8 +78,8 @@ def as_csv(table: Table) -> str:
     """One row for each method and measure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "measure", "mean", "standard_error", "cases"])
+    writer.writerow(["method", "measure", *Entry._fields])
     for method, row in table.items():
-        for name, entry in row.items():
-            writer.writerow([method, name, f"{entry.mean:.6g}", f"{entry.error:.6g}", entry.cases])
+        for name, (mean, error, cases) in row.items():
+            writer.writerow([method, name, f"{mean:.6g}", f"{error:.6g}", cases])
     return text.getvalue()

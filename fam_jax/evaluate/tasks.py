@@ -16,76 +16,46 @@ from typing import NamedTuple
 import numpy as np
 
 import fam_jax
+from fam_jax import metrics
 from fam_jax._core.checks import check_choice
 from fam_jax.evaluate import data
 from fam_jax.evaluate.cases import Batch, Cases, in_batches
-from fam_jax.evaluate.drawing import (
-    BATCH,
-    MOST,
-    drawn,
-    gallery_of,
-    of_other_classes,
-    queries_of,
-    scores_of,
-    some_of,
-)
 from fam_jax.evaluate.drawing import Options as Options
+from fam_jax.evaluate.drawing import both_sides, embedded, of_other_classes, scores_of, some_of
 from fam_jax.evaluate.measures import MEASURES
-from fam_jax.evaluate.network import Network, views
+from fam_jax.evaluate.network import Network
 from fam_jax.evaluate.places import localization, mosaic
+
+Build = Callable[[Network, Options, np.random.Generator], Cases]
 
 
 class Task(NamedTuple):
-    """A way to draw cases, and what is measured of the maps.
+    """A way to draw cases, and the names of what is measured of the maps, in `MEASURES`."""
 
-    Attributes:
-        build: (network, options, random numbers) -> cases.
-        measures: names of `measures.MEASURES`.
-    """
-
-    build: Callable[[Network, Options, np.random.Generator], Cases]
+    build: Build
     measures: tuple[str, ...]
-
-
-def names() -> list[str]:
-    """The names of all tasks."""
-    return list(_TASKS)
 
 
 def find(name: str) -> Task:
     """A task; ValueError that names the nearest if there is none of that name."""
-    check_choice("task", name, _TASKS)
-    return _TASKS[name]
+    check_choice("task", name, TASKS)
+    return TASKS[name]
 
 
-def register_task(
-    name: str,
-    build: Callable[[Network, Options, np.random.Generator], Cases],
-    measures: Sequence[str],
-) -> None:
+def register_task(name: str, build: Build, measures: Sequence[str]) -> None:
     """Add a task of your own, for `fam-jax evaluate NAME` and `evaluate`.
 
-    Args:
-        name: no other's.
-        build: (network, options, random numbers) -> `Cases`.
-        measures: what is measured, of `MEASURES`.
-
-    Raises:
-        ValueError: the name is another task's, or an unknown measure.
+    `build` is (network, options, random numbers) -> `Cases`; `measures` are names in `MEASURES`.
     """
-    if name in _TASKS:
+    if name in TASKS:
         raise ValueError(f"name: {name!r} is another task's")
     for measure in measures:
         check_choice("measures", measure, MEASURES)
-    _TASKS[name] = Task(build, tuple(measures))
+    TASKS[name] = Task(build, tuple(measures))
 
 
 def build(task: str, network: Network, options: Options) -> Cases:
-    """The cases of a task.
-
-    Raises:
-        ValueError, OSError: if the data has none.
-    """
+    """The cases of a task; ValueError or OSError if the data has none."""
     return find(task).build(network, options, np.random.default_rng(options.seed))
 
 
@@ -94,138 +64,104 @@ def _fewshot(network: Network, options: Options, rng: np.random.Generator) -> Ca
     if options.data != data.PHOTOGRAPHS and data.is_omniglot(options.data):
         every, about = data.omniglot_runs(options.data), "Omniglot's official 20-way one-shot runs"
     else:
-        found = data.classes(options.data, rng)
-        left_out = found.left_out
-        per = 3 * options.way
-        count = -(-options.cases // per)
-        every = data.episodes(found, rng, way=options.way, shot=options.shot, count=count)
+        classes = data.classes(options.data, rng)
+        left_out = classes.left_out
+        count = -(-options.cases // (3 * options.way))
+        every = data.episodes(classes, rng, way=options.way, shot=options.shot, count=count)
         about = f"{count} episodes, {options.way}-way {options.shot}-shot"
-    batches, hits = [], []
-    for episode in every:
-        batch = _episode(network, episode)
-        assert batch.correct is not None
-        hits += batch.correct.tolist()
-        batches.append(batch)
-    size = max(map(len, batches))
-    kept, total = [], 0
+    batches, right = zip(*[_episode(network, episode) for episode in every], strict=True)
+    hits = np.concatenate(right)
+    size, left, kept = max(map(len, batches)), options.cases, []
     for batch in batches:
-        if total < options.cases:
-            rows = range(min(len(batch), options.cases - total))
-            kept.append(batch.take(rows).filled(size))
-            total += len(kept[-1])
+        if left > 0:
+            kept += in_batches(batch.take(range(min(len(batch), left))), size)
+            left -= len(batch)
     figures = {"accuracy": float(np.mean(hits)), "queries": len(hits)}
     return Cases(kept, figures, about, left_out)
 
 
-def _episode(network: Network, episode: data.Episode) -> Batch:
-    labels = sorted({picture.label for picture in episode.support})
-    number = {label: i for i, label in enumerate(labels)}
-    support = network.embed(network.prepare(views(network, episode.support)))
-    classes = np.array([number[picture.label] for picture in episode.support])
-    prototypes = np.asarray(fam_jax.prototypes(support, classes, len(labels)))
-    pixels = views(network, episode.queries)
-    images = network.prepare(pixels)
-    scores = scores_of(network.similarity, network.embed(images), prototypes)
-    order = np.argsort(-scores, axis=1)
-    truth = np.array([number[picture.label] for picture in episode.queries])
-    return Batch(
-        [picture.name for picture in episode.queries],
-        pixels,
-        images,
+def _episode(network: Network, episode: data.Episode) -> tuple[Batch, np.ndarray]:
+    """The queries, and for which of them the nearest prototype is the right one."""
+    support, queries = embedded(network, episode.support), embedded(network, episode.queries)
+    count = len(np.unique(support.classes))
+    prototypes = np.asarray(fam_jax.prototypes(support.embeddings, support.classes, count))
+    order = np.argsort(-scores_of(network, queries.embeddings, prototypes), axis=1)
+    batch = queries.batch(
         references=prototypes[order[:, 0]],
         swapped=prototypes[order[:, 1]],
         background=prototypes,
         prototypes=prototypes,
-        correct=order[:, 0] == truth,
     )
+    return batch, order[:, 0] == queries.classes
 
 
 def _contrastive(network: Network, options: Options, rng: np.random.Generator) -> Cases:
-    found = data.classes(options.data, rng)
-    gallery, labels, number = gallery_of(network, found.gallery)
-    k = min(options.neighbours, len(gallery))
-    pixels, images, z, truth, names = queries_of(network, found, number)
-    near = fam_jax.neighbours(z, gallery, k=k, labels=labels)
-    correct = np.asarray(near.labels) == truth
-    whole = Batch(
-        names,
-        pixels,
-        images,
+    queries, gallery, left_out = both_sides(network, options, rng)
+    k = min(options.neighbours, len(gallery.names))
+    near = fam_jax.neighbours(queries.embeddings, gallery.embeddings, k=k, labels=gallery.classes)
+    votes = np.asarray(near.labels)
+    correct = votes == queries.classes
+    whole = queries.batch(
         references=np.asarray(near.reference),
-        swapped=gallery[of_other_classes(labels, np.asarray(near.labels), rng)],
-        background=some_of(gallery, rng),
-        correct=correct,
+        swapped=gallery.embeddings[of_other_classes(gallery.classes, votes, rng)],
+        background=gallery.embeddings[some_of(len(gallery.names), rng)],
     )
-    figures = {f"{k}-NN accuracy": float(correct.mean()), "queries": len(z)}
-    return drawn(whole, figures, options, rng, f"{k} nearest of {len(gallery)}", found.left_out)
+    figures = {f"{k}-NN accuracy": float(correct.mean()), "queries": len(correct)}
+    drawn = whole.take(np.sort(some_of(len(whole), rng, options.cases)))
+    return Cases.of(drawn, figures, f"{k} nearest of {len(gallery.names)}", left_out)
 
 
 def _retrieval(network: Network, options: Options, rng: np.random.Generator) -> Cases:
-    found = data.classes(options.data, rng)
-    gallery, labels, number = gallery_of(network, found.gallery)
-    pixels, images, z, truth, names = queries_of(network, found, number)
-    nearest = np.argmax(scores_of(network.similarity, z, gallery), axis=1)
-    correct = labels[nearest] == truth
-    swapped = of_other_classes(labels, labels[nearest], rng)
-    far = rng.permutation(len(gallery))[:MOST]
-
-    def seen(rows: np.ndarray) -> np.ndarray:
-        return network.prepare(views(network, [found.gallery[i] for i in rows]))
-
-    whole = Batch(
-        names,
-        pixels,
-        images,
-        references=gallery[nearest],
-        others=seen(nearest),
-        swapped=gallery[swapped],
-        swapped_others=seen(swapped),
-        background=gallery[far],
-        background_images=seen(far),
-        correct=correct,
+    queries, gallery, left_out = both_sides(network, options, rng)
+    nearest = np.argmax(scores_of(network, queries.embeddings, gallery.embeddings), axis=1)
+    correct = gallery.classes[nearest] == queries.classes
+    swapped = of_other_classes(gallery.classes, gallery.classes[nearest], rng)
+    far = some_of(len(gallery.names), rng)
+    whole = queries.batch(
+        references=gallery.embeddings[nearest],
+        others=gallery.images[nearest],
+        swapped=gallery.embeddings[swapped],
+        swapped_others=gallery.images[swapped],
+        background=gallery.embeddings[far],
+        background_images=gallery.images[far],
     )
-    figures = {"recall@1": float(correct.mean()), "queries": len(z)}
-    return drawn(whole, figures, options, rng, f"nearest of {len(gallery)}", found.left_out)
+    figures = {"recall@1": float(correct.mean()), "queries": len(correct)}
+    drawn = whole.take(np.sort(some_of(len(whole), rng, options.cases)))
+    return Cases.of(drawn, figures, f"nearest of {len(gallery.names)}", left_out)
 
 
 def _verification(network: Network, options: Options, rng: np.random.Generator) -> Cases:
-    if options.data != data.PHOTOGRAPHS and Path(options.data).suffix.lower() == ".csv":
+    if Path(options.data).suffix.lower() == ".csv":
         pairs, left_out = data.pairs_file(Path(options.data))
-        pairs = [pairs[i] for i in sorted(rng.permutation(len(pairs))[: options.cases])]
+        pairs = [pairs[i] for i in np.sort(some_of(len(pairs), rng, options.cases))]
     else:
-        found = data.classes(options.data, rng)
-        pairs, left_out = data.drawn_pairs(found, rng, options.cases), found.left_out
-    from fam_jax.metrics import eer_threshold
-
-    first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
-    pixels = views(network, first)
-    images, others = network.prepare(pixels), network.prepare(views(network, second))
-    z, r = network.embed(images), network.embed(others)
+        classes = data.classes(options.data, rng)
+        pairs, left_out = data.drawn_pairs(classes, rng, options.cases), classes.left_out
+    first = embedded(network, [pair.first for pair in pairs])
+    second = embedded(network, [pair.second for pair in pairs])
+    names = [f"{a} ~ {b}" for a, b in zip(first.names, second.names, strict=True)]
     same = np.array([pair.same for pair in pairs])
-    scores = np.asarray(network.similarity.score(z, r))
-    threshold = float(eer_threshold(scores, same))
+    scores = np.asarray(network.similarity.score(first.embeddings, second.embeddings))
+    threshold = float(metrics.eer_threshold(scores, same))
     correct = (scores >= threshold) == same
-    whole = Batch(
-        [f"{a.name} ~ {b.name}" for a, b in zip(first, second, strict=True)],
-        pixels,
-        images,
+    r = second.embeddings
+    whole = first._replace(names=names).batch(
         references=r,
         swapped=np.roll(r, len(r) // 2 + 1, axis=0),
-        background=some_of(r, rng),
-        others=others,
+        background=r[some_of(len(r), rng)],
+        others=second.images,
         same=same,
-        correct=correct,
     )
     figures = {"accuracy": float(correct.mean()), "threshold": threshold, "pairs": len(pairs)}
-    return Cases(in_batches(whole, BATCH), figures, f"{len(pairs)} pairs", left_out)
+    return Cases.of(whole, figures, f"{len(pairs)} pairs", left_out)
 
 
-_TASKS = {
+TASKS = {
     "fewshot": Task(_fewshot, ("faithfulness", "fidelity")),
     "contrastive": Task(_contrastive, ("faithfulness",)),
     "retrieval": Task(_retrieval, ("faithfulness", "pairs")),
     "verification": Task(_verification, ("faithfulness", "pairs", "decisions")),
     "mosaic": Task(mosaic, ("place",)),
     "localization": Task(localization, ("place", "region", "faithfulness")),
-    "sanity": Task(_retrieval, ("sanity",)),
+    "sanity": Task(_retrieval, ("sanity", "randomisation")),
 }

@@ -56,11 +56,8 @@ def save_figure(path: Path, figure: Any) -> None:
 def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """A staging folder; its files move to `path` when the block ends without an error.
 
-    With `overwrite`, files of an earlier run go where its manifest lists them; others stay.
-
-    Raises:
-        FileExistsError: if `path` holds something and `overwrite` is not set, or is a file.
-        OSError: if it cannot be written; raised on entry, before any work is done.
+    With `overwrite`, files of an earlier run go where its manifest lists them; others stay. A path
+    that is a file, or cannot be written, raises OSError on entry, before any work is done.
     """
     path = Path(path)
     refuse(path, overwrite=overwrite)

@@ -16,29 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fam_jax._core.extras import needed
 
 CROP = 3 / 8  # side of a held-out crop, as a share of the photograph's shorter side
 
 SKIMAGE = (
-    "astronaut.png",
-    "brick.png",
-    "camera.png",
-    "chelsea.png",
-    "coffee.png",
-    "coins.png",
-    "grass.png",
-    "gravel.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "page.png",
-    "retina.jpg",
-    "rocket.jpg",
-    "text.png",
+    *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png"),
+    *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png"),
+    *("motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png"),
 )
 SKLEARN = ("china.jpg", "flower.jpg")
 
@@ -75,32 +62,18 @@ class Photograph:
 class Mosaics(NamedTuple):
     """Two-by-two mosaics of held-out crops, each with a reference that matches one cell.
 
-    Attributes:
-        images: the mosaics; cells in reading order.
-        references: another crop of one of the four photographs, from the other held-out quarter.
-        masks: where that photograph's cell is.
-        cells: which photographs the four cells come from.
-        targets: which one the reference comes from.
+    A reference is another crop of one of the four photographs, from the other held-out quarter.
     """
 
-    images: UInt8[np.ndarray, "n 2*size 2*size 3"]
+    images: UInt8[np.ndarray, "n 2*size 2*size 3"]  # cells in reading order
     references: UInt8[np.ndarray, "n size size 3"]
-    masks: Bool[np.ndarray, "n 2*size 2*size"]
-    cells: Int[np.ndarray, "n 4"]
-    targets: Int[np.ndarray, " n"]
+    masks: Bool[np.ndarray, "n 2*size 2*size"]  # where the reference's photograph is
+    cells: Int[np.ndarray, "n 4"]  # which photographs they come from
+    targets: Int[np.ndarray, " n"]  # which one the reference comes from
 
 
 def load(side: int = 256) -> list[Photograph]:
-    """All photographs, in colour (grey ones with three equal channels).
-
-    Args:
-        side: length of the shorter side in pixels; the longer one follows.
-
-    Returns:
-        18 photographs.
-
-    Raises:
-        ImportError: scikit-image or scikit-learn is missing.
+    """All 18 photographs, in colour (grey ones with three equal channels), of one shorter side.
 
     Example:
         >>> from fam_jax.io import photographs
@@ -116,11 +89,7 @@ def draw(
 ) -> UInt8[np.ndarray, "size size 3"]:
     """A random square crop of a held-out quarter, `CROP` of the shorter side, resized.
 
-    Args:
-        photograph: where from.
-        rng: random numbers.
-        quarter: 0 for the upper left, 1 for the lower right.
-        size: side of the result in pixels.
+    The `quarter` is 0 for the upper left, 1 for the lower right; `size` is the result's side.
     """
     box = photograph.held_out[quarter]
     side = round(CROP * min(photograph.image.shape[:2]))
@@ -150,13 +119,8 @@ def mosaics(
 ) -> Mosaics:
     """Mosaics of held-out crops of four different photographs, with a reference for each.
 
-    All four cells come from one of the two held-out quarters, the reference from the other.
-
-    Args:
-        photographs: at least four.
-        rng: random numbers.
-        count: how many mosaics.
-        size: side of a cell, and of the reference, in pixels.
+    All four cells come from one of the two held-out quarters, the reference from the other; `size`
+    is the side of a cell, and of the reference, in pixels.
 
     Example:
         >>> import numpy as np
@@ -201,6 +165,4 @@ def _files() -> list[Path]:
 def _read(path: Path, side: int) -> UInt8[np.ndarray, "H W 3"]:
     with Image.open(path) as file:
         picture = file.convert("RGB")
-    scale = side / min(picture.size)
-    width, height = (round(scale * length) for length in picture.size)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(ImageOps.scale(picture, side / min(picture.size)))  # bicubic

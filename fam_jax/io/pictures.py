@@ -20,17 +20,11 @@ def read(path: str | os.PathLike) -> Image.Image:
     """The picture in a file as it should be seen: upright, RGB, 8 bits.
 
     EXIF orientation is applied; transparency is laid on white; palettes, grey, CMYK, 16-bit and
-    floating-point pictures are converted; of several frames the first is taken.
-
-    Args:
-        path: a file in any format Pillow reads, or its URL (gs://bucket/a.jpg), which needs the
-            extra `bulk`.
-
-    Returns:
-        An RGB image.
+    floating-point pictures are converted; of several frames the first is taken. The path is of a
+    file in any format Pillow reads, or its URL (gs://bucket/a.jpg), which needs the extra `bulk`.
 
     Raises:
-        ValueError: one line: not a picture, damaged, or a side outside 8 .. 16384 pixels.
+        ValueError: not a picture, damaged, or a side outside 8 .. 16384 pixels.
         OSError: if there is no such file, or it may not be read.
 
     Example:
@@ -87,26 +81,22 @@ def _decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
 
 def _check_sides(path: str | os.PathLike, size: tuple[int, int]) -> None:
     width, height = size
+    given = f"{path} is {width} x {height} pixels"
     if min(size) < MIN_SIDE:
-        raise ValueError(
-            f"{path} is {width} x {height} pixels; at least {MIN_SIDE} on each side are needed"
-        )
+        raise ValueError(f"{given}; at least {MIN_SIDE} on each side are needed")
     if max(size) > MAX_SIDE:
-        raise ValueError(
-            f"{path} is {width} x {height} pixels; at most {MAX_SIDE} on each side are read, "
-            "shrink it first"
-        )
+        raise ValueError(f"{given}; at most {MAX_SIDE} on each side are read, shrink it first")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, whatever integer Pillow holds them in
-        values = np.asarray(image).astype(np.int64)
-        scale = 255 / (65535 if values.max() > 255 else 255)
-        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        scale = 255 if values.max() <= 1 else 1
-        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):  # 16 bits in some type of integer, floats to 1 or 255
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        if image.mode == "F":
+            white = 1 if values.max() <= 1 else 255
+        else:
+            white = 65535 if values.max() > 255 else 255
+        values = np.clip(values * (255 / white) + 0.5, 0, 255)
+        image = Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -114,11 +104,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """The picture files among `paths`: a file stands for itself, a folder for `listed` of it.
-
-    Raises:
-        FileNotFoundError: if a path does not exist, or a folder holds no picture.
-    """
+    """The picture files among `paths`: a file stands for itself, a folder for `listed` of it."""
     files = []
     for path in map(Path, paths):
         if not path.exists():
@@ -130,12 +116,8 @@ def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
 def listed(folder: str | os.PathLike) -> list[str]:
     """The pictures in a folder and in the folders in it, whole paths, sorted.
 
-    Args:
-        folder: a local one, or a URL (gs://bucket/folder), which needs the extra `bulk`.
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or no picture in it.
-        ImportError: for a URL without etils.
+    The folder is a local one, or a URL (gs://bucket/folder), which needs the extra `bulk`.
+    FileNotFoundError if there is none, or no picture in it.
 
     Example:
         >>> import tempfile, pathlib

@@ -1,8 +1,6 @@
 """The one type of all methods: (encoding, references) -> raw maps, and what else it reads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,16 +11,11 @@ from jaxtyping import Array, Float
 from fam_jax._core.checks import AnyArray, check_choice, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Similarity, as_similarity
 
 
-@partial(
-    register_dataclass,
-    data_fields=["similarity", "maps"],
-    meta_fields=["needs", "layers", "network"],
-)
-@dataclass(frozen=True)
+@pytree_dataclass("needs", "layers", "network")
 class Method:
     """A method of explanation: `method(enc, references)` are raw maps; see `fam_jax.methods`.
 

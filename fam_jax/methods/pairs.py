@@ -1,7 +1,6 @@
 """Methods that look at both images: strong channels, and the similarity split over positions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from fam_jax._core.checks import AnyArray, check_count, check_float, wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Cosine, Dot, Similarity, cosine
 from fam_jax.methods.cams import gradient_method
 from fam_jax.methods.jacobian import position_parts
@@ -50,8 +49,7 @@ def _interaction(G: Array, A: Array, B: Array) -> Sum:
     return products(both[:, None, None, :] * jax.nn.relu(G), A)
 
 
-@partial(register_dataclass, data_fields=["maps"], meta_fields=[])
-@dataclass(frozen=True)
+@pytree_dataclass()
 class _Both:
     """Maps of both images of a pair from one computation."""
 

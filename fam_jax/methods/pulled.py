@@ -1,8 +1,6 @@
 """Methods that weigh the embedding's dimensions, pull the weights back and combine them with A."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from jaxtyping import Array
@@ -10,14 +8,13 @@ from jaxtyping import Array
 from fam_jax._core.checks import wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Similarity
 from fam_jax.methods.method import Method, zero_unless
 from fam_jax.methods.sums import Sum
 
 
-@partial(register_dataclass, data_fields=["weigh", "combine"], meta_fields=["shared", "both"])
-@dataclass(frozen=True)
+@pytree_dataclass("shared", "both")
 class Pulled:
     """Maps of one image, or of a pair; see `pullback_method`."""
 

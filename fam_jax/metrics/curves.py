@@ -5,7 +5,6 @@ A good map loses the similarity early in deletion (small area) and finds it earl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -16,15 +15,14 @@ from jaxtyping import Array, Float
 from fam_jax._core.checks import AnyArray, check_choice, check_count
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.perturbation import score_copies
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._pixels import ORDERS, blurred, mean_color, pixel_ranks
 
 
-@partial(register_dataclass, data_fields=["values", "area"], meta_fields=["full_first"])
-@dataclass(frozen=True)
+@pytree_dataclass("full_first")
 class Curve:
     """Scores along a deletion or an insertion.
 

@@ -99,21 +99,21 @@ def layers(name: str) -> list[Layer]:
     model = abstract(entry)
     model.eval()
     size = (1, *entry.preprocess.size, entry.preprocess.channels)
-    seen: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def run(model: AnyNetwork, images: jax.Array) -> jax.Array:
         for path, module in nnx.iter_modules(model):
             name = ".".join(map(str, path))
             if 0 < len(path) <= 2 or name == entry.layer:
-                _note(module, name, seen)
+                _note(module, name, shapes)
         return model(images)
 
     nnx.eval_shape(run, model, jax.ShapeDtypeStruct(size, "float32"))
-    found = [Layer(path, shape[1:]) for path, shape in seen.items() if shape[:1] == (1,)]
-    if entry.layer not in seen:
-        paths = ", ".join(layer.path for layer in found)
+    outputs = [Layer(path, shape[1:]) for path, shape in shapes.items() if shape[:1] == (1,)]
+    if entry.layer not in shapes:
+        paths = ", ".join(layer.path for layer in outputs)
         raise ValueError(f"{name} has no layer {entry.layer!r}, its default; it has: {paths}")
-    return found
+    return outputs
 
 
 def count(model: nnx.Module) -> int:
@@ -121,7 +121,7 @@ def count(model: nnx.Module) -> int:
     return sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _note(module: nnx.Module, path: str, seen: dict[str, tuple[int, ...]]) -> None:
+def _note(module: nnx.Module, path: str, shapes: dict[str, tuple[int, ...]]) -> None:
     """Make a module, which lives for one trace, write down the shape of what it gives."""
     kind: Any = type(module)
     if not callable(module):
@@ -130,7 +130,7 @@ def _note(module: nnx.Module, path: str, seen: dict[str, tuple[int, ...]]) -> No
     def noting(self, *args, **options):
         out = kind.__call__(self, *args, **options)
         if hasattr(out, "shape"):
-            seen[path] = out.shape
+            shapes[path] = out.shape
         return out
 
     module.__class__ = type(kind)(kind.__name__, (kind,), {"__call__": noting})

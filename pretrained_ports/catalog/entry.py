@@ -15,18 +15,6 @@ from pretrained_ports.models.state import Shapes
 from pretrained_ports.preprocess import Preprocess
 
 
-class Tokens(NamedTuple):
-    """How a transformer's tokens [b, n, c] lie on the image.
-
-    Attributes:
-        prefix: Tokens before the patches: class, distillation, registers.
-        shape: Rows and columns of the patches; None follows the shape of the images.
-    """
-
-    prefix: int = 0
-    shape: tuple[int, int] | None = None
-
-
 class Hub(NamedTuple):
     """A file of a Hugging Face repository."""
 
@@ -45,7 +33,9 @@ class Entry:
         layer: Default layer path.
         preprocess: The input that the weights were trained on.
         dialects: Names of the tables that its checkpoints may follow.
-        tokens: How the tokens of the default layer lie; None for a map [b h w c].
+        tokens: How a transformer's tokens lie on the image: how many stand before the patches
+            (class, distillation, registers), and rows and columns of the patches, None where
+            these follow the shape of the images. None for a layer that gives a map [b h w c].
         hub: Where the default weights are downloaded from, if they can be.
         embedded: File in this package's `weights` folder with the default weights, if any.
         release: Address of the authors' own files or code, for weights that no hub serves.
@@ -58,7 +48,7 @@ class Entry:
     layer: str
     preprocess: Preprocess
     dialects: tuple[str, ...] = ("native",)
-    tokens: Tokens | None = None
+    tokens: tuple[int, tuple[int, int] | None] | None = None
     hub: Hub | None = None
     embedded: str | None = None
     release: str = ""

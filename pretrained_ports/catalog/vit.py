@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from math import isqrt
 
-from pretrained_ports.catalog.entry import Entry, Hub, Tokens
+from pretrained_ports.catalog.entry import Entry, Hub
 from pretrained_ports.models.state import Shapes
 from pretrained_ports.models.vit import VisionTransformer
 from pretrained_ports.models.vit_variants import VARIANTS, Variant
@@ -36,7 +36,7 @@ def _fitted(entry: Entry, shapes: Shapes) -> Entry:
         entry = replace(
             entry, preprocess=replace(entry.preprocess, size=(side, side), resize=resize)
         )
-    return replace(entry, build=partial(VisionTransformer, fitted))
+    return entry if fitted == variant else replace(entry, build=partial(VisionTransformer, fitted))
 
 
 def _entry(
@@ -61,7 +61,7 @@ def _entry(
         family=family,
         build=partial(VisionTransformer, design),
         layer=layer,
-        tokens=Tokens(design.prefix),
+        tokens=(design.prefix, None),
         preprocess=Preprocess((size, size), resize=int(size / crop) if crop else None, **colours),
         dialects=(*dialects, "native"),
         hub=Hub(f"timm/{hub}", file) if hub else None,

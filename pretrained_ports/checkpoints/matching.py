@@ -64,7 +64,7 @@ def convert(
     model, arrays, report = _choose(checkpoint, attempts, architecture)
     if not report.fits:
         raise CheckpointError(
-            f"{checkpoint.path} does not fit {architecture}{_claim(checkpoint)} "
+            f"{checkpoint.path} does not fit {architecture}{_declared(checkpoint)} "
             f"(dialect {report.dialect}):\n{report.misfits()}"
         )
     fill(model, cast(_joined(arrays), param_dtype, str(checkpoint.path)))
@@ -158,15 +158,15 @@ def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for target in sorted(arrays):  # within a path, by where the part starts
         parts.setdefault(_part(target)[0], []).append(arrays[target])
     return {
-        path: found[0] if len(found) == 1 else np.concatenate(found, -1)
-        for path, found in parts.items()
+        path: pieces[0] if len(pieces) == 1 else np.concatenate(pieces, -1)
+        for path, pieces in parts.items()
     }
 
 
 def _taken_off(dialect: Dialect, keys: Iterable[str]) -> tuple[str, ...]:
     """The prefixes that these keys have."""
-    found = (re.match(dialect.prefix, key) for key in keys)
-    return tuple(dict.fromkeys(match.group() for match in found if match and match.group()))
+    matches = (re.match(dialect.prefix, key) for key in keys)
+    return tuple(dict.fromkeys(match.group() for match in matches if match and match.group()))
 
 
 def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
@@ -187,13 +187,13 @@ def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
     nearest = max((report for _, _, report in attempts), key=lambda report: len(report.used))
     counts = ", ".join(f"{report.dialect} places {len(report.used)}" for _, _, report in attempts)
     raise CheckpointError(
-        f"{checkpoint.path} does not fit {architecture}{_claim(checkpoint)} in any dialect (of "
+        f"{checkpoint.path} does not fit {architecture}{_declared(checkpoint)} in any dialect (of "
         f"{len(checkpoint.tensors)} keys, {counts}){_elsewhere(checkpoint, attempts)}; "
         f"by {nearest.dialect}:\n{nearest.misfits()}"
     )
 
 
-def _claim(checkpoint: Checkpoint) -> str:
+def _declared(checkpoint: Checkpoint) -> str:
     """What a file of ours says it holds."""
     architecture = checkpoint.metadata.get("architecture")
     return f"; it says it holds {architecture!r}" if architecture else ""

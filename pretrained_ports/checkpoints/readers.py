@@ -121,8 +121,10 @@ def unwrap(
         unwrapped.append(wrapper)
         content = content[wrapper]
     if not isinstance(content, Mapping) or not _tensor_keys(content):
-        found = f"keys {list(content)}" if isinstance(content, Mapping) else type(content).__name__
-        raise CheckpointError(f"{path} holds no dictionary of tensors; found {_clip(found)}")
+        contents = (
+            f"keys {list(content)}" if isinstance(content, Mapping) else type(content).__name__
+        )
+        raise CheckpointError(f"{path} holds no dictionary of tensors; found {_clip(contents)}")
 
     keys = _tensor_keys(content)
     ignored |= {str(key): "not a tensor" for key in content if key not in keys}

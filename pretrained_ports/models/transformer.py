@@ -109,8 +109,8 @@ def attention(
     """
     scores = wide((q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2))
     if causal:
-        seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-        scores = jnp.where(seen[None, None], scores, -jnp.inf)
+        mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        scores = jnp.where(mask[None, None], scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
 
 

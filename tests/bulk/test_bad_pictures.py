@@ -61,8 +61,8 @@ def test_every_kind_of_bad_picture(tmp_path, once):
     store = tmp_path / "store"
     done = bulk.run(toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=4, once=once)
     assert (done.pairs, done.invalid) == (len(rows), 2 * len(BAD))
-    found = bulk.open_store(store).rows(range(len(rows)))
-    for side, part in (("query", found[: len(names)]), ("reference", found[len(names) : -1])):
+    records = bulk.open_store(store).rows(range(len(rows)))
+    for side, part in (("query", records[: len(names)]), ("reference", records[len(names) : -1])):
         for name, row in zip(names, part, strict=True):
             if name in BAD:
                 assert row.status == 2
@@ -72,7 +72,7 @@ def test_every_kind_of_bad_picture(tmp_path, once):
                 assert row.query_map is None
             else:
                 assert (row.status, row.reason) == (1, "")
-    upright = found[names.index("rotated.jpg")]
+    upright = records[names.index("rotated.jpg")]
     assert upright.query_box == (0.0, 8.0, 24.0, 32.0)  # of 24 x 40 pixels, not of 40 x 24
     assert pictures.read(tmp_path / "p" / "rotated.jpg").size == (24, 40)
     raw = bulk.open_store(store)

@@ -48,11 +48,11 @@ def test_map_writes_a_store_and_says_what_has_no_maps(table, store):
     assert f"{out}: 6 pairs, 1 of them without maps\n" in result.stdout
     assert "  broken: query: " in result.stdout
     assert "bad.png is not a picture that Pillow can read" in result.stdout
-    found = bulk.open_store(out)
-    assert found.settings["model"] == "tiny"
+    maps = bulk.open_store(out)
+    assert maps.settings["model"] == "tiny"
     backbone = pretrained_ports.load("tiny")
     encode = fam_jax.capture(backbone)
-    (row,) = found.rows([0])
+    (row,) = maps.rows([0])
     pair = [backbone.preprocess(pictures.read(path))[None] for path in (row.query, row.reference)]
     expected = fam_jax.explain_pairs(encode, *pair)
     np.testing.assert_allclose(row.score, expected.scores[0], atol=1e-5)

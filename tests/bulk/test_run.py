@@ -148,7 +148,7 @@ def test_networks_with_scalars_and_random_streams(job, tmp_path, once):
     rows = toy.rows(job, 3)
     encode = fam_jax.capture(Dropping(nnx.Rngs(0)), at="conv")
     bulk.run(encode, rows, tmp_path / "s", preprocess=toy.Preprocess(), batch=1, once=once)
-    found = bulk.open_store(tmp_path / "s").rows(range(3))
+    records = bulk.open_store(tmp_path / "s").rows(range(3))
     both = [jnp.stack([toy.Preprocess()(pictures.read(r[i])) for r in rows]) for i in (0, 1)]
     out = fam_jax.explain_pairs(encode, *both)
-    assert_close([row.score for row in found], out.scores, relative_to=1)  # cosines
+    assert_close([row.score for row in records], out.scores, relative_to=1)  # cosines

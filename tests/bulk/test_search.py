@@ -21,10 +21,10 @@ def gallery(tmp_path):
     """29 pictures and one that cannot be read."""
     paths = toy.pictures(tmp_path / "gallery", N)
     (tmp_path / "gallery" / "000.png").write_text("no picture")
-    found = bulk.index(
+    index = bulk.index(
         toy.encoder(), paths, tmp_path / "index", preprocess=toy.Preprocess(), batch=2
     )
-    assert (found.pictures, found.invalid) == (N, 1)
+    assert (index.pictures, index.invalid) == (N, 1)
     return bulk.open_index(tmp_path / "index")
 
 
@@ -45,13 +45,13 @@ def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, device_rows, simi
     z = gallery.embeddings()
     queries = np.concatenate([z[3:6], z[5:6] * 2])
     scores, rows = gallery.search(queries, 7, similarity)
-    for q, found, at in zip(queries, scores, rows, strict=True):
+    for q, best, at in zip(queries, scores, rows, strict=True):
         all_scores = np.array(similarity.score(np.broadcast_to(q, z.shape), z))
         all_scores[0] = -np.inf
         order = np.argsort(-all_scores, kind="stable")[:7]
         # A distance is a sum of squares as large as those of the embeddings.
         terms = max(np.abs(all_scores[1:]).max(), np.square(q).sum())
-        assert_close(found, all_scores[order], relative_to=terms)
+        assert_close(best, all_scores[order], relative_to=terms)
         assert_close(all_scores[at], all_scores[order], relative_to=terms)
 
 
@@ -91,7 +91,7 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
         PictureLoader, "__call__", lambda self, path: decoded.append(path) or load(self, path)
     )
     queries = [gallery.pictures[4], gallery.pictures[9], *toy.pictures(tmp_path / "q", 1)]
-    found = bulk.retrieve(
+    retrieval = bulk.retrieve(
         toy.encoder(),
         queries,
         gallery,
@@ -103,14 +103,14 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
     )
     read = [path for path in decoded if path]
     assert len(read) == len(set(read))
-    assert found.rows[:2, 0].tolist() == [4, 9]
+    assert retrieval.rows[:2, 0].tolist() == [4, 9]
     store = bulk.open_store(tmp_path / "maps")
     rows = store.rows(range(18))
     assert [row.label for row in rows] == [f"rank {r}" for _ in range(3) for r in range(1, 7)]
     load = lambda path: toy.Preprocess()(pictures.read(path))  # noqa: E731
     both = [np.stack([load(getattr(row, side)) for row in rows]) for side in ("query", "reference")]
     out = fam_jax.explain_pairs(toy.encoder(), *both)
-    assert_close([row.score for row in rows], found.scores.ravel(), relative_to=1)  # cosines
+    assert_close([row.score for row in rows], retrieval.scores.ravel(), relative_to=1)  # cosines
     assert_close([row.query_map for row in rows], out.query_maps)
     assert_close([row.reference_map for row in rows], out.reference_maps)
 

@@ -34,10 +34,10 @@ def test_chunks_are_done_when_their_status_is(tmp_path):
     assert [group.chunk_rows(i) for i in range(len(group))] == [8, 2, 4, 1]
     group.write({1: chunk(2, 7.0), 3: chunk(1, 9.0)})
     assert group.written().tolist() == [False, True, False, True]
-    found = group.read("x")
-    assert found[:2, 4].tolist() == [[7, 7], [7, 7]]
-    assert found[2, 4].tolist() == [9, 9]
-    assert not found[:, :4].any()
+    column = group.read("x")
+    assert column[:2, 4].tolist() == [[7, 7], [7, 7]]
+    assert column[2, 4].tolist() == [9, 9]
+    assert not column[:, :4].any()
 
 
 def test_a_chunk_without_status_is_written_again(tmp_path):

@@ -39,12 +39,12 @@ def write(folder, suffix):
 def test_formats_agree(tmp_path, suffix):
     """With a byte order mark, quoted commas, empty cells and columns of others."""
     file = write(tmp_path, suffix)
-    found = table_pairs(file, batch=2)
+    table = table_pairs(file, batch=2)
     given = table_pairs(ROWS, batch=2)
-    assert found.scan == given.scan
-    assert (found.scan.rows, found.scan.max_pictures) == (3, 3)
-    found.save(epath.Path(tmp_path))
-    saved = found.reopen(epath.Path(tmp_path))
+    assert table.scan == given.scan
+    assert (table.scan.rows, table.scan.max_pictures) == (3, 3)
+    table.save(epath.Path(tmp_path))
+    saved = table.reopen(epath.Path(tmp_path))
     assert saved.chunk(0).pictures == [
         str(tmp_path / "a.png"),
         str(tmp_path / "b.png"),
@@ -85,9 +85,9 @@ def test_missing_files_and_rows_that_are_none(tmp_path):
 def test_chunks_of_a_table_that_is_many_groups(tmp_path):
     """Rows are found across the groups in which the table is read."""
     rows = [(f"{i}.png", f"{i + 1}.png") for i in range(20_000)]
-    found = table_pairs(rows, batch=48)
-    found.save(epath.Path(tmp_path))
-    saved = found.reopen(epath.Path(tmp_path))
+    table = table_pairs(rows, batch=48)
+    table.save(epath.Path(tmp_path))
+    saved = table.reopen(epath.Path(tmp_path))
     for chunk in (0, 169, 170, 171, 416):
         first = chunk * 48
         assert saved.chunk(chunk).pictures[:2] == [f"{first}.png", f"{first + 1}.png"][:2]
@@ -100,16 +100,16 @@ def test_tiles_cover_a_grid_once(q, r, batch):
     queries, references = [f"q{i}" for i in range(q)], [f"r{i}" for i in range(r)]
     grid = bulk.grid(queries, references, batch)
     tiles = -(-q // grid.chunk_shape[0]) * -(-r // grid.chunk_shape[1])
-    seen = []
+    pairs = []
     for i in range(tiles):
         chunk = grid.chunk(i)
         assert len(chunk.pictures) <= grid.max_pictures
         assert len(chunk.query) <= batch
-        seen += [
+        pairs += [
             (chunk.pictures[a], chunk.pictures[b])
             for a, b in zip(chunk.query, chunk.reference, strict=True)
         ]
-    assert sorted(seen) == sorted((a, b) for a in queries for b in references)
+    assert sorted(pairs) == sorted((a, b) for a in queries for b in references)
 
 
 def test_pictures_of_a_folder_and_those_in_it(tmp_path):

@@ -17,11 +17,11 @@ def rng():
 
 
 def test_half_of_every_class_asks_the_other_half(tmp_path, rng):
-    found = data.classes(str(toy.folder(tmp_path / "data")), rng)
-    assert len(found.queries) == len(found.gallery) == 12
-    assert not {p.name for p in found.queries} & {p.name for p in found.gallery}
-    assert {p.label for p in found.queries} == set(toy.COLOURS)
-    assert found.left_out == []
+    split = data.classes(str(toy.folder(tmp_path / "data")), rng)
+    assert len(split.queries) == len(split.gallery) == 12
+    assert not {p.name for p in split.queries} & {p.name for p in split.gallery}
+    assert {p.label for p in split.queries} == set(toy.COLOURS)
+    assert split.left_out == []
 
 
 def test_the_same_seed_draws_the_same(tmp_path):
@@ -35,8 +35,8 @@ def test_a_zip_file_is_a_folder(tmp_path, rng):
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for file in sorted(root.rglob("*.png")):
             archive.write(file, file.relative_to(tmp_path))
-    found = data.classes(str(tmp_path / "data.zip"), rng)
-    assert {p.label for p in found.queries} == {f"data/{name}" for name in toy.COLOURS}
+    split = data.classes(str(tmp_path / "data.zip"), rng)
+    assert {p.label for p in split.queries} == {f"data/{name}" for name in toy.COLOURS}
 
 
 def test_what_cannot_be_used_is_left_out_and_named(tmp_path, rng):
@@ -98,13 +98,13 @@ def test_the_official_runs_have_20_classes(assets):
 
 
 def test_episodes_share_no_picture_between_support_and_queries(tmp_path, rng):
-    found = data.classes(str(toy.folder(tmp_path / "data")), rng)
-    for episode in data.episodes(found, rng, way=3, shot=2, count=4):
+    split = data.classes(str(toy.folder(tmp_path / "data")), rng)
+    for episode in data.episodes(split, rng, way=3, shot=2, count=4):
         assert len(episode.support) == 6
         assert len({p.label for p in episode.support}) == 3
         assert not {p.name for p in episode.support} & {p.name for p in episode.queries}
     with pytest.raises(ValueError, match="--way: 5 classes asked for, the data has 4"):
-        data.episodes(found, rng, way=5, shot=1, count=1)
+        data.episodes(split, rng, way=5, shot=1, count=1)
 
 
 def test_pairs_file(tmp_path, rng):
@@ -165,8 +165,8 @@ def test_annotations_that_cannot_be_used_are_named(tmp_path):
     Image.new("RGB", (40, 30)).save(root / "alone.png")
     Image.new("RGB", (40, 30)).save(root / "small.png")
     Image.new("L", (20, 30), 1).save(root / "small_mask.png")
-    found, left_out = annotated(root)
-    assert [p.name for p in found] == ["good.png"]
+    images, left_out = annotated(root)
+    assert [p.name for p in images] == ["good.png"]
     text = "\n".join(left_out)
     assert "outside.xml: the box (10, 5, 60, 15) lies outside the picture of 40 x 30" in text
     assert "none.xml has no object" in text
@@ -197,6 +197,6 @@ def test_the_strip_beside_an_object():
 
 
 def test_the_raccoons_all_have_a_box_inside_their_picture(assets):
-    found, left_out = annotated(assets / "images" / "raccoon")
-    assert len(found) == 40
+    images, left_out = annotated(assets / "images" / "raccoon")
+    assert len(images) == 40
     assert left_out == []

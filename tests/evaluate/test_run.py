@@ -24,11 +24,11 @@ def colours(tmp_path_factory):
     return str(toy.folder(tmp_path_factory.mktemp("data") / "colours"))
 
 
-def go(task, data, folder, methods=METHODS, overwrite=False, **options):
+def go(task, data, folder, methods=METHODS, overwrite=False, similarity=fam_jax.cosine, **options):
     lines = []
     settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
     evaluate(
-        toy.network(),
+        toy.network(similarity=similarity),
         task,
         tasks.Options(data, **options),
         methods,
@@ -47,13 +47,10 @@ def table(folder):
 
 def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_path):
     folder = tmp_path / "out"
-    said = go("retrieval", colours, folder, METHODS[:3], cases=4)
-    assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in said
-    names = {f.name for f in folder.iterdir()}
-    assert names == {
-        "run.json", "methods", "table.md", "table.csv", "curves.png", "examples.png",
-        "manifest.json",
-    }  # fmt: skip
+    output = go("retrieval", colours, folder, METHODS[:3], cases=4)
+    assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in output
+    names = " ".join(sorted(f.name for f in folder.iterdir()))
+    assert names == "curves.png examples.png manifest.json methods run.json table.csv table.md"
     rows = table(folder)
     assert {row["method"] for row in rows} == set(METHODS[:3])
     assert {row["cases"] for row in rows} == {"4"}
@@ -66,8 +63,8 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     changed = [f.name for f, time in before.items() if f.stat().st_mtime_ns != time]
     assert sorted(changed) == ["random.csv", "random.npz"]
 
-    said = go("retrieval", colours, folder, METHODS, cases=4)
-    assert "left out: chefer: this method is for transformers" in said
+    output = go("retrieval", colours, folder, METHODS, cases=4)
+    assert "left out: chefer: this method is for transformers" in output
     text = (folder / "table.md").read_text()
     assert "| interaction-cam |" in text
     assert "- chefer: this method is for transformers" in text
@@ -78,12 +75,12 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
 
 def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
     go("sanity", colours, tmp_path / "out", ["activation-sum", "fam-contrastive"], cases=4)
-    found = {(row["method"], row["measure"]): float(row["mean"]) for row in table(tmp_path / "out")}
-    assert found["activation-sum", "swap: Spearman"] == pytest.approx(1, abs=1e-6)
-    assert found["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
-    assert found["fam-contrastive", "swap: Spearman"] < 0.5
+    means = {(row["method"], row["measure"]): float(row["mean"]) for row in table(tmp_path / "out")}
+    assert means["activation-sum", "swap: Spearman"] == pytest.approx(1, abs=1e-6)
+    assert means["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
+    assert means["fam-contrastive", "swap: Spearman"] < 0.5
     assert {"last stage random: Spearman", "all random: Spearman", "max-sensitivity"} <= {
-        measure for _, measure in found
+        measure for _, measure in means
     }
 
 
@@ -95,11 +92,50 @@ def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypa
 
     monkeypatch.setitem(registry._METHODS, "silent", registry.Entry(silent))
     folder = tmp_path / "out"
-    said = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
-    assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in said
-    assert "fam:" not in said
+    output = go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+    assert "no evidence: silent: 2 of 3 maps are all zeros (mosaic 1: " in output
+    assert "fam:" not in output
     # ... and still when the method is not run again
     assert "silent: 2 of 3 maps" in go("mosaic", colours, folder, ["silent", "fam"], cases=3)
+
+
+def refuses_when_made(similarity=fam_jax.cosine):
+    if similarity is fam_jax.dot:
+        raise TypeError("similarity: expected\nthe cosine")
+    return fam_jax.activation_sum(similarity)
+
+
+def refuses_networks(similarity=fam_jax.cosine):
+    def layers(names):
+        raise ValueError("no such layers here")
+
+    return fam_jax.Method(
+        similarity, lambda s, enc, r: enc.activations, frozenset({"layers"}), layers
+    )
+
+
+def wrong(similarity=fam_jax.cosine):
+    return fam_jax.Method(similarity, lambda s, enc, r: enc.activations @ np.ones((7, 7)))
+
+
+def test_a_refusal_leaves_a_method_out(colours, tmp_path, monkeypatch):
+    """Of the similarity, or of the network."""
+    for factory in (refuses_when_made, refuses_networks):
+        monkeypatch.setitem(registry._METHODS, factory.__name__, registry.Entry(factory))
+    methods = ["refuses_when_made", "refuses_networks", "fam"]
+    lines = go("mosaic", colours, tmp_path / "out", methods, similarity=fam_jax.dot, cases=2)
+    assert "left out: refuses_when_made: similarity: expected the cosine\n" in lines
+    assert "left out: refuses_networks: no such layers here\n" in lines
+    assert [row["method"] for row in table(tmp_path / "out")] == ["fam"] * 2
+
+
+def test_an_error_in_a_methods_maps_is_not_hidden(colours, tmp_path, monkeypatch):
+    """And the methods before it are done: they are not run again."""
+    monkeypatch.setitem(registry._METHODS, "wrong", registry.Entry(wrong))
+    with pytest.raises(TypeError, match="dot_general requires contracting dimensions"):
+        go("mosaic", colours, tmp_path / "out", ["fam", "wrong", "random"], cases=2)
+    names = {file.name for file in (tmp_path / "out" / "methods").iterdir()}
+    assert names == {"fam.csv", "fam.npz"}
 
 
 def test_another_folders_files_are_safe(tmp_path):

@@ -8,7 +8,6 @@ import pytest
 import fam_jax
 from fam_jax import evaluate
 from fam_jax.evaluate import tasks
-from fam_jax.evaluate.asking import Question, explainer
 from fam_jax.evaluate.cases import Batch, in_batches
 from fam_jax.evaluate.measures import Answer, measure
 from tests.evaluate import toy
@@ -68,11 +67,10 @@ def test_a_map_in_closed_form_wins_the_mosaic_game(colours):
     """Of colours, the margin's decomposition is largest where the reference's colour is."""
     network = toy.network()
     batch = tasks.build("mosaic", network, tasks.Options(colours, cases=6)).batches[0]
-    question = Question(batch.images, batch.references, batch.background, toy.key())
-    explain = explainer(network, "contrastive")
-    found = measure(["place"], Answer(network.encode, batch, explain, question, explain(question)))
-    assert found.values["pointing"].tolist() == [1.0] * 6
-    assert found.values["mass inside"].min() > 0.4
+    answer = Answer("contrastive", network.encode, network.similarity, batch, toy.key())
+    values = measure(["place"], answer)
+    assert values["pointing"].tolist() == [1.0] * 6
+    assert values["mass inside"].min() > 0.4
 
 
 def test_localization_compares_with_the_other_pictures_objects(tmp_path):
@@ -109,7 +107,7 @@ def test_a_task_of_a_users_own_is_drawn_and_measured(colours, tmp_path, monkeypa
     def first_of_each(network, options, rng):
         return tasks.build("mosaic", network, options)
 
-    monkeypatch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
     evaluate.register_task("mine", first_of_each, ["place"])
     options = evaluate.Options(colours, cases=2)
     settings = {"task": "mine", "model": "colours", "layer": "conv", "map": [4, 4]}
@@ -132,11 +130,17 @@ def test_arrays_of_ones_own_are_compared_without_files():
     masks[:, :4] = True
     references = np.tile(np.float32([1, 0]), (3, 1))
     batch = evaluate.Batch.of(images, references, background=references[:, ::-1], masks=masks)
-    found = evaluate.compare(encode, batch, ["contrastive", "activation-sum"], ["place"])
-    assert found["contrastive"]["mass inside"].tolist() == [1.0] * 3
-    assert found["activation-sum"]["mass inside"].tolist() == [0.5] * 3
-    table = evaluate.means(found)
+    values = evaluate.compare(encode, batch, ["contrastive", "activation-sum"], ["place"])
+    assert values["contrastive"]["mass inside"].tolist() == [1.0] * 3
+    assert values["activation-sum"]["mass inside"].tolist() == [0.5] * 3
+    table = evaluate.means(values)
     assert table["contrastive"]["pointing"].mean == 1
+    with pytest.raises(ValueError, match=r"^methods: expected one of .*; did you mean 'fam'"):
+        evaluate.compare(encode, batch, ["fan"])
+    with pytest.raises(ValueError, match=r"^methods: no method is named"):
+        evaluate.compare(encode, batch, [])
+    with pytest.raises(ValueError, match="network: this is measured of a network"):
+        evaluate.compare(encode, batch, ["fam"], ["randomisation"])
     with pytest.raises(ValueError, match="prototypes: this is measured of cases that have it"):
         evaluate.compare(encode, batch, ["fam"], ["fidelity"])
     told = replace(batch, same=np.ones(3, bool))

@@ -14,6 +14,7 @@ from tests.close import assert_close
 from tests.frameworks.case import promotion
 from tests.frameworks.keras_models import keras_layers
 from tests.frameworks.models import CASES, make
+from tests.programs import counted, on_devices
 
 pytestmark = pytest.mark.numerics
 
@@ -53,21 +54,14 @@ def test_an_encoding_is_what_the_framework_itself_computes(case, images):
         A = case.features(images)
         return A, case.whole(images), jax.vjp(case.head, A)[1](v)[0]
 
-    found = captured(case.encoder(), images)
-    assert found[0].shape == (2, 8, 12, 8)
-    for actual, expected in zip(found, by_itself(images), strict=True):
+    arrays = captured(case.encoder(), images)
+    assert arrays[0].shape == (2, 8, 12, 8)
+    for actual, expected in zip(arrays, by_itself(images), strict=True):
         assert_close(actual, expected)
 
 
 def test_parameters_are_leaves_and_new_ones_need_no_compilation(name, case, images):
-    count = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal count
-        count += 1
-        return encode(x).embeddings
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings)
     encode = case.encoder()
     leaves = jax.tree.leaves(encode)
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
@@ -76,7 +70,7 @@ def test_parameters_are_leaves_and_new_ones_need_no_compilation(name, case, imag
     half = jax.tree.map(lambda w: w / 2 if jnp.issubdtype(w.dtype, jnp.floating) else w, encode)
     first, second = run(encode, images), run(half, images)
     run(case.encoder(), images)
-    assert count == 1
+    assert len(traces) == 1
     assert not np.allclose(first, second)
     consts = jax.make_jaxpr(lambda encode, x: encode(x).embeddings)(encode, images).consts
     assert max(map(np.size, consts), default=0) < 20, "parameters must be arguments"
@@ -104,19 +98,13 @@ def test_encoders_can_be_mapped(name, images):
 
 @each_framework
 def test_sharded_images_need_no_communication(name):
-    mesh = jax.make_mesh((8,), ("batch",))
-    shard, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("batch",), ()))
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 8, 3))
-    x, y = jax.device_put(tuple(images), shard)
     encode = make(name).encoder()
-    spread = jax.device_put(encode, everywhere)
+    run = lambda encode, x, y: fam_jax.explain_pairs(encode, x, y).query_maps  # noqa: E731
     with promotion(name):
-        run = jax.jit(lambda encode, x, y: fam_jax.explain_pairs(encode, x, y).query_maps)
-        compiled = run.lower(spread, x, y).compile()
-        expected = fam_jax.explain_pairs(encode, *images).query_maps
-    text = compiled.as_text()
-    assert not [c for c in ("all-", "collective-permute", "reduce-scatter") if c in text]
-    assert_close(compiled(spread, x, y), expected)
+        maps = on_devices(run, *images, shared=(encode,))
+        expected = run(encode, *images)
+    assert_close(maps, expected)
     assert np.any(expected)
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 import fam_jax
 from tests.close import assert_close
+from tests.programs import counted
 from tests.toy_network import Stage, network
 
 
@@ -121,17 +122,10 @@ def test_the_encoder_is_a_pytree_of_parameters(net, images):
 
 
 def test_remade_encoders_share_one_compilation(net, images):
-    count = 0
-
-    @jax.jit
-    def run(encode, x):
-        nonlocal count
-        count += 1
-        return encode(x).embeddings
-
+    run, traces = counted(lambda encode, x: encode(x).embeddings)
     for _ in range(3):
         run(fam_jax.capture(net, at="layer4"), images)
-    assert count == 1
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("at", ["conv1", "layer4"])

@@ -51,22 +51,22 @@ def theirs(model, paths, images):
         paths: our path -> the module's path in `model`.
         images: [b H W c].
     """
-    seen = {}
+    outputs = {}
     hooks = [
         model.get_submodule(path).register_forward_hook(
-            lambda module, args, out, name=name: seen.__setitem__(
+            lambda module, args, out, name=name: outputs.__setitem__(
                 name, out[0] if isinstance(out, tuple) else out
             )
         )
         for name, path in paths.items()
     ]
     with torch.no_grad():
-        seen[""] = model(torch.as_tensor(images).permute(0, 3, 1, 2))
+        outputs[""] = model(torch.as_tensor(images).permute(0, 3, 1, 2))
     for hook in hooks:
         hook.remove()
     return {
         name: (out.permute(0, 2, 3, 1) if out.ndim == 4 else out).numpy()
-        for name, out in seen.items()
+        for name, out in outputs.items()
     }
 
 
@@ -76,7 +76,7 @@ def ours(model, paths, images):
 
     @jax.jit
     def run(state, images):
-        model, seen = nnx.merge(graph, state), {}
+        model, outputs = nnx.merge(graph, state), {}
         for path in paths:
             layer = model
             for part in path.split("."):
@@ -84,11 +84,11 @@ def ours(model, paths, images):
             kind = type(layer)
 
             def noting(self, *args, call=kind.__call__, path=path, **options):
-                seen[path] = call(self, *args, **options)
-                return seen[path]
+                outputs[path] = call(self, *args, **options)
+                return outputs[path]
 
             layer.__class__ = type(kind)(kind.__name__, (kind,), {"__call__": noting})
-        return {"": model(images), **seen}
+        return {"": model(images), **outputs}
 
     return run(state, jnp.asarray(images))
 
@@ -149,12 +149,12 @@ def check(
 
 def placed(reference, dialect):
     """Our path -> shape of what a PyTorch model holds, by the dialect's table; needs no numbers."""
-    table, found = DIALECTS[dialect], {}
+    table, shapes = DIALECTS[dialect], {}
     for key, value in reference.state_dict().items():
         if table.reason_to_ignore(key) is None:
             rule = table.place(key)
-            found[rule.target] = rule.transform(np.broadcast_to(np.float32(0), value.shape)).shape
-    return found
+            shapes[rule.target] = rule.transform(np.broadcast_to(np.float32(0), value.shape)).shape
+    return shapes
 
 
 def shapes(name):

@@ -88,9 +88,9 @@ def test_maps(tmp_path, monkeypatch, x64, record_property):
     with jax.default_matmul_precision("highest"):
         embeddings, maps = ours(model, images, r)
     assert_close(embeddings, z.detach(), rtol=1e-10)
-    for name, found in maps.items():
+    for name, actual in maps.items():
         right = expected[name].detach().numpy().reshape(2, GRID, GRID)
         assert right.any((1, 2)).all(), "an empty map compares nothing"
-        error = np.abs(found - right).max() / np.abs(right).max()
+        error = np.abs(actual - right).max() / np.abs(right).max()
         record_property(name, float(error))
         assert error <= 1e-10, name

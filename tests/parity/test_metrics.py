@@ -36,11 +36,11 @@ MAPS = smooth_maps()
 def tool():
     """pytorch-grad-cam's ROAD, without the noise."""
     compare.torch_side.import_torchvision()
-    found = pytest.importorskip("pytorch_grad_cam.metrics.road")
-    defaults = found.NoisyLinearImputer.__init__.__defaults__
-    found.NoisyLinearImputer.__init__.__defaults__ = (0.0, *defaults[1:])
-    yield found
-    found.NoisyLinearImputer.__init__.__defaults__ = defaults
+    module = pytest.importorskip("pytorch_grad_cam.metrics.road")
+    defaults = module.NoisyLinearImputer.__init__.__defaults__
+    module.NoisyLinearImputer.__init__.__defaults__ = (0.0, *defaults[1:])
+    yield module
+    module.NoisyLinearImputer.__init__.__defaults__ = defaults
 
 
 def test_imputation(tool):
@@ -71,10 +71,10 @@ def test_road(tool):
     ours = (embed, IMAGES, REFERENCES, MAPS, jax.random.key(0))
     kinds = {"most": tool.ROADMostRelevantFirst, "least": tool.ROADLeastRelevantFirst}
     for order, kind in kinds.items():
-        found = metrics.road(*ours, order=order, noise=0.0)
+        scores = metrics.road(*ours, order=order, noise=0.0)
         for k, p in enumerate((10, 20, 30, 40, 50, 60, 70, 80, 90)):
             theirs = kind(p)(*given, return_diff=False)
-            np.testing.assert_allclose(found[:, k], theirs, atol=1e-4)
+            np.testing.assert_allclose(scores[:, k], theirs, atol=1e-4)
     combined = metrics.road_combined(*ours, noise=0.0)
     np.testing.assert_allclose(combined, tool.ROADCombined()(*given), atol=1e-4)
 
@@ -99,6 +99,6 @@ def test_localisation(ours, theirs):
         abs=False, normalise=False, disable_warnings=True, display_progressbar=False
     )
     expected = metric.evaluate_batch(a_batch=maps, s_batch=masks)
-    found = ours(maps[:, 0], masks[:, 0])
-    np.testing.assert_allclose(found, np.asarray(expected, np.float32), rtol=1e-5)
-    assert len(set(np.asarray(found).tolist())) > 1
+    values = ours(maps[:, 0], masks[:, 0])
+    np.testing.assert_allclose(values, np.asarray(expected, np.float32), rtol=1e-5)
+    assert len(set(np.asarray(values).tolist())) > 1

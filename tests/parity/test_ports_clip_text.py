@@ -46,10 +46,10 @@ def check(
     compare.randomise(reference)
     weights = reference.state_dict()
     torch.save(state(weights) if state else weights, file)
-    seen = {}
+    outputs = {}
     for ours, path in paths.items():
         reference.get_submodule(path).register_forward_hook(
-            lambda module, args, out, ours=ours: seen.__setitem__(
+            lambda module, args, out, ours=ours: outputs.__setitem__(
                 ours, out[0] if isinstance(out, tuple) else out
             )
         )
@@ -60,10 +60,10 @@ def check(
             assert text.report.dialect == dialect
             for batch in batches:
                 with torch.no_grad():
-                    seen[""] = (embed or reference)(torch.as_tensor(ids[:batch]).long())
+                    outputs[""] = (embed or reference)(torch.as_tensor(ids[:batch]).long())
                 got = compare.ours(text.model, paths, ids[:batch])
-                assert got.keys() == seen.keys()
-                for path, value in seen.items():
+                assert got.keys() == outputs.keys()
+                for path, value in outputs.items():
                     value = value.numpy()
                     assert got[path].dtype == dtype
                     assert got[path].shape == value.shape, path

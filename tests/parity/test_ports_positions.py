@@ -20,9 +20,9 @@ def test_positions(x64, antialias, to):
     expected = expected.permute(0, 2, 3, 1).reshape(1, -1, 6).numpy()
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-6)):
         positions = jnp.asarray(given, dtype)
-        found = resample(positions, (14, 14), to, Resampling(antialias))
-        assert found.dtype == dtype
-        assert np.abs(np.asarray(found) - expected).max() <= tolerance * np.abs(expected).max()
+        resampled = resample(positions, (14, 14), to, Resampling(antialias))
+        assert resampled.dtype == dtype
+        assert np.abs(np.asarray(resampled) - expected).max() <= tolerance * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("to", [(7, 7), (16, 34), (60, 37)])
@@ -34,7 +34,7 @@ def test_positions_with_an_offset(x64, to):
     expected = torch.nn.functional.interpolate(grid, scale_factor=factor, mode="bicubic")
     assert expected.shape[2:] == to
     expected = expected.permute(0, 2, 3, 1).reshape(1, -1, 6).numpy()
-    found = resample(jnp.asarray(given), (37, 37), to, Resampling(False, 0.1))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    resampled = resample(jnp.asarray(given), (37, 37), to, Resampling(False, 0.1))
+    np.testing.assert_allclose(resampled, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
     plain = resample(jnp.asarray(given), (37, 37), to, Resampling(False))
     assert np.abs(plain - expected).max() > 1e-4

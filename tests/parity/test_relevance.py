@@ -33,9 +33,11 @@ def theirs(network, images, references):
     ]
     # Batch norms stay batch norms: folded into a convolution, they change which weights are > 0.
     composite = LayerMapComposite(rules, canonizers=[ResNetBasicBlockCanonizer()])
-    seen = []
+    activations = []
     hooks = [
-        network.get_submodule(name).register_forward_hook(lambda *args: seen.append(args[-1]))
+        network.get_submodule(name).register_forward_hook(
+            lambda *args: activations.append(args[-1])
+        )
         for name in LAYERS
     ]
     with composite.context(network):
@@ -43,10 +45,10 @@ def theirs(network, images, references):
         z = network(x)
         unit = torch.nn.functional.normalize
         shares = unit(z.detach(), dim=1) * unit(references, dim=1)
-        found = torch.autograd.grad(z, seen, shares)
+        relevances = torch.autograd.grad(z, activations, shares)
     for hook in hooks:
         hook.remove()
-    return z.detach().numpy(), [R.permute(0, 2, 3, 1).numpy() for R in found]
+    return z.detach().numpy(), [R.permute(0, 2, 3, 1).numpy() for R in relevances]
 
 
 def test_relevance(tmp_path, x64, record_property):

@@ -44,8 +44,8 @@ def gradients(model, x) -> dict[str, np.ndarray]:
     The third power, since a norm at the end fixes the sum and the sum of squares.
     """
     wanted = (0, 1) if np.issubdtype(x.dtype, np.floating) else (0,)
-    found = _gradients(*nnx.split(model), x, wanted)
-    leaves = jax.tree_util.tree_leaves_with_path(found)
+    derivatives = _gradients(*nnx.split(model), x, wanted)
+    leaves = jax.tree_util.tree_leaves_with_path(derivatives)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 

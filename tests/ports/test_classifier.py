@@ -22,12 +22,12 @@ LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 @cache
 def tensors(name):
     """Zeros under PyTorch's names, for models whose layers have the same names there."""
-    found = {}
+    arrays = {}
     for path, like in parameters(abstract(find_entry(name))).items():
         layer, _, leaf = path.rpartition(".")
         shape = np.array(like.shape)[[3, 2, 0, 1]] if leaf == "kernel" else like.shape
-        found[f"{layer}.{LEAVES.get(leaf, leaf)}"] = np.zeros(shape, np.float32)
-    return found
+        arrays[f"{layer}.{LEAVES.get(leaf, leaf)}"] = np.zeros(shape, np.float32)
+    return arrays
 
 
 def load(name, **more):
@@ -45,10 +45,10 @@ def load(name, **more):
 def test_every_dialects_name_for_it(name, layer, width):
     weight = np.random.default_rng(0).normal(size=(7, width))
     bias = np.arange(7.0)
-    kernel, found = load(name, **{f"{layer}_weight": weight, f"{layer}_bias": bias})
-    assert kernel.dtype == found.dtype == jnp.float32
+    kernel, offset = load(name, **{f"{layer}_weight": weight, f"{layer}_bias": bias})
+    assert kernel.dtype == offset.dtype == jnp.float32
     np.testing.assert_array_equal(kernel, weight.T.astype(np.float32))
-    np.testing.assert_array_equal(found, bias)
+    np.testing.assert_array_equal(offset, bias)
 
 
 def test_a_layer_without_bias_has_zeros():

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import pretrained_ports
+from pretrained_ports.catalog.entry import abstract
 from pretrained_ports.checkpoints import convert, provenance, write
 from pretrained_ports.checkpoints.dialects import DIALECTS, Dialect
 from pretrained_ports.checkpoints.dialects.rules import linear_part
@@ -111,6 +112,19 @@ def test_another_architecture_lists_keys_both_ways_and_hints(load):
     assert "0.weight [64, 3, 3, 3]" in message
     assert "conv1.kernel [3, 3, 3, 16]" in message
     assert "and 18 more" in message
+
+
+def test_one_model_is_made_for_all_dialects(load, monkeypatch):
+    models = []
+
+    def counted(*args):
+        models.append(abstract(*args))
+        return models[-1]
+
+    monkeypatch.setattr("pretrained_ports.zoo.abstract", counted)
+    with pytest.raises(CheckpointError, match="akamaster-cifar places 0, native places 0"):
+        load("cifar-resnet20", sequential())
+    assert len(models) == 1
 
 
 def test_a_fitting_but_ambiguous_checkpoint_is_refused(tmp_path):

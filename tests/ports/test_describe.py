@@ -14,10 +14,10 @@ def test_every_model_has_a_row_with_a_family_and_an_input():
 
 def smallest():
     """Of every family the model with the fewest parameters."""
-    found = {}
+    names = {}
     for row in sorted(describe.table(), key=lambda row: row.parameters):
-        found.setdefault(row.family, row.name)
-    return sorted(found.values())
+        names.setdefault(row.family, row.name)
+    return sorted(names.values())
 
 
 @pytest.mark.parametrize("name", smallest())
@@ -60,8 +60,8 @@ PUBLISHED = {
 
 
 def test_parameters_are_those_that_were_published():
-    found = {row.name: row.parameters / 1e6 for row in describe.table() if row.name in PUBLISHED}
-    assert found == pytest.approx(PUBLISHED, abs=0.01)
+    counts = {row.name: row.parameters / 1e6 for row in describe.table() if row.name in PUBLISHED}
+    assert counts == pytest.approx(PUBLISHED, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "cifar-resnet20", "conv4-omniglot"])

@@ -237,10 +237,10 @@ def maps(relation, pair):
 
 @pytest.mark.parametrize("method", range(3))
 def test_a_learned_relation_is_explained_as_any_similarity(maps, method):
-    for found in maps[method]:
-        assert found.shape == (3, 19, 19)
-        assert np.isfinite(found).all()
-        assert found.any()  # of one pair Grad-CAM's ReLU may leave nothing
+    for map_ in maps[method]:
+        assert map_.shape == (3, 19, 19)
+        assert np.isfinite(map_).all()
+        assert map_.any()  # of one pair Grad-CAM's ReLU may leave nothing
 
 
 def test_fam_of_a_relation_does_not_see_the_even_part_of_its_shares(maps):

@@ -1,6 +1,5 @@
 """The rooms of `pretrained_ports` and the one way between them."""
 
-import ast
 import pkgutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pretrained_ports
+from tests.imports import imported
 
 ROOT = Path(pretrained_ports.__file__).parent
 # What each may import of the package, beside its own modules; the modules beside the rooms may all.
@@ -23,22 +23,10 @@ ROOMS = {
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def modules(file: Path) -> set[str]:
-    """What a file imports, inside functions, too."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file}: a relative import"
-            found |= {f"{node.module}.{name.name}" for name in node.names}
-    return found
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_room_imports_from_those_it_may(file):
     own = file.relative_to(ROOT).parts[0].removesuffix(".py")
-    for name in modules(file):
+    for name in imported(file):
         package, _, rest = name.partition(".")
         assert package != "fam_jax", f"{file}: {name}"
         if package == "pretrained_ports" and own in ROOMS:

@@ -119,7 +119,7 @@ def test_default_layer_has_maps_and_the_one_after_it_none(name):
     assert np.isfinite(maps).all()
     assert maps.any(axis=(1, 2)).all()
     assert shares(terms).mean() > 1e-2
-    assert after.any() == (backbone.tokens.prefix == 0)
+    assert after.any() == (backbone.tokens[0] == 0)
 
 
 @jax.jit
@@ -134,7 +134,7 @@ def test_in_front_of_the_last_norm_a_patch_has_no_share(x64, name):
     For any x, up to the norm's epsilon beside the variance, hence large ones.
     """
     backbone = create(name, param_dtype="float64")
-    layer = "blocks.0" if backbone.tokens.prefix else "blocks.1"
+    layer = "blocks.0" if backbone.tokens[0] else "blocks.1"
     encode = fam_jax.capture(backbone.model, at=layer, tokens=backbone.tokens)
     A = 1e4 * np.random.default_rng(2).standard_normal((2, 4, 7, 24))
     images = pictures().astype("float64")

@@ -61,31 +61,31 @@ def parse(text: str) -> Page:
 
 def problems(page: Page) -> list[str]:
     """What is missing, in words."""
-    found = []
+    faults = []
     ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
-    found += [f"id twice: {name}" for name in sorted({i for i in ids if ids.count(i) > 1})]
+    faults += [f"id twice: {name}" for name in sorted({i for i in ids if ids.count(i) > 1})]
     labels = {e.attributes.get("for"): e.text.strip() for e in page.all("label")}
     for e in page.all(*CONTROLS):
         inside_label = "label" in e.inside
         own = e.tag == "button" and e.text.strip()
         if not (labels.get(e.attributes.get("id")) or inside_label or own):
-            found.append(f"no label: <{e.tag} {e.attributes}>")
-    found += [f"empty label: {e.attributes}" for e in page.all("label") if not e.text.strip()]
+            faults.append(f"no label: <{e.tag} {e.attributes}>")
+    faults += [f"empty label: {e.attributes}" for e in page.all("label") if not e.text.strip()]
     for e in page.all("img"):
         if not e.attributes.get("alt"):
-            found.append(f"no alt: {e.attributes}")
+            faults.append(f"no alt: {e.attributes}")
         if not {"width", "height"} <= e.attributes.keys():
-            found.append(f"no size: {e.attributes}")
+            faults.append(f"no size: {e.attributes}")
     for e in page.elements:
         for name in ("for", "aria-labelledby"):
             if name in e.attributes and e.attributes[name] not in ids:
-                found.append(f"<{e.tag}> points at nothing: {e.attributes[name]}")
+                faults.append(f"<{e.tag}> points at nothing: {e.attributes[name]}")
     levels = [int(e.tag[1]) for e in page.all("h1", "h2", "h3", "h4", "h5", "h6")]
     if levels.count(1) != 1 or levels[0] != 1:
-        found.append(f"not one h1 that comes first: {levels[:5]}")
+        faults.append(f"not one h1 that comes first: {levels[:5]}")
     jumps = [(a, b) for a, b in pairwise(levels) if b > a + 1]
-    found += [f"heading {a} followed by {b}" for a, b in jumps]
-    found += [f"no <{tag}>" for tag in ("header", "main", "footer") if not page.all(tag)]
+    faults += [f"heading {a} followed by {b}" for a, b in jumps]
+    faults += [f"no <{tag}>" for tag in ("header", "main", "footer") if not page.all(tag)]
     if not page.all("html")[0].attributes.get("lang"):
-        found.append("no language")
-    return found
+        faults.append("no language")
+    return faults

@@ -36,40 +36,40 @@ def test_the_page_renders_pictures_under_their_maps(visit, folder):
 
 
 def test_the_slider_changes_every_map_and_a_checkbox_its_own(visit, folder):
-    seen = visit(folder)
-    assert seen.opacity() == 0.65
-    slider = seen.page.get_by_role("slider", name="Map opacity")
+    view = visit(folder)
+    assert view.opacity() == 0.65
+    slider = view.page.get_by_role("slider", name="Map opacity")
     slider.fill("20")
-    assert seen.opacity() == 0.2
-    assert seen.page.locator("#opacity-value").inner_text() == "20 %"
-    seen.page.get_by_role("checkbox", name="Map of pair-0000").uncheck()
-    assert seen.opacity() == 0
+    assert view.opacity() == 0.2
+    assert view.page.locator("#opacity-value").inner_text() == "20 %"
+    view.page.get_by_role("checkbox", name="Map of pair-0000").uncheck()
+    assert view.opacity() == 0
     other = "Number(getComputedStyle(document.querySelectorAll('.map')[2]).opacity)"
-    assert seen.page.evaluate(other) == 0.2
+    assert view.page.evaluate(other) == 0.2
 
 
 def test_it_works_by_keyboard_alone(visit, folder):
-    seen = visit(folder)
-    keyboard = seen.page.keyboard
+    view = visit(folder)
+    keyboard = view.page.keyboard
     focused = "document.activeElement.id"
     order = []
     for _ in range(12):
         keyboard.press("Tab")
-        order.append(seen.page.evaluate(focused))
+        order.append(view.page.evaluate(focused))
         if order[-1] == "opacity":
             break
     controls = ["text", "validity", "order", "least", "most", "opacity"]
     assert [name for name in order if name] == controls
     outline = "getComputedStyle(document.activeElement).outlineStyle"
-    assert seen.page.evaluate(outline) == "solid"
+    assert view.page.evaluate(outline) == "solid"
     keyboard.press("ArrowLeft")
-    assert seen.opacity() == 0.6
+    assert view.opacity() == 0.6
     keyboard.press("End")
-    assert seen.opacity() == 1
+    assert view.opacity() == 1
     keyboard.press("Tab")
     keyboard.press("Space")  # the first card's own switch
-    assert seen.opacity() == 0
-    assert seen.page.evaluate("scrollY") >= 0
+    assert view.opacity() == 0
+    assert view.page.evaluate("scrollY") >= 0
 
 
 def test_the_first_tab_stop_leads_to_the_pairs(visit, folder):
@@ -82,66 +82,66 @@ def test_the_first_tab_stop_leads_to_the_pairs(visit, folder):
 
 
 def test_sorting_sorts_both_ways_with_no_score_last(visit, folder):
-    seen = visit(folder)
+    view = visit(folder)
     score = {i: i * 7 % 12 for i in range(12) if i != 5}
-    order = seen.page.get_by_label("Order")
+    order = view.page.get_by_label("Order")
     order.select_option("highest")
-    assert seen.shown() == [*sorted(score, key=score.get, reverse=True), 5]
+    assert view.shown() == [*sorted(score, key=score.get, reverse=True), 5]
     order.select_option("lowest")
-    assert seen.shown() == [*sorted(score, key=score.get), 5]
+    assert view.shown() == [*sorted(score, key=score.get), 5]
     order.select_option("store")
-    assert seen.shown() == list(range(12))
+    assert view.shown() == list(range(12))
 
 
 def test_filters_filter_and_say_how_many_are_left(visit, folder):
-    seen = visit(folder)
-    page, status = seen.page, seen.page.get_by_role("status")
+    view = visit(folder)
+    page, status = view.page, view.page.get_by_role("status")
     find = page.get_by_label("Find in names, ids and labels")
     find.fill("CAFE\u0301 odd")  # decomposed, another case, two words
-    assert seen.shown() == [3]
+    assert view.shown() == [3]
     assert status.inner_text() == "1 of 12 pairs"
     find.fill("<b>")
-    assert seen.shown() == [i for i in range(12) if i % 8 == 3 or (i * 3 + 1) % 8 == 3]
+    assert view.shown() == [i for i in range(12) if i % 8 == 3 or (i * 3 + 1) % 8 == 3]
     page.get_by_role("button", name="Reset").click()
     page.wait_for_function("document.getElementById('shown').textContent === '12 pairs'")
 
     page.get_by_label("Show").select_option("invalid")
-    assert seen.shown() == [5]
+    assert view.shown() == [5]
     page.get_by_label("Show").select_option("valid")
-    assert 5 not in seen.shown()
+    assert 5 not in view.shown()
     page.get_by_label("Show").select_option("")
 
     page.get_by_label("Lowest score").fill("0.5")
-    assert seen.shown() == [i for i in range(12) if i != 5 and i * 7 % 12 >= 6]
+    assert view.shown() == [i for i in range(12) if i != 5 and i * 7 % 12 >= 6]
     page.get_by_label("Highest score").fill("0.6")
-    assert seen.shown() == [i for i in range(12) if i != 5 and 6 <= i * 7 % 12 <= 7]
+    assert view.shown() == [i for i in range(12) if i != 5 and 6 <= i * 7 % 12 <= 7]
     page.get_by_label("Lowest score").fill("0.9")
-    assert seen.shown() == []
+    assert view.shown() == []
     assert status.inner_text() == "0 of 12 pairs"
     assert page.get_by_text("No pair matches.").is_visible()
 
 
 def test_without_a_script_all_pairs_and_maps_are_there(visit, folder):
-    seen = visit(folder, java_script_enabled=False)
-    assert seen.page.locator(".card").count() == 12
-    assert not seen.page.get_by_label("Order").is_visible()
-    assert seen.page.locator(".map").first.is_visible()
+    view = visit(folder, java_script_enabled=False)
+    assert view.page.locator(".card").count() == 12
+    assert not view.page.get_by_label("Order").is_visible()
+    assert view.page.locator(".map").first.is_visible()
 
 
 def test_a_thousand_pairs_load_and_pictures_below_wait(visit, many):
-    seen = visit(many)
-    assert seen.page.locator(".card").count() == MANY
-    seen.page.wait_for_timeout(500)
-    at_first = {url for url in seen.pictures() if "/map-" in url}
+    view = visit(many)
+    assert view.page.locator(".card").count() == MANY
+    view.page.wait_for_timeout(500)
+    at_first = {url for url in view.pictures() if "/map-" in url}
     assert 6 <= len(at_first) <= 200
     assert not any("map-0000999" in url for url in at_first)
-    last = seen.page.locator(".card[data-index='999'] .map").first
+    last = view.page.locator(".card[data-index='999'] .map").first
     last.scroll_into_view_if_needed()
-    seen.page.wait_for_function(
+    view.page.wait_for_function(
         "document.querySelector(\".card[data-index='999'] .map\").naturalWidth > 0"
     )
-    assert len(set(seen.pictures())) < MANY
-    took = seen.page.evaluate(
+    assert len(set(view.pictures())) < MANY
+    took = view.page.evaluate(
         """() => {
             const order = document.getElementById("order"), start = performance.now();
             order.value = "highest";
@@ -151,4 +151,4 @@ def test_a_thousand_pairs_load_and_pictures_below_wait(visit, many):
         }"""
     )
     assert took < 2000  # milliseconds; a tenth of it on a laptop
-    assert seen.shown()[0] == max(range(MANY), key=lambda i: i * 7 % MANY)
+    assert view.shown()[0] == max(range(MANY), key=lambda i: i * 7 % MANY)

@@ -59,9 +59,9 @@ def test_a_thumbnail_is_the_part_that_the_network_saw(tmp_path):
         0, "a", "b", query_map=heat, reference_map=heat, query_box=(200.0, 100.0, 800.0, 300.0)
     )
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.fromarray(picture))
-    with Image.open(tmp_path / "picture-00001.jpg") as seen:
-        assert seen.size == (320, 107)
-        assert np.asarray(seen)[2:-2, 2:-2].min() > 250  # the resampling reaches beyond the edge
+    with Image.open(tmp_path / "picture-00001.jpg") as written:
+        assert written.size == (320, 107)
+        assert np.asarray(written)[2:-2, 2:-2].min() > 250  # the resampling reaches beyond the edge
     with Image.open(tmp_path / "picture-00002.jpg") as whole:
         assert whole.size == (320, 142)
 
@@ -69,15 +69,15 @@ def test_a_thumbnail_is_the_part_that_the_network_saw(tmp_path):
 def test_a_box_that_was_rounded_is_still_inside(tmp_path):
     row = stand_in.row(0, "a", "b", query_box=(-1e-5, 0.0, 32.00001, 24.0))
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (32, 24)))
-    with Image.open(tmp_path / "picture-00001.jpg") as seen:
-        assert seen.size == (32, 24)
+    with Image.open(tmp_path / "picture-00001.jpg") as written:
+        assert written.size == (32, 24)
 
 
 def test_small_pictures_are_not_enlarged(tmp_path):
     row = stand_in.row(0, "a", "b")
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (32, 24)))
-    with Image.open(tmp_path / "picture-00001.jpg") as seen:
-        assert seen.size == (32, 24)
+    with Image.open(tmp_path / "picture-00001.jpg") as written:
+        assert written.size == (32, 24)
 
 
 @pytest.mark.parametrize("size", [(7, 7), (14, 10), (224, 224)])

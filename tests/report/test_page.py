@@ -26,8 +26,8 @@ def test_every_pair_has_a_card_with_its_score_label_and_names(store, tmp_path):
     shown = cards(page)
     assert [e.attributes["data-index"] for e in shown] == [str(i) for i in range(12)]
     assert page.texts("h3") == [row.id for row in store.made]
-    said = " ".join(shown[1].text.split())
-    assert said == "pair-0001 score 0.5833 query cats/0.jpg reference cat/2.jpg Map of pair-0001"
+    card = " ".join(shown[1].text.split())
+    assert card == "pair-0001 score 0.5833 query cats/0.jpg reference cat/2.jpg Map of pair-0001"
     assert "label same" in " ".join(shown[0].text.split())
     assert page.texts("h1") == ["Why these pairs look alike"]
     assert page.texts("title") == ["Why these pairs look alike (tiny, layer3, fam)"]
@@ -113,9 +113,9 @@ def test_a_picture_that_is_gone_or_another_is_told_on_its_card(store, tmp_path):
 )
 def test_a_map_that_cannot_be_drawn_is_told(heat, note, store, tmp_path):
     page = parse(page_of(store.but(0, query_map=heat, reference_map=heat), tmp_path))
-    said = " ".join(cards(page)[0].text.split())
-    assert said.endswith(f"reference cats/0.jpg {note}")
-    assert "Map of" not in said
+    card = " ".join(cards(page)[0].text.split())
+    assert card.endswith(f"reference cats/0.jpg {note}")
+    assert "Map of" not in card
     assert not (tmp_path / "map-0000000-query.png").exists()
 
 

@@ -44,8 +44,8 @@ def is_picture(path):
 def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(run, tmp_path):
     """Back to the checkpoint at step 2, as a killed run is: weights and maps end the same."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    said = run("train_protonet.py", "--out", whole)
-    assert re.search(r"one-shot accuracy on digits 5 to 9: 0\.\d+ \+- 0\.\d+$", said, re.M)
+    output = run("train_protonet.py", "--out", whole)
+    assert re.search(r"one-shot accuracy on digits 5 to 9: 0\.\d+ \+- 0\.\d+$", output, re.M)
     assert is_picture(whole / "maps" / "strip.png")
 
     shutil.copytree(whole, broken)
@@ -53,13 +53,13 @@ def test_a_prototypical_network_stops_and_goes_on_bit_by_bit(run, tmp_path):
     (broken / "weights.safetensors").unlink()
     assert "going on after step 2" in run_alone("train_protonet.py", "--out", broken)
     for weights in ("weights.safetensors", "maps/maps/step-00000004.npz"):
-        expected, found = (
+        expected, actual = (
             np.load(folder / weights) if weights.endswith("npz") else read(folder / weights).tensors
             for folder in (whole, broken)
         )
-        assert set(found) == set(expected)
+        assert set(actual) == set(expected)
         for name in expected:
-            np.testing.assert_array_equal(found[name], expected[name])
+            np.testing.assert_array_equal(actual[name], expected[name])
 
 
 @pytest.mark.slow
@@ -78,15 +78,15 @@ def test_a_prototypical_network_of_omniglot_and_a_converted_one(run, tmp_path, a
         options += ("--against", theirs)
     except ImportError:
         theirs = None
-    said = run("train_protonet.py", *options)
-    assert "official 20-way one-shot runs" in said
-    assert theirs is None or f"the same with {theirs.name}: 0.9" in said
+    output = run("train_protonet.py", *options)
+    assert "official 20-way one-shot runs" in output
+    assert theirs is None or f"the same with {theirs.name}: 0.9" in output
 
 
 @pytest.mark.slow
 def test_contrastive_training_with_maps_of_mosaics(run, tmp_path):
-    said = run("train_contrastive.py", "--maps", tmp_path / "maps", "--every", 1)
-    assert "Recall@1" in said
+    output = run("train_contrastive.py", "--maps", tmp_path / "maps", "--every", 1)
+    assert "Recall@1" in output
     steps = sorted(file.stem for file in (tmp_path / "maps" / "maps").iterdir())
     assert steps == [f"step-{step:08}" for step in range(4)]
     assert is_picture(tmp_path / "maps" / "strip.png")
@@ -95,9 +95,9 @@ def test_contrastive_training_with_maps_of_mosaics(run, tmp_path):
 @pytest.mark.slow
 def test_guided_training_reports_both_networks_and_their_difference(run, tmp_path):
     """Two pairs of networks of four steps: the figures are there, with intervals."""
-    said = run("explanation_guided.py", "--out", tmp_path)
+    output = run("explanation_guided.py", "--out", tmp_path)
     for figure in ("accuracy, mark of a random class", "share of the map on the digit"):
-        (line,) = [line for line in said.splitlines() if line.startswith(figure)]
+        (line,) = [line for line in output.splitlines() if line.startswith(figure)]
         assert len(re.findall(r"-?\d\.\d{3} \+- \d+\.\d{3}", line)) == 3
     assert is_picture(tmp_path / "explanation_guided.png")
 
@@ -110,9 +110,9 @@ def test_guided_training_reports_both_networks_and_their_difference(run, tmp_pat
     ],
 )
 def test_a_backbone_is_fine_tuned_with_a_head(run, tmp_path, options):
-    said = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
-    assert "backbone as it was" in said
-    assert ("the backbone is unchanged" in said) == ("--freeze" in options)
+    output = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
+    assert "backbone as it was" in output
+    assert ("the backbone is unchanged" in output) == ("--freeze" in options)
     assert is_picture(tmp_path / "maps.png")
 
 
@@ -139,7 +139,7 @@ def test_pictures_in_too_few_folders_are_refused_in_one_line(last_line_refusing,
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("--data nowhere", "nowhere/images_background_small1.zip"),
         ("--data nowhere --against theirs.pth", "theirs.pth does not exist"),
@@ -147,16 +147,16 @@ def test_pictures_in_too_few_folders_are_refused_in_one_line(last_line_refusing,
     ],
 )
 def test_files_that_are_missing_are_named_before_the_training(
-    options, said, last_line_refusing, tmp_path
+    options, message, last_line_refusing, tmp_path
 ):
     out = tmp_path / "run"
-    assert said in last_line_refusing("train_protonet.py", *options.split(), "--out", out)
+    assert message in last_line_refusing("train_protonet.py", *options.split(), "--out", out)
     assert not out.exists()
 
 
 def test_eight_devices_train_as_one(tmp_path):
     """The script exits with 1 if they do not; its sums show that the batch is spread."""
-    said = run_alone("data_parallel.py", "--out", tmp_path)
-    assert "8 devices: cpu" in said
-    assert re.search(r"sums over the devices in a step: [1-9]", said)
+    output = run_alone("data_parallel.py", "--out", tmp_path)
+    assert "8 devices: cpu" in output
+    assert re.search(r"sums over the devices in a step: [1-9]", output)
     assert is_picture(tmp_path / "strip.png")

@@ -114,23 +114,23 @@ def with_state(model, images, references, weight=0.0):
 
 def test_with_state_is_the_call_of_the_model(x64):
     """Embeddings, running statistics and random streams, twice in a row."""
-    (called, (images, _)), (seen, _) = double(), double()
+    (called, (images, _)), (captured, _) = double(), double()
 
     @nnx.jit
     def call(model, images):
         return model(images)
 
     @nnx.jit
-    def see(model, images):
+    def capture(model, images):
         encoding, state = fam_jax.capture(model, at="act").with_state(images)
         nnx.update(model, state)
         return encoding.embeddings
 
-    start = leaves(seen, nnx.BatchStat)[0]
+    start = leaves(captured, nnx.BatchStat)[0]
     for _ in range(2):
-        assert_close(see(seen, images), call(called, images), rtol=1e-12)
-        assert_same(leaves(called), leaves(seen), rtol=1e-12)
-    assert not np.allclose(leaves(seen, nnx.BatchStat)[0], start)
+        assert_close(capture(captured, images), call(called, images), rtol=1e-12)
+        assert_same(leaves(called), leaves(captured), rtol=1e-12)
+    assert not np.allclose(leaves(captured, nnx.BatchStat)[0], start)
 
 
 def test_several_layers_and_keywords_have_a_state_too(x64):

@@ -35,7 +35,7 @@ def events(folder):
     """(step, tag, number or pixels) of all event files: TFRecords of tensorboard's protobufs."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
+    entries = []
     for file in sorted(folder.glob("events.*")):
         data = file.read_bytes()
         while data:
@@ -45,10 +45,10 @@ def events(folder):
             for value in event.summary.value:
                 if value.WhichOneof("value") == "image":
                     image = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
-                    found.append((event.step, value.tag, image))
+                    entries.append((event.step, value.tag, image))
                 else:
-                    found.append((event.step, value.tag, value.simple_value))
-    return found
+                    entries.append((event.step, value.tag, value.simple_value))
+    return entries
 
 
 def test_what_is_written_is_what_explain_pairs_gives(tmp_path):
@@ -61,15 +61,15 @@ def test_what_is_written_is_what_explain_pairs_gives(tmp_path):
     expected = fam_jax.explain_pairs(
         fam_jax.capture(model, at="act"), QUERIES, REFERENCES, fam_jax.decomposition()
     )
-    (found,) = maps_in(tmp_path).values()
-    assert set(found) == {"query_maps", "reference_maps", "scores", "valid"}
-    for name, value in found.items():
+    (arrays,) = maps_in(tmp_path).values()
+    assert set(arrays) == {"query_maps", "reference_maps", "scores", "valid"}
+    for name, value in arrays.items():
         np.testing.assert_array_equal(value, getattr(expected, name))
-    seen = {tag: value for _, tag, value in events(tmp_path)}
-    assert len(seen) == 6
+    entries = {tag: value for _, tag, value in events(tmp_path)}
+    assert len(entries) == 6
     overlay = plot.overlay(pictures[3], expected.reference_maps[1])
-    np.testing.assert_array_equal(seen["pair_1/reference"], overlay)
-    assert seen["pair_0/score"] == pytest.approx(float(expected.scores[0]))
+    np.testing.assert_array_equal(entries["pair_1/reference"], overlay)
+    assert entries["pair_0/score"] == pytest.approx(float(expected.scores[0]))
 
 
 def test_the_model_keeps_its_mode_its_statistics_and_its_random_streams(tmp_path):
@@ -107,8 +107,8 @@ def test_five_hundred_steps_compile_everything_once(tmp_path, caplog):
         optimizer.update(model, nnx.grad(loss)(model))
 
     def compiled():
-        said = [r.getMessage() for r in caplog.records if r.name.startswith("jax")]
-        return [line.split()[1] for line in said if line.startswith("Compiling ")]
+        messages = [r.getMessage() for r in caplog.records if r.name.startswith("jax")]
+        return [line.split()[1] for line in messages if line.startswith("Compiling ")]
 
     images = batch()[0]
     with caplog.at_level(logging.WARNING), jax.log_compiles(), logger(tmp_path) as log:
@@ -141,11 +141,11 @@ def test_a_run_that_goes_on_leaves_what_one_without_a_break_leaves(tmp_path):
         train(log, range(120), lambda step: step + 1000 * (step > 40))  # another way after 40
     with logger(broken, resume=True) as log:
         train(log, range(41, 151))
-    expected, found = maps_in(whole), maps_in(broken)
-    assert list(found) == list(expected)
+    expected, actual = maps_in(whole), maps_in(broken)
+    assert list(actual) == list(expected)
     for name in expected:
         for key, value in expected[name].items():
-            np.testing.assert_array_equal(found[name][key], value)
+            np.testing.assert_array_equal(actual[name][key], value)
     assert (broken / "strip.png").read_bytes() == (whole / "strip.png").read_bytes()
 
 

@@ -32,8 +32,10 @@ def test_a_channel_that_is_all_but_silent_spoils_no_gradient(similarity, silent)
     rng = np.random.default_rng(0)
     r, bank = (rng.normal(size=(n, 5)).astype(np.float32) for n in (1, 3))
     chosen = {
-        "dot": fam_jax.dot, "margin": fam_jax.margin(fam_jax.dot, bank), "cosine": fam_jax.cosine,
-    }[similarity]  # fmt: skip
+        "dot": fam_jax.dot,
+        "margin": fam_jax.margin(fam_jax.dot, bank),
+        "cosine": fam_jax.cosine,
+    }[similarity]
     A = rng.random((1, 4, 4, 5)).astype(np.float32)
     A[..., 2] *= np.float32(silent)
     (total, slope), (score, expected), terms = maps_and_scores(chosen, A, r)

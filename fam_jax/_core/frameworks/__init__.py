@@ -14,36 +14,29 @@ from fam_jax._core.tap import tap_names
 
 # A model cannot exist before its framework's import, so none is imported here. Keras comes first:
 # its layers may be modules of flax.nnx as well.
-_FRAMEWORKS = {
-    "keras": "fam_jax._core.frameworks.keras",
-    "equinox": "fam_jax._core.frameworks.equinox",
-    "flax.linen": "fam_jax._core.frameworks.linen",
-    "flax.nnx": "fam_jax._core.frameworks.nnx",
-}
+_FRAMEWORKS = ("keras", "equinox", "flax.linen", "flax.nnx")
 
 
 def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
     """The model as a pure function with the layers `at` tapped, its arrays as pytree leaves.
 
-    None if it is no model of a known framework. Keywords of a `functools.partial` are passed on.
-
-    Raises:
-        ValueError: if the model lacks one of the layers, or lacks what it needs to run.
+    None if it is no model of a known framework; ValueError if it lacks a layer, or what it needs to
+    run. Keywords of a `functools.partial` are passed on.
     """
     args, keywords = (), {}
     if isinstance(model, partial):
         model, args, keywords = model.func, model.args, model.keywords
-    for framework, adapter in _FRAMEWORKS.items():
+    for framework in _FRAMEWORKS:
         if framework in sys.modules:
-            network = import_module(adapter).tapped(model, args, at)
-            if network is not None:
+            adapter = import_module(f"{__name__}.{framework.rpartition('.')[2]}")
+            if (network := adapter.tapped(model, args, at)) is not None:
                 return Call.of(network, (), keywords) if keywords else network
     return None
 
 
 def layers(model: Any) -> list[str]:
     """Paths of every submodule of a flax.nnx module, from the input of the tree downwards."""
-    return import_module(_FRAMEWORKS["flax.nnx"]).layers(model)
+    return import_module(f"{__name__}.nnx").layers(model)
 
 
 def layer_names(network: Callable, images: Array) -> tuple[str, ...]:
@@ -60,11 +53,7 @@ def with_layers(network: Callable, at: tuple[str, ...]) -> Callable:
 
 
 def changed(network: Callable, change: Callable) -> Callable:
-    """A tapped flax.nnx module with `change(module)` in the module's place.
-
-    Raises:
-        TypeError: if it is none.
-    """
+    """A tapped flax.nnx module with `change(module)` in the module's place."""
     model, wrap = _unwrapped(network)
     if not hasattr(model, "changed"):
         raise TypeError("this method reads the layers of a flax.nnx module; the encoder is of none")

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -12,32 +11,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fam_jax._core.frameworks.held import Path, State, held
-from fam_jax._core.pytree import OURS, classes, register_dataclass
-
-
-class Static:
-    """A value for a pytree's static part, which must be hashable whatever the value is."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: Any) -> bool:
-        if not isinstance(other, Static):
-            return NotImplemented
-        try:
-            return self.value is other.value or bool(self.value == other.value)
-        except ValueError:  # an array inside has no single truth
-            return False
-
-    def __hash__(self) -> int:
-        return hash(Static)
+from fam_jax._core.pytree import OURS, Static, classes, pytree_dataclass
 
 
 def split(tree: Any) -> tuple[Any, Static]:
     """The tree with None for whatever is no array, and what `join` needs to put it back."""
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
-    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
+    rest = tuple(o if array is None else None for o, array in zip(leaves, arrays, strict=True))
     return structure.unflatten(arrays), Static((structure, rest, classes(structure)))
 
 
@@ -48,12 +29,7 @@ def join(arrays: Any, static: Static) -> Any:
     return structure.unflatten([other if array is None else array for array, other in pairs])
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray)
-
-
-@partial(register_dataclass, data_fields=["arrays", "held"], meta_fields=["rest", "state"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "state")
 class Call:
     """A function with some of its arguments, as a pytree of the arrays among them and in it."""
 
@@ -100,8 +76,7 @@ class Call:
         return partial(fn.with_state, *first, **keywords)
 
 
-@partial(register_dataclass, data_fields=["arrays"], meta_fields=["fn", "options"])
-@dataclass(frozen=True)
+@pytree_dataclass("fn", "options")
 class Own:
     """A plain function of this package with options; it is not searched for what it holds."""
 
@@ -122,7 +97,7 @@ def as_pytree(fn: Callable) -> Callable:
     if isinstance(fn, partial):
         inner, args, keywords = fn.func, fn.args, fn.keywords
     if _is_own(inner) and not args:
-        arrays = {name: value for name, value in keywords.items() if _is_array(value)}
+        arrays = {k: x for k, x in keywords.items() if isinstance(x, jax.Array | np.ndarray)}
         return Own(inner, arrays, tuple(x for x in keywords.items() if x[0] not in arrays))
     return fn if type(fn) in OURS else Call.of(inner, args, keywords)
 

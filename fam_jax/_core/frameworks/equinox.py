@@ -2,21 +2,21 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache, partial
 from typing import Any
 
+import equinox as eqx
 from jax import Array
 
-from fam_jax._core.frameworks.arrays import Static, join, split
-from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.arrays import join, split
+from fam_jax._core.frameworks.paths import check_called, in_order, no_layer, tapped_class
+from fam_jax._core.pytree import Static, pytree_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
 
 
-@partial(register_dataclass, data_fields=["arrays"], meta_fields=["rest", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("rest", "at")
 class _TappedModule:
     arrays: Any
     rest: Static
@@ -32,8 +32,6 @@ class _TappedModule:
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """An equinox module, a method of one, or `eqx.filter_vmap` of either; None for all else."""
-    import equinox as eqx
-
     if args:
         return None
     if not isinstance(model, eqx.Module):
@@ -44,24 +42,19 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
                 "place of jax.vmap, and no jax.jit (an encoder is compiled anyway)"
             )
         return None
-    for path in at:
-        layer = _find(_unwrapped(model), path)
-        if not callable(layer):
-            raise ValueError(not_called(path, layer, _layers(layer)))
+    check_called(at, partial(_find, _unwrapped(model)), _layers)
     arrays, rest = split(model)
     return _TappedModule(arrays, rest, at)
 
 
 def _unwrapped(model: Any) -> Any:
     """The module inside a bound method, `eqx.filter_vmap`, `eqx.Partial`, ..."""
-    import equinox as eqx
-
     while isinstance(model, eqx.Module):
         names = ("__self__", "__wrapped__", *(["func"] if isinstance(model, eqx.Partial) else []))
         inside = next((getattr(model, name) for name in names if hasattr(model, name)), None)
         if not isinstance(inside, eqx.Module):
             break
-        if not any(inside is held for held in vars(model).values()):
+        if not any(inside is value for value in vars(model).values()):
             raise ValueError(
                 "model: equinox.filter_jit hides the module inside it; leave it out (an encoder is "
                 "compiled anyway)"
@@ -71,8 +64,6 @@ def _unwrapped(model: Any) -> Any:
 
 
 def _find(model: Any, path: str) -> Any:
-    import equinox as eqx
-
     node = model
     for name in path.split("."):
         node = dict(_children(node)).get(name)
@@ -82,19 +73,14 @@ def _find(model: Any, path: str) -> Any:
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
-    import equinox as eqx
-
     if isinstance(node, eqx.Module):
         yield from ((f.name, getattr(node, f.name, None)) for f in fields(node))
-    elif isinstance(node, list | tuple):
-        yield from ((str(i), child) for i, child in enumerate(node))
-    elif isinstance(node, dict):
-        yield from ((str(key), child) for key, child in node.items())
+    elif isinstance(node, list | tuple | dict):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        yield from ((str(key), child) for key, child in items)
 
 
 def _layers(model: Any) -> list[str]:
-    import equinox as eqx
-
     def walk(node: Any, path: str) -> Iterator[str]:
         for name, child in _children(node):
             if isinstance(child, eqx.Module):

@@ -7,17 +7,10 @@ program. `held` finds the rest of the key, by the path that leads there.
 import dis
 import hashlib
 import sys
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import lru_cache, partial
-from types import (
-    BuiltinFunctionType,
-    CodeType,
-    FunctionType,
-    MethodType,
-    ModuleType,
-    NoneType,
-    SimpleNamespace,
-)
 from typing import Any
 from weakref import ref
 
@@ -25,12 +18,14 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from fam_jax._core.pytree import Static
+
 Path = tuple[str, ...]
 
 # Compared as they are. What modules and classes lead to is reached by the names a function uses.
 _PLAIN = (
-    *(bool, int, float, complex, str, bytes, bytearray, range, NoneType, np.generic, np.dtype),
-    *(type, ModuleType, BuiltinFunctionType),
+    *(bool, int, float, complex, str, bytes, bytearray, range, type(None), np.generic, np.dtype),
+    *(type, types.ModuleType, types.BuiltinFunctionType),
 )
 _CONTAINERS = (Mapping, Sequence, Set)
 _LIBRARIES = {"builtins", "jax", "jaxlib", "numpy", *sys.stdlib_module_names} - {"__main__"}
@@ -46,20 +41,22 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
     """
     arrays: dict[Path, jax.Array] = {}
     values: dict[Path, Any] = {}
-    seen: dict[int, Any] = {}  # holds what it has seen, so that no address is used twice
+    followed: dict[int, Any] = {}  # holds the objects, so that no address is used twice
     waiting: list[tuple[Path, Any, str]]
     waiting = [((str(i),), root, _package(root)) for i, root in enumerate(roots)]
     while waiting:
         path, value, home = waiting.pop()
         if isinstance(value, jax.Array):
             arrays[path] = value
-        elif isinstance(value, np.ndarray):
-            values[path] = _digest(value)
+        elif isinstance(value, np.ndarray):  # by its content: it may be changed in place
+            content = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
+            values[path] = value.shape, value.dtype, hashlib.blake2b(content).digest()
         elif isinstance(value, _PLAIN):
-            values[path] = value
-        elif id(value) not in seen:
-            seen[id(value)] = value
-            values[path] = _Same(value)
+            values[path] = type(value), value  # True is no 1.0
+        elif id(value) not in followed:
+            followed[id(value)] = value
+            # Containers are what they hold, which has paths of its own.
+            values[path] = type(value) if isinstance(value, _CONTAINERS) else Static(value)
             waiting.extend(((*path, name), child, home) for name, child in _children(value, home))
     return arrays, values
 
@@ -79,7 +76,7 @@ class State:
 
     def traced(self, values: dict[Path, Any], arguments: Iterable[Path]) -> None:
         """Note what a trace found: other values than here make a program that serves no other."""
-        self.outdated |= not _all_equal(self.values, values)
+        self.outdated |= self.values != values
         self.arguments.update(arguments)
 
     def __eq__(self, other: Any) -> bool:
@@ -87,7 +84,7 @@ class State:
             return True
         if not isinstance(other, State):
             return NotImplemented
-        if self.outdated or other.outdated or not _all_equal(self.values, other.values):
+        if self.outdated or other.outdated or self.values != other.values:
             return False
         free = self.arguments | other.arguments
         same = self.arrays.keys() == other.arrays.keys() and all(
@@ -102,56 +99,17 @@ class State:
         return hash(State)
 
 
-def _all_equal(a: dict[Path, Any], b: dict[Path, Any]) -> bool:
-    return a.keys() == b.keys() and all(_equal(value, b[path]) for path, value in a.items())
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and bool(a == b))
-
-
-class _Same:
-    """An object that is followed: itself, or one that calls itself equal (a bound method)."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: Any) -> bool:
-        if not isinstance(other, _Same):
-            return NotImplemented
-        if self.value is other.value:
-            return True
-        # Containers are what they hold, which has paths of its own.
-        if type(self.value) is type(other.value) and isinstance(self.value, _CONTAINERS):
-            return True
-        try:
-            return bool(self.value == other.value)
-        except (ValueError, TypeError):  # an array inside has no single truth
-            return False
-
-    def __hash__(self) -> int:
-        return hash(_Same)
-
-
-def _digest(array: np.ndarray) -> tuple:
-    """A NumPy array by its content: it may be changed in place."""
-    content = array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
-    content = repr(content).encode() if isinstance(content, list) else content
-    return array.shape, array.dtype, hashlib.blake2b(content).digest()
-
-
 def _package(value: Any) -> str:
     module = getattr(value, "__module__", None) or type(value).__module__
     return str(module).partition(".")[0]
 
 
 def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, MethodType):
-        yield "__func__", value.__func__
-        yield "__self__", value.__self__
+    if isinstance(value, types.MethodType):
+        yield from (("__func__", value.__func__), ("__self__", value.__self__))
     elif isinstance(value, partial | Partial):
         yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
-    elif isinstance(value, FunctionType):
+    elif isinstance(value, types.FunctionType):
         if _package(value) not in _LIBRARIES:
             yield from _of_function(value)
             if _package(value) == home:
@@ -160,52 +118,40 @@ def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{key!r}]", child) for key, child in value.items())
     elif isinstance(value, _CONTAINERS):
         yield from ((f"[{i}]", child) for i, child in enumerate(value))
-    elif isinstance(value, SimpleNamespace) or _package(type(value)) not in _LIBRARIES:
+    elif isinstance(value, types.SimpleNamespace) or _package(type(value)) not in _LIBRARIES:
         yield from _of_object(value, home)
 
 
-def _of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
-    own = _rebound(fn.__code__)
+def _of_function(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    _, own = _names(fn.__code__)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         if name not in own:
-            try:
+            with suppress(ValueError):  # not bound yet
                 yield name, cell.cell_contents
-            except ValueError:  # not bound yet
-                continue
     yield "__defaults__", fn.__defaults__
     yield "__kwdefaults__", fn.__kwdefaults__
     yield from vars(fn).items()
 
 
-def _globals(fn: FunctionType, home: str) -> Iterator[tuple[str, Any]]:
-    names, own = _named(fn.__code__), _rebound(fn.__code__)
+def _globals(fn: types.FunctionType, home: str) -> Iterator[tuple[str, Any]]:
+    names, own = _names(fn.__code__)
     for name in sorted((names & fn.__globals__.keys()) - own):
         value = fn.__globals__[name]
         yield name, value
-        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == home:
+        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] == home:
             inside = sorted(names & vars(value).keys())
             yield from ((f"{name}.{n}", vars(value)[n]) for n in inside)
 
 
 @lru_cache(maxsize=4096)  # code never changes, and disassembling it is what takes the time
-def _rebound(code: CodeType) -> frozenset[str]:
-    """Names outside it that a function, or one written inside it, sets itself."""
-    steps = (step for part in _codes(code) for step in dis.get_instructions(part))
-    return frozenset(step.argval for step in steps if step.opname in _REBINDS)
-
-
-@lru_cache(maxsize=4096)
-def _named(code: CodeType) -> frozenset[str]:
-    """Names of globals and attributes in a function, and in those written inside it."""
-    return frozenset(name for part in _codes(code) for name in part.co_names)
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A function's code and that of the functions written inside it."""
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _codes(const)
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Globals and attributes that a function and those in it name, and what they set outside."""
+    codes = [code]
+    for part in codes:  # which grows by the functions written inside the part
+        codes += [const for const in part.co_consts if isinstance(const, types.CodeType)]
+    steps = (step for part in codes for step in dis.get_instructions(part))
+    rebound = frozenset(step.argval for step in steps if step.opname in _REBINDS)
+    return frozenset(name for part in codes for name in part.co_names), rebound
 
 
 def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
@@ -219,6 +165,6 @@ def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
         for name, member in vars(kind).items():
             if isinstance(member, jax.Array | np.ndarray | int | float | str) or (
-                isinstance(member, FunctionType) and _package(kind) == home
+                isinstance(member, types.FunctionType) and _package(kind) == home
             ):
                 yield f"{kind.__qualname__}.{name}", member

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
 from threading import RLock
 from typing import Any
 
 from jax import Array
 
-from fam_jax._core.frameworks.paths import no_layer, tap_output
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.paths import bound, no_layer, tap_output
+from fam_jax._core.pytree import pytree_dataclass
 
 _TRACING = RLock()  # one trace at a time may hold a layer's call
 
 
-@partial(register_dataclass, data_fields=["values"], meta_fields=["model", "method", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("model", "method", "at")
 class _TappedModel:
     values: Any
     model: Any  # holds the structure; its own values are not used
@@ -27,25 +24,20 @@ class _TappedModel:
         import keras
 
         state = list(zip(self.model.variables, self.values, strict=True))
+        refused: list[tuple[Any, str]] = []
         with ExitStack() as stack:
             stack.enter_context(keras.StatelessScope(state))
-            outs = {
-                at: stack.enter_context(_tapped_call(_find(self.model, at), at)) for at in self.at
-            }
+            for at in self.at:
+                stack.enter_context(_tapped_call(_find(self.model, at), at, refused))
             out = getattr(self.model, self.method)(images, **keywords)
-        for at, layer_outs in outs.items():
-            for (
-                layer_out
-            ) in layer_outs:  # refused out here, where Keras adds nothing to the message
-                tap_output(layer_out, at)
+        for layer_out, at in refused:  # out here, where Keras adds nothing to the message
+            tap_output(layer_out, at)
         return out
 
 
 @contextmanager
-def _tapped_call(layer: Any, at: str) -> Iterator[list]:
+def _tapped_call(layer: Any, at: str, refused: list[tuple[Any, str]]) -> Iterator[None]:
     """Keras has no place for a wrapper inside a model, so the layer's own call is lent to one."""
-    outs = []
-
     with _TRACING:
         before, call = vars(layer).get("call"), layer.call
 
@@ -53,13 +45,13 @@ def _tapped_call(layer: Any, at: str) -> Iterator[list]:
             out = call(*args, **kwargs)
             if hasattr(out, "shape"):
                 return tap_output(out, at)
-            outs.append(out)
+            refused.append((out, at))
             return out
 
         # In the instance's own dictionary: the layer's __setattr__ would track it.
         vars(layer)["call"] = tapped_call
         try:
-            yield outs
+            yield
         finally:
             del vars(layer)["call"]
             if before is not None:
@@ -70,10 +62,8 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModel | None:
     """A Keras model, or a bound method of one, with `at` tapped; None for all else."""
     import keras
 
-    owner, method = model, "__call__"
-    if isinstance(getattr(model, "__self__", None), keras.Layer):
-        owner, method = model.__self__, model.__name__
-    if args or not isinstance(owner, keras.Layer):
+    owner, method = bound(model, keras.Layer)
+    if args or owner is None:
         return None
     if keras.backend.backend() != "jax":
         raise ValueError(
@@ -89,10 +79,10 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModel | None:
 
 def _find(model: Any, path: str) -> Any:
     """The layer of this name; "outer.inner" is the layer `inner` of the layer `outer`."""
-    found = dict(_layers(model)).get(path)
-    if found is None:
-        raise ValueError(no_layer(path, [name for name, _ in _layers(model)]))
-    return found
+    layers = dict(_layers(model))
+    if path not in layers:
+        raise ValueError(no_layer(path, list(layers)))
+    return layers[path]
 
 
 def _layers(model: Any, outer: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,18 +1,15 @@
 """flax.linen: a module and its variables; the layers' calls are intercepted during the trace."""
 
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+from flax import linen
 from jax import Array
 
-from fam_jax._core.frameworks.arrays import Static
-from fam_jax._core.frameworks.paths import in_order, no_layer, tap_output
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.paths import bound, in_order, no_layer, tap_output
+from fam_jax._core.pytree import Static, pytree_dataclass
 
 
-@partial(register_dataclass, data_fields=["variables"], meta_fields=["module", "method", "at"])
-@dataclass(frozen=True)
+@pytree_dataclass("module", "method", "at")
 class _TappedModule:
     variables: Any
     module: Static
@@ -20,28 +17,25 @@ class _TappedModule:
     at: tuple[str, ...]
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
-        from flax import linen
-
         wanted = {at.replace("/", "."): at for at in self.at}
-        met, open_ = set(), set()
+        met, running = set(), set()
 
         def intercept(call, args, kwargs, context):
             path = ".".join(context.module.path)
             # A lifted module (nn.remat, ...) calls itself under the same path: tap the outer one.
-            if context.method_name != "__call__" or path in open_:
+            if context.method_name != "__call__" or path in running:
                 return call(*args, **kwargs)
             met.add(path)
-            open_.add(path)
+            running.add(path)
             try:
                 out = call(*args, **kwargs)
             finally:
-                open_.remove(path)
+                running.remove(path)
             return tap_output(out, wanted[path]) if path in wanted else out
 
         with linen.intercept_methods(intercept):
-            out = self.module.value.apply(
-                self.variables, images, **{"method": self.method} | keywords
-            )
+            keywords = {"method": self.method} | keywords
+            out = self.module.value.apply(self.variables, images, **keywords)
         for path, at in wanted.items():
             if path not in met:
                 raise ValueError(no_layer(at, in_order([path for path in met if path])))
@@ -50,12 +44,8 @@ class _TappedModule:
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """A linen module bound to variables, a method of one, or `apply` with variables, as `args`."""
-    from flax import linen
-
-    owner, method = model, "__call__"
-    if isinstance(getattr(model, "__self__", None), linen.Module):
-        owner, method = model.__self__, model.__name__
-    if not isinstance(owner, linen.Module):
+    owner, method = bound(model, linen.Module)
+    if owner is None:
         return None
     if method == "apply" and len(args) == 1:
         return _TappedModule(args[0], Static(owner), "__call__", at)

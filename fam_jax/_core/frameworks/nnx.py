@@ -1,21 +1,19 @@
 """flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
+from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import in_order, no_layer, not_called, tapped_class
-from fam_jax._core.pytree import register_dataclass
+from fam_jax._core.frameworks.paths import bound, check_called, in_order, no_layer, tapped_class
+from fam_jax._core.pytree import pytree_dataclass
 
 
-@partial(
-    register_dataclass, data_fields=["state"], meta_fields=["graph", "at", "method", "readings"]
-)
-@dataclass(frozen=True)
+@pytree_dataclass("graph", "at", "method", "readings")
 class _TappedModule:
     graph: Any
     state: Any
@@ -28,8 +26,6 @@ class _TappedModule:
 
     def with_state(self, images: Array, **keywords: Any) -> tuple[Any, Any]:
         """The output, and all variables but the parameters as the model leaves them."""
-        from flax import nnx
-
         output, model = self._run(images, keywords)
         return output, nnx.state(model, nnx.Not(nnx.Param))
 
@@ -39,14 +35,10 @@ class _TappedModule:
 
     def changed(self, change: Callable) -> "_TappedModule":
         """The same of `change(module)`."""
-        from flax import nnx
-
         graph, state = nnx.split(change(self._model()))
         return replace(self, graph=graph, state=state, readings=self.readings | {change})
 
     def _model(self) -> Any:
-        from flax import nnx
-
         return nnx.merge(self.graph, self.state, copy=True)
 
     def _run(self, images: Array, keywords: dict[str, Any]) -> tuple[Any, Any]:
@@ -61,17 +53,10 @@ class _TappedModule:
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:
     """A flax.nnx module, or a bound method of one, with `at` tapped; None for all else."""
-    from flax import nnx
-
-    owner, method = model, "__call__"
-    if isinstance(getattr(model, "__self__", None), nnx.Module):
-        owner, method = model.__self__, model.__name__
-    if args or not isinstance(owner, nnx.Module):
+    owner, method = bound(model, nnx.Module)
+    if args or owner is None:
         return None
-    for path in at:
-        layer = find(owner, path)
-        if not callable(layer):
-            raise ValueError(not_called(path, layer, layers(layer)))
+    check_called(at, partial(find, owner), layers)
     graph, state = nnx.split(owner)
     # A function model -> model whose copies tell themselves names itself in the layers' classes.
     by = {getattr(type(layer), "_changed_by", None) for _, layer in nnx.iter_modules(owner)}
@@ -82,8 +67,6 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
 
 def find(model: Any, path: str) -> Any:
     """The submodule at a path such as "layer4.2"; ValueError with the layers there are."""
-    from flax import nnx
-
     node = model
     for name in path.split("."):
         try:
@@ -102,6 +85,4 @@ def find(model: Any, path: str) -> Any:
 
 def layers(model: Any) -> list[str]:
     """Paths of every submodule, from the input of the tree downwards."""
-    from flax import nnx
-
     return in_order([".".join(map(str, path)) for path, _ in nnx.iter_modules(model) if path])

@@ -7,6 +7,14 @@ from typing import Any
 from fam_jax._core.tap import tap
 
 
+def bound(model: Any, kind: type) -> tuple[Any, str]:
+    """The model and the method of a model of some kind, or of its bound method; None for others."""
+    owner = getattr(model, "__self__", None)
+    if isinstance(owner, kind):
+        return owner, model.__name__
+    return (model if isinstance(model, kind) else None), "__call__"
+
+
 def tap_output(out: Any, at: str) -> Any:
     """The layer's output, tapped; ValueError if it is not one array."""
     if not hasattr(out, "shape"):
@@ -34,11 +42,11 @@ def with_call(kind: type, call: Callable, **attributes: Any) -> type:
 
 def in_order(paths: list[str]) -> list[str]:
     """Sorted by name, numbers by value, each layer before what is inside it."""
-    return sorted(paths, key=lambda path: [_natural(part) for part in path.split(".")])
 
+    def natural(path: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in path.split(".")]
 
-def _natural(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdigit() else (-1, part)
+    return sorted(paths, key=natural)
 
 
 def no_layer(path: str, every: list[str]) -> str:
@@ -51,8 +59,12 @@ def no_layer(path: str, every: list[str]) -> str:
     return f"no layer {path!r}; this model has: {', '.join(top)}{also}"
 
 
-def not_called(path: str, layer: Any, inside: list[str]) -> str:
-    """The message for a layer that has no output of its own."""
-    top = dict.fromkeys(name.split(".")[0] for name in inside)
-    holds = f"; it holds: {', '.join(top)}" if inside else ""
-    return f"the layer {path!r} is a {type(layer).__name__} that is not called{holds}"
+def check_called(at: tuple[str, ...], find: Callable, layers: Callable) -> None:
+    """Raise for a path to nothing, and for a layer that has no output of its own."""
+    for path in at:
+        if not callable(layer := find(path)):
+            top = dict.fromkeys(name.split(".")[0] for name in layers(layer))
+            holds = f"; it holds: {', '.join(top)}" if top else ""
+            raise ValueError(
+                f"the layer {path!r} is a {type(layer).__name__} that is not called{holds}"
+            )
