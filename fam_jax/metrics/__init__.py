@@ -7,7 +7,11 @@ Arguments that several metrics share:
     maps: raw maps [b, h, w], at any resolution unless masks go with them.
     masks: where the maps should be high, booleans at the maps' resolution.
     similarity: what is scored: `cosine`, `dot`, `euclidean` or your own.
-    key: a `jax.random.key`.
+    key: a `jax.random.key`; what it draws is the same for every image of the batch.
+    explain: images -> raw maps [b, h, w]. A function's arrays are constants of the compilation
+        unless `functools.partial` or a pytree holds them.
+    order: "most" relevant pixels first, or "least".
+    chunk: how many changed copies of the batch are embedded at a time.
 
 A map that is not finite scores NaN. Arguments of other shapes, types or values raise ValueError or
 TypeError, in one line.

@@ -35,6 +35,22 @@ def check_batch(name: str, first: AnyArray, **others: AnyArray) -> None:
             )
 
 
+def check_boxes(name: str, boxes: AnyArray) -> None:
+    """Raise unless these are boxes: left, top, right, bottom."""
+    check_float(name, boxes, "batch 4")
+    if boxes.shape[1] != 4:
+        raise ValueError(f"{name}: expected boxes [batch, 4], got shape {boxes.shape}")
+
+
+def check_booleans(name: str, x: Any, shape: tuple[int, ...], each: str) -> None:
+    """Raise unless `x` is a boolean for `each` value of an array of this shape."""
+    if getattr(x, "dtype", None) != jnp.bool_:
+        got = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"{name}: expected booleans, got {got}")
+    if x.shape != shape:
+        raise ValueError(f"{name}: expected a boolean for {each}, shape {shape}, got {x.shape}")
+
+
 def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:
     """Raise unless low < value <= high; a number known at trace time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:

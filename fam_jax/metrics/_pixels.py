@@ -1,6 +1,5 @@
 """Pixels in the order of a map, and what takes the place of those that are removed."""
 
-from collections.abc import Callable
 from functools import partial, reduce
 
 import jax
@@ -10,7 +9,6 @@ from jax import Array
 
 from fam_jax._core.checks import AnyArray, wide
 from fam_jax._core.maps import upsample
-from fam_jax._core.similarity import Similarity
 
 ORDERS = ("most", "least")
 
@@ -57,37 +55,13 @@ def blurred(images: Array) -> Array:
     radius = max(1, round((11 * min(images.shape[1:3]) / 224 - 1) / 2))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / (5 / 11 * (2 * radius + 1))) ** 2)
+    weights /= weights.sum()
     for axis in (1, 2):
         length = x.shape[axis]
         part = partial(jax.lax.slice_in_dim, axis=axis)
         first, last = [part(x, 0, 1)] * radius, [part(x, length - 1, length)] * radius
         padded = jnp.concatenate([*first, x, *last], axis=axis)
         # Slices, neither jnp.pad nor a convolution: a sharded batch stays where it is.
-        x = reduce(
-            jnp.add,
-            (
-                float(weight) * part(padded, i, i + length)
-                for i, weight in enumerate(weights / weights.sum())
-            ),
-        )
+        shifts = (part(padded, i, i + length) for i in range(2 * radius + 1))
+        x = reduce(jnp.add, (float(w) * shift for w, shift in zip(weights, shifts, strict=True)))
     return x.astype(images.dtype)
-
-
-def embed_each(embed: Callable, images: Array) -> Array:
-    """Embeddings [b, m, d] of m versions of each image [b, m, H, W, c]."""
-    # The batch first, so that a batch sharded over devices stays so.
-    flat = embed(images.reshape(-1, *images.shape[2:]))
-    return flat.reshape(*images.shape[:2], flat.shape[-1])
-
-
-def score_each(similarity: Similarity, z: Array, r: Array) -> Array:
-    """Scores [b, m] of embeddings [b, m, d] with r [b, m, d]."""
-    return similarity.score(z.reshape(-1, z.shape[2]), r.reshape(-1, r.shape[2])).reshape(
-        z.shape[:2]
-    )
-
-
-def repeated(references: Array, times: int) -> Array:
-    """References [b, d] for each of m versions, [b, m, d]."""
-    b, d = references.shape
-    return jnp.broadcast_to(references[:, None], (b, times, d))

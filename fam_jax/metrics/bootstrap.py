@@ -48,13 +48,9 @@ def mean_and_error(values: Float[AnyArray, "n ..."], key: Array, samples: int = 
 def paired_difference(
     a: Float[AnyArray, "n ..."], b: Float[AnyArray, "n ..."], key: Array, samples: int = 1000
 ) -> Estimate:
-    """The mean of a - b on the same images, and its bootstrap standard error.
+    """The mean of a - b, a metric of two methods on the same images, and its standard error.
 
     Far smaller than the errors of both means where images differ more than methods do.
-
-    Args:
-        a: a metric of one method, [n] or [n, ...].
-        b: the same metric of another method on the same images, in the same order.
 
     Example:
         >>> import jax
@@ -109,8 +105,8 @@ def _bootstrap(values, key, *, samples):
 
     middle = mean(kept.astype(x.dtype))
     # Around the mean, and a sample at a time: neither digits nor memory are lost.
-    square = jax.lax.map(lambda key: sample(key) - middle, jax.random.split(key, samples))
-    error = jnp.std(square, axis=0, ddof=1)
+    deviations = jax.lax.map(lambda key: sample(key) - middle, jax.random.split(key, samples))
+    error = jnp.std(deviations, axis=0, ddof=1)
     return Estimate(*(jnp.reshape(v, values.shape[1:]) for v in (middle, error)))
 
 

@@ -9,15 +9,19 @@ from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import rescale
-from fam_jax.metrics._arguments import MAPS, check_batch, check_between, nan_unless_finite
+from fam_jax.metrics._arguments import (
+    MAPS,
+    check_batch,
+    check_between,
+    check_boxes,
+    nan_unless_finite,
+)
 
 
 def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Array, "b 4"]:
     """The tight box around all pixels where the rescaled map is high.
 
-        [rescale(M) >= threshold], not only its largest connected part
-
-    All 0 for a constant map.
+        [rescale(M) >= threshold], not only its largest connected part; 0, 0, 0, 0 if constant
 
     Args:
         maps: upsample them first for boxes in pixels of the image.
@@ -32,17 +36,11 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
     check_float("maps", maps, MAPS)
     check_between("threshold", threshold, 0, 1)
     region = rescale(maps) >= threshold
-    sides = []
-    for axis in (1, 2):  # columns, then rows
-        line = jnp.any(region, axis=axis)
-        # Of an empty region, argmax gives 0 and nothing is high.
-        start = jnp.argmax(line, axis=1)
-        stop = jnp.where(
-            jnp.any(line, axis=1), line.shape[1] - jnp.argmax(line[:, ::-1], axis=1), 0
-        )
-        sides.append((start, stop))
-    (left, right), (top, bottom) = sides
-    boxes = jnp.stack([left, top, right, bottom], axis=1).astype(wide(maps)[0].dtype)
+    lines = [jnp.any(region, axis=axis) for axis in (1, 2)]  # columns, rows
+    first = [jnp.argmax(line, axis=1) for line in lines]
+    last = [line.shape[1] - jnp.argmax(line[:, ::-1], axis=1) for line in lines]
+    boxes = jnp.stack([*first, *last], axis=1).astype(wide(maps)[0].dtype)
+    boxes = jnp.where(jnp.any(region, axis=(1, 2))[:, None], boxes, 0)
     return nan_unless_finite(boxes, maps)
 
 
@@ -56,11 +54,9 @@ def box_iou(a: Float[AnyArray, "b 4"], b: Float[AnyArray, "b 4"]) -> Float[Array
         >>> box_iou(a, b).tolist()
         [0.5]
     """
-    check_float("a", a, "batch 4")
-    check_float("b", b, "batch 4")
+    check_boxes("a", a)
+    check_boxes("b", b)
     check_batch("a", a, b=b)
-    if a.shape[1] != 4 or b.shape[1] != 4:
-        raise ValueError(f"a, b: expected boxes [batch, 4], got {a.shape} and {b.shape}")
     a, b = wide(a, b)
     low, high = jnp.maximum(a[:, :2], b[:, :2]), jnp.minimum(a[:, 2:], b[:, 2:])
     both = _area(jnp.concatenate([low, high], axis=1))
@@ -99,18 +95,13 @@ def box_hit(
 def box_masks(boxes: Float[AnyArray, "b 4"], size: tuple[int, int]) -> Bool[Array, "b h w"]:
     """The boxes as masks, for `energy_in`, `pointing`, `iou`: pixels whose centre is inside.
 
-    Args:
-        size: height and width of the masks.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import box_masks
         >>> box_masks(jnp.array([[1.0, 0.0, 3.0, 1.0]]), (1, 4)).tolist()
         [[[False, True, True, False]]]
     """
-    check_float("boxes", boxes, "batch 4")
-    if boxes.shape[1] != 4:
-        raise ValueError(f"boxes: expected [batch, 4], got shape {boxes.shape}")
+    check_boxes("boxes", boxes)
     left, top, right, bottom = (b[:, None, None] for b in jnp.asarray(boxes).T)
     y, x = (jax.lax.broadcasted_iota(boxes.dtype, (1, *size), axis) + 0.5 for axis in (1, 2))
     return (x >= left) & (x < right) & (y >= top) & (y < bottom)

@@ -15,8 +15,7 @@ def completeness_error(
     For methods that promise the two are equal, as `decomposition` does for a linear head.
 
     Args:
-        maps: raw maps at their own resolution; upsampling changes the sum.
-        scores: the similarities, [b].
+        maps: at their own resolution; upsampling changes the sum.
 
     Example:
         >>> import jax.numpy as jnp

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
-from fam_jax.metrics._arguments import nan_unless_finite
+from fam_jax.metrics._arguments import check_booleans, nan_unless_finite
 
 
 def endpoint_error(
@@ -12,7 +12,7 @@ def endpoint_error(
     truth: Float[AnyArray, "b h w 2"],
     valid: Bool[AnyArray, "b h w"] | None = None,
 ) -> Float[Array, " b"]:
-    """The mean distance between where points are said to be and where they are.
+    """The mean distance between the matches of points and their true places.
 
         mean over valid (i, j) of ||c_ij - t_ij||_2, in pixels; NaN without a valid point
 
@@ -37,11 +37,7 @@ def endpoint_error(
         )
     if valid is None:
         valid = jnp.ones(truth.shape[:3], bool)
-    elif getattr(valid, "dtype", None) != jnp.bool_ or valid.shape != truth.shape[:3]:
-        raise ValueError(
-            f"valid: expected booleans {truth.shape[:3]}, got {getattr(valid, 'dtype', valid)} "
-            f"{getattr(valid, 'shape', '')}"
-        )
+    check_booleans("valid", valid, truth.shape[:3], "each point")
     correspondences, truth = wide(correspondences, truth)
     # Zeros, not only a mask on the result: a NaN there would still reach the gradient.
     difference = jnp.where(jnp.asarray(valid)[..., None], correspondences - truth, 0)

@@ -17,16 +17,9 @@ from fam_jax._core.chunks import map_chunks
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.perturbation import score_copies
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
-from fam_jax.metrics._pixels import (
-    ORDERS,
-    blurred,
-    embed_each,
-    mean_color,
-    pixel_ranks,
-    repeated,
-    score_each,
-)
+from fam_jax.metrics._pixels import ORDERS, blurred, mean_color, pixel_ranks
 
 
 @pytree_dataclass("full_first")
@@ -64,8 +57,6 @@ def deletion(
 
     Args:
         steps: into how many equal parts the pixels are divided; None for H, a row's worth each.
-        order: "most" relevant first, or "least".
-        chunk: how many masked copies of the batch are embedded at a time.
 
     Example:
         >>> import jax.numpy as jnp
@@ -79,8 +70,8 @@ def deletion(
     Source: Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
     """
     case = check_case(embed, images, references, maps, similarity)
-    steps = check_way(steps, order, chunk, images)
-    return along(*case, steps=steps, order=order, chunk=chunk, full_first=True)
+    steps = check_steps(steps, order, chunk, images)
+    return _curve(*case, steps=steps, order=order, chunk=chunk, full_first=True)
 
 
 def insertion(
@@ -113,8 +104,8 @@ def insertion(
     Source: Petsiuk, Das, Saenko: RISE, BMVC 2018, there on a class probability.
     """
     case = check_case(embed, images, references, maps, similarity)
-    steps = check_way(steps, order, chunk, images)
-    return along(*case, steps=steps, order=order, chunk=chunk, full_first=False)
+    steps = check_steps(steps, order, chunk, images)
+    return _curve(*case, steps=steps, order=order, chunk=chunk, full_first=False)
 
 
 def normalised(curve: Curve) -> Curve:
@@ -135,7 +126,7 @@ def normalised(curve: Curve) -> Curve:
     full, empty = (first, last) if curve.full_first else (last, first)
     flat = full == empty
     values = jnp.where(flat, 0, (curve.values - empty) / jnp.where(flat, 1, full - empty))
-    return Curve(values, area_under(values), curve.full_first)
+    return Curve(values, _area(values), curve.full_first)
 
 
 def aid(
@@ -163,11 +154,11 @@ def aid(
         0.049
     """
     case = check_case(embed, images, references, maps, similarity)
-    steps = check_way(steps, "least", chunk, images)
+    steps = check_steps(steps, "least", chunk, images)
     return _aid(case, steps=steps, chunk=chunk)
 
 
-def check_way(steps: int | None, order: str, chunk: int, images: AnyArray) -> int:
+def check_steps(steps: int | None, order: str, chunk: int, images: AnyArray) -> int:
     """The number of steps, once all three are in order."""
     check_choice("order", order, ORDERS)
     check_count("chunk", chunk)
@@ -176,7 +167,9 @@ def check_way(steps: int | None, order: str, chunk: int, images: AnyArray) -> in
     return images.shape[1] if steps is None else steps
 
 
-def versions(images: Array, maps: Array, *, steps: int, order: str, full_first: bool) -> Callable:
+def changed_images(
+    images: Array, maps: Array, *, steps: int, order: str, full_first: bool
+) -> Callable[[Array], Array]:
     """Steps [m] -> the images after each of them, [b, m, H, W, c]."""
     height, width = images.shape[1:3]
     ranks = pixel_ranks(maps, (height, width), order)
@@ -192,29 +185,31 @@ def versions(images: Array, maps: Array, *, steps: int, order: str, full_first: 
     return at
 
 
-def area_under(values: Array) -> Array:
+def curve_of_scores(
+    scores: Callable, steps: int, chunk: int, full_first: bool, *maps: AnyArray
+) -> Curve:
+    """The curve of scores: steps [m] -> [b, m]."""
+    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
+    values = nan_unless_finite(values, *maps)
+    return Curve(values, _area(values), full_first)
+
+
+def _area(values: Array) -> Array:
     """Trapezoids over a way of length 1, [b, n] -> [b]."""
     return jnp.mean((values[:, 1:] + values[:, :-1]) / 2, axis=1)
 
 
 @partial(jax.jit, static_argnames=("steps", "order", "chunk", "full_first"))
-def along(embed, images, references, maps, similarity, *, steps, order, chunk, full_first):
-    """The curve of one image of each pair, arguments being in order."""
+def _curve(embed, images, references, maps, similarity, *, steps, order, chunk, full_first):
     images, references = jnp.asarray(images), jnp.asarray(references)
-    at = versions(images, maps, steps=steps, order=order, full_first=full_first)
-
-    def scores(k: Array) -> Array:
-        z = embed_each(embed, at(k))
-        return score_each(similarity, z, repeated(references, k.shape[0]))
-
-    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
-    values = nan_unless_finite(values, maps)
-    return Curve(values, area_under(values), full_first)
+    at = changed_images(images, maps, steps=steps, order=order, full_first=full_first)
+    scores = lambda k: score_copies(embed, similarity, at(k), references)  # noqa: E731
+    return curve_of_scores(scores, steps, chunk, full_first, maps)
 
 
 @partial(jax.jit, static_argnames=("steps", "chunk"))
 def _aid(case, **options):
-    areas = (
-        along(*case, order=order, full_first=True, **options).area for order in ("least", "most")
+    least, most = (
+        _curve(*case, order=order, full_first=True, **options) for order in ("least", "most")
     )
-    return jnp.subtract(*areas)
+    return least.area - most.area

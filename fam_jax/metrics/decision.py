@@ -10,7 +10,14 @@ from jaxtyping import Array, Bool, Float
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
-from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, check_between, nan_unless_finite
+from fam_jax.metrics._arguments import (
+    IMAGES,
+    MAPS,
+    check_batch,
+    check_between,
+    check_booleans,
+    nan_unless_finite,
+)
 from fam_jax.metrics._pixels import blurred, pixel_ranks
 
 
@@ -110,12 +117,12 @@ def eer_threshold(scores: Float[AnyArray, " n"], same: Bool[AnyArray, " n"]) -> 
 def _eer_threshold(scores, same):
     s, order = jax.lax.sort((scores, jax.lax.iota(jnp.int32, len(scores))), num_keys=1)
     positive = same[order].astype(s.dtype)
-    # Pairs below each score, in sorted order; equal scores are accepted together, so that only
-    # the first of them is a threshold.
+    # Wrong at each score as the threshold, in sorted order; equal scores are accepted together, so
+    # that only the first of them is one.
     rejected = jnp.cumsum(positive) - positive
-    passed = jnp.sum(1 - positive) - (jnp.cumsum(1 - positive) - (1 - positive))
-    share = lambda part, whole: part / jnp.where(whole > 0, whole, 1)  # noqa: E731
-    gap = jnp.abs(share(passed, jnp.sum(1 - positive)) - share(rejected, jnp.sum(positive)))
+    accepted = jnp.cumsum((1 - positive)[::-1])[::-1]
+    share = lambda part, whole: part / jnp.maximum(jnp.sum(whole), 1)  # noqa: E731
+    gap = jnp.abs(share(accepted, 1 - positive) - share(rejected, positive))
     below = jnp.concatenate([s[:1], s[:-1]])
     first = (s > below) | (jnp.arange(len(s)) == 0)
     best = jnp.argmin(jnp.where(first, gap, jnp.inf))
@@ -127,12 +134,10 @@ def verification_accuracy(
 ) -> Float[Array, "..."]:
     """The share of pairs that a threshold tells right: mean_n 1[(s_n >= threshold) = same_n].
 
-    With the values [n, steps + 1] of a `deletion` or `insertion`, the accuracy along the curve. A
-    pair whose score is NaN is left out.
+    Of scores [n, steps + 1], the values of a `deletion` or `insertion`, the accuracy along the
+    curve. A pair whose score is NaN is left out.
 
     Args:
-        scores: similarities of pairs, [n] or [n, steps + 1].
-        same: whether a pair is of the same identity.
         threshold: from `eer_threshold`, on pairs whose pixels are all there.
 
     Example:
@@ -154,8 +159,6 @@ def verification_accuracy(
 
 
 def _check_same(scores: AnyArray, same: AnyArray) -> None:
-    if getattr(same, "dtype", None) != jnp.bool_:
-        got = getattr(same, "dtype", type(same).__name__)
-        raise TypeError(f"same: expected an array of booleans, got {got}")
-    if same.shape != scores.shape[:1] or scores.shape[0] == 0:
-        raise ValueError(f"same has shape {same.shape}, scores {scores.shape}: one for each pair")
+    check_booleans("same", same, scores.shape[:1], "each pair")
+    if scores.shape[0] == 0:
+        raise ValueError(f"scores: expected at least one pair, got shape {scores.shape}")

@@ -114,10 +114,6 @@ def coherency(explain: Callable, images: Float[AnyArray, "b H W c"]) -> Float[Ar
 
     0.5 (no correlation) where a map is constant.
 
-    Args:
-        explain: images -> raw maps [b, h, w]. A function's arrays are constants of the
-            compilation unless `functools.partial` or a pytree holds them.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import coherency
@@ -125,9 +121,7 @@ def coherency(explain: Callable, images: Float[AnyArray, "b H W c"]) -> Float[Ar
         >>> coherency(lambda images: (images > 1).astype(jnp.float32)[..., 0], images).tolist()
         [1.0]
 
-    Source:
-        Poppi et al.: Revisiting the Evaluation of Class Activation Mapping, CVPR workshops 2021
-        (arXiv 2104.10252).
+    Source: Poppi et al., CVPR workshops 2021 (arXiv 2104.10252).
     """
     check_float("images", images, IMAGES)
     return _coherency(as_explanation(explain), images)
@@ -161,18 +155,16 @@ def maps_of(explain: Callable, images: Array) -> Array:
 
 def pearson(a: Array, b: Array) -> Array:
     """The correlation of every two maps, [b]; 0 where one of them is constant."""
-    a, b = (_unit(x.reshape(x.shape[0], -1)) for x in wide(a, b))
-    return jnp.clip(jnp.sum(a * b, axis=1), -1, 1)
+    a, b = (_centred(x.reshape(x.shape[0], -1)) for x in wide(a, b))
+    return jnp.clip(cosine.score(a, b), -1, 1)
 
 
-def _unit(x: Array) -> Array:
-    """Less its mean, with length 1; zeros where it is constant up to rounding."""
+def _centred(x: Array) -> Array:
+    """Rescaled, less the mean; zeros where it is constant up to rounding."""
     largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
     x = x / jnp.where(largest == 0, 1, largest)
     flat = jnp.ptp(x, axis=1, keepdims=True) <= 8 * jnp.finfo(x.dtype).eps
-    x = jnp.where(flat, 0, x - jnp.mean(x, axis=1, keepdims=True))
-    square = jnp.sum(x * x, axis=1, keepdims=True)
-    return x / jnp.sqrt(jnp.where(square == 0, 1, square))
+    return jnp.where(flat, 0, x - jnp.mean(x, axis=1, keepdims=True))
 
 
 def complexity(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:

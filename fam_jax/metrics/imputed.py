@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.similarity import Similarity, cosine
+from fam_jax.methods.perturbation import score_copies
 from fam_jax.metrics._arguments import check_case, nan_unless_finite
 from fam_jax.metrics._impute import imputed
-from fam_jax.metrics._pixels import ORDERS, embed_each, pixel_ranks, repeated, score_each
+from fam_jax.metrics._pixels import ORDERS, pixel_ranks
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -41,11 +42,8 @@ def road(
     ranked as in `deletion`; at percentile p, (100 - p) % are removed.
 
     Args:
-        key: of the noise, which is the same for every image of the batch.
         percentiles: above 0 and up to 100.
-        order: "most" relevant pixels removed first (a good map loses the score), or "least".
         noise: its standard deviation, in units of the preprocessed images.
-        chunk: how many imputed copies of the batch are made and embedded at a time.
 
     Example:
         >>> import jax
@@ -58,9 +56,8 @@ def road(
         >>> round(float(out[0, 0]), 3)  # 2 / sqrt(0 + 4 + 16)
         0.447
 
-    Source:
-        Rong et al.: A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
-        2022 (arXiv 2202.00449).
+    Source: Rong et al.: A Consistent and Efficient Evaluation Strategy for Attribution Methods,
+    ICML 2022 (arXiv 2202.00449).
     """
     case = check_case(embed, images, references, maps, similarity)
     check_choice("order", order, ORDERS)
@@ -136,8 +133,7 @@ def _road(case, key, noise, *, percentiles, order, chunk):
         filled = imputed(jnp.broadcast_to(images[:, None], times), removed)
         spread = jnp.asarray(noise, filled.dtype) * jax.vmap(draw)(k)[None]
         noisy = jnp.where(removed[..., None], filled + spread, filled).astype(images.dtype)
-        z = embed_each(embed, noisy)
-        return score_each(similarity, z, repeated(references, k.shape[0]))
+        return score_copies(embed, similarity, noisy, references)
 
     values = map_chunks(scores, np.arange(len(percentiles), dtype=np.int32), chunk, axis=1)
     return nan_unless_finite(values, maps)

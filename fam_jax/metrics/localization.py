@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import rescale
-from fam_jax.metrics._arguments import check_between, nan_unless_finite
+from fam_jax.metrics._arguments import MAPS, check_between, check_booleans, nan_unless_finite
 from fam_jax.metrics._pixels import pixel_ranks
 
 
@@ -32,9 +32,8 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
         >>> energy_in(maps, jnp.array([[[True, False], [True, False]]])).tolist()
         [0.75]
 
-    Source:
-        Wang et al.: Score-CAM, CVPR workshops 2020, the "energy-based pointing game"; known as
-        relevance mass where the map is a relevance.
+    Source: Wang et al.: Score-CAM, CVPR workshops 2020, the "energy-based pointing game"; known as
+    relevance mass where the map is a relevance.
     """
     _check(maps, masks)
     return _energy_in(maps, masks)
@@ -151,11 +150,5 @@ def _rank_in(maps: Array, masks: Array) -> Array:
 
 
 def _check(maps: AnyArray, masks: AnyArray) -> None:
-    check_float("maps", maps, "batch height width")
-    if maps.shape != getattr(masks, "shape", None):
-        raise ValueError(
-            f"masks: expected the shape of the maps, {maps.shape}, got "
-            f"{getattr(masks, 'shape', type(masks).__name__)}"
-        )
-    if masks.dtype != jnp.bool_:
-        raise TypeError(f"masks: expected booleans, got {masks.dtype}")
+    check_float("maps", maps, MAPS)
+    check_booleans("masks", masks, maps.shape, "each value of the maps")

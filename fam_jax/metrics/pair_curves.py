@@ -5,16 +5,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
-from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, nan_unless_finite
-from fam_jax.metrics._pixels import embed_each, score_each
-from fam_jax.metrics.curves import Curve, area_under, check_way, versions
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch
+from fam_jax.metrics.curves import Curve, changed_images, check_steps, curve_of_scores
 
 
 def deletion_pairs(
@@ -35,7 +32,7 @@ def deletion_pairs(
 
     Args:
         reference_images: the other image of each pair; its size may differ.
-        steps: as for `deletion`, like all that follows; None for the rows of a query.
+        steps: as for `deletion`; None for the rows of a query.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,31 +77,27 @@ def insertion_pairs(
 
 
 def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, order, **options):
-    check_float("queries", queries, IMAGES)
-    check_float("reference_images", images, IMAGES)
-    check_float("query_maps", query_maps, MAPS)
-    check_float("reference_maps", maps, MAPS)
-    check_batch(
-        "queries", queries, reference_images=images, query_maps=query_maps, reference_maps=maps
-    )
-    steps = check_way(steps, order, options["chunk"], queries)
-    check_way(steps, order, options["chunk"], images)
+    arrays = {"reference_images": images, "query_maps": query_maps, "reference_maps": maps}
+    for name, x in {"queries": queries, **arrays}.items():
+        check_float(name, x, MAPS if name.endswith("maps") else IMAGES)
+    check_batch("queries", queries, **arrays)
+    steps = check_steps(steps, order, options["chunk"], queries)
+    check_steps(steps, order, options["chunk"], images)
     sides = (queries, images), (query_maps, maps)
     options |= {"steps": steps, "order": order}
-    return _along_both(as_embedding(embed), *sides, as_similarity(similarity), **options)
+    return _curve(as_embedding(embed), *sides, as_similarity(similarity), **options)
 
 
 @partial(jax.jit, static_argnames=("steps", "order", "chunk", "full_first"))
-def _along_both(embed, images, maps, similarity, *, steps, order, chunk, full_first):
-    sides = [
-        versions(jnp.asarray(x), m, steps=steps, order=order, full_first=full_first)
+def _curve(embed, images, maps, similarity, *, steps, order, chunk, full_first):
+    query, reference = (
+        changed_images(jnp.asarray(x), m, steps=steps, order=order, full_first=full_first)
         for x, m in zip(images, maps, strict=True)
-    ]
+    )
 
     def scores(k):
-        query, reference = (embed_each(embed, at(k)) for at in sides)
-        return score_each(similarity, query, reference)
+        # The batch first, so that a batch sharded over devices stays so.
+        z, r = (embed(x.reshape(-1, *x.shape[2:])) for x in (query(k), reference(k)))
+        return similarity.score(z, r).reshape(-1, k.shape[0])
 
-    values = map_chunks(scores, np.arange(steps + 1, dtype=np.int32), chunk, axis=1)
-    values = nan_unless_finite(values, *maps)
-    return Curve(values, area_under(values), full_first)
+    return curve_of_scores(scores, steps, chunk, full_first, *maps)

@@ -79,9 +79,7 @@ def randomised(model: Any, layers: str | tuple[str, ...], key: Array) -> Any:
         >>> bool(abs(shuffled.layers[0].kernel.sum() - model.kernel.sum()) < 1e-6)
         True
 
-    Source:
-        Adebayo et al.: Sanity Checks for Saliency Maps, NeurIPS 2018, with permutation for
-        drawing anew.
+    Source: Adebayo et al.: Sanity Checks for Saliency Maps, NeurIPS 2018, who draw anew.
     """
     from flax import nnx
 

@@ -24,11 +24,7 @@ def max_sensitivity(
 
         max_e ||M(x + e) - M(x)|| / ||M(x)||,   e uniform in [-radius, radius]; 0 where M is 0
 
-    The same noises for every image of the batch, so that its values don't depend on the others.
-
     Args:
-        explain: images -> raw maps [b, h, w]. A function's arrays are constants of the
-            compilation unless `functools.partial` or a pytree holds them.
         radius: of the noise, in units of the preprocessed images.
         samples: noises tried, one after the other.
 
@@ -40,9 +36,8 @@ def max_sensitivity(
         >>> max_sensitivity(constant, jnp.ones((1, 4, 4, 3)), jax.random.key(0)).tolist()
         [0.0]
 
-    Source:
-        Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, there
-        without the division.
+    Source: Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, there
+    without the division.
     """
     check_float("images", images, IMAGES)
     check_between("radius", radius, 0, float("inf"))

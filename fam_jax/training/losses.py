@@ -1,11 +1,7 @@
 """Losses on maps: where a map should lie, what two views should agree on, how smooth it should be.
 
-    energy_outside    sum relu(M) [not mask] / sum relu(M)
-    disagreement      1 - <M, N> / (||M|| ||N||)
-    total_variation   sum |M_ij - M_i+1,j| + |M_ij - M_i,j+1|  /  sum |M_ij|
-
-A number for every map, [b]; the same for a map and its multiple, so that no weight has to follow
-the scale of the maps; finite, as is the gradient, for a map that is zero.
+A number for every raw map, [b]; the same for a map and its multiple, so that no weight has to
+follow the scale of the maps; finite, as is the gradient, for a map that is zero.
 """
 
 from functools import partial
@@ -16,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import check_size, upsample
+from fam_jax._core.similarity import cosine
 from fam_jax.metrics import energy_in
 
 MAPS = "batch height width"
@@ -42,9 +39,8 @@ def energy_outside(
         >>> energy_outside(maps, jnp.array([[[True, False], [True, False]]])).tolist()
         [0.25]
 
-    Source:
-        Ross, Hughes, Doshi-Velez: Right for the Right Reasons, IJCAI 2017, penalise the squared
-        gradients outside a mask; the share of the mass is that of `metrics.energy_in`.
+    Source: Ross, Hughes, Doshi-Velez: Right for the Right Reasons, IJCAI 2017, penalise the squared
+    gradients outside a mask; the share of the mass is that of `metrics.energy_in`.
     """
     check_float("maps", maps, MAPS)
     masks = jnp.asarray(masks)
@@ -76,21 +72,14 @@ def disagreement(
         >>> [round(float(disagreement(maps, n)[0]), 2) for n in (-2 * maps, maps[..., ::-1])]
         [2.0, 0.04]
 
-    Source:
-        The term is as in Wang et al.: Self-supervised Equivariant Attention Mechanism, CVPR 2020
-        (arXiv 2004.04581), with a cosine for their L1 distance of rescaled maps.
+    Source: Wang et al.: Self-supervised Equivariant Attention Mechanism, CVPR 2020 (arXiv
+    2004.04581), with a cosine for their L1 distance of rescaled maps.
     """
     check_float("maps", maps, MAPS)
     check_float("others", others, MAPS)
     if maps.shape != others.shape:
         raise ValueError(f"maps of shape {maps.shape} but others of shape {others.shape}")
-    return _disagreement(maps, others)
-
-
-@jax.jit
-def _disagreement(maps: Array, others: Array) -> Array:
-    m, n = (_unit(x) for x in wide(maps, others))
-    return 1 - jnp.sum(m * n, axis=(1, 2))
+    return 1 - cosine.score(*(x.reshape(x.shape[0], -1) for x in (maps, others)))
 
 
 def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
@@ -106,9 +95,8 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
         >>> total_variation(jnp.zeros((1, 3, 3)).at[0, 1, 1].set(7.0)).tolist()
         [4.0]
 
-    Source:
-        Rudin, Osher, Fatemi: Nonlinear total variation based noise removal, Physica D 1992; the
-        sum over both directions, divided by the mass.
+    Source: Rudin, Osher, Fatemi: Nonlinear total variation based noise removal, Physica D 1992; the
+    sum over both directions, divided by the mass.
     """
     check_float("maps", maps, MAPS)
     return _total_variation(maps)
@@ -165,13 +153,6 @@ def _crop(maps: Array, boxes: Array, size: tuple[int, ...]) -> Array:
         )
 
     return jax.vmap(one)(maps, boxes)
-
-
-def _unit(maps):
-    """Maps of length 1, or zero; the length is taken where its gradient is finite."""
-    maps = maps / _nonzero(jnp.max(jnp.abs(maps), axis=(1, 2), keepdims=True))
-    square = jnp.sum(maps * maps, axis=(1, 2), keepdims=True)
-    return maps / jnp.sqrt(_nonzero(square))
 
 
 def _nonzero(x):

@@ -1,6 +1,6 @@
 """Watch maps while a network learns: fixed pairs of images, explained every so many steps.
 
-folder/probe.npz               the pictures, and what is asked of the network
+folder/probe.npz               the pictures, and the digest of images and layer
 folder/maps/step-00000050.npz  raw maps of both images, scores, valid
 folder/strip.png               the pictures, and their maps through training
 folder/events.out.tfevents.*   overlays and scores, for TensorBoard
@@ -20,10 +20,11 @@ from fam_jax import plot
 from fam_jax._core.capture import capture
 from fam_jax._core.checks import AnyArray, check_count, check_float
 from fam_jax._core.extras import needed
+from fam_jax._core.maps import rescale
 from fam_jax.io import files
 from fam_jax.methods import Method
 from fam_jax.methods.explain import PairExplanation, explain_pairs
-from fam_jax.training.strips import MAPS, PROBE, load, maps_file, steps_in, strip
+from fam_jax.training.strips import MAPS, PROBE, SIDES, load, maps_file, steps_in, strip
 
 
 class MapLogger:
@@ -35,22 +36,16 @@ class MapLogger:
     of them compiles, the others do not.
 
     Args:
-        folder: where the files go.
-        queries: preprocessed images [b, H, W, c].
-        references: the other image of each pair.
+        queries: preprocessed images; `references` are the other image of each pair.
         at: the layer, as `capture` takes it, and so are `tokens` and `layout`.
         every: steps from one look to the next.
         method: `fam()` if not given.
         pictures: what to show under the maps, for queries and references: a pair of lists of
             pictures (see `plot.overlay`). By default the images, each brought to [0, 1]; images
             of more or fewer than 3 channels are shown in grey.
-        resume: go on in a folder that holds maps: those of the next step and of later ones, from a
-            run that went beyond its last checkpoint, are replaced.
-
-    Raises:
-        FileExistsError: if the folder holds maps and `resume` is not set.
-        ValueError: if it holds maps of other images or of another layer.
-        ImportError: without tensorboardX, of the extra `train`.
+        resume: go on in a folder that holds maps of these images and this layer, which is refused
+            otherwise: those of the next step and of later ones, from a run that went beyond its
+            last checkpoint, are replaced.
 
     Example:
         >>> import tempfile
@@ -91,10 +86,8 @@ class MapLogger:
             raise ValueError(f"{len(queries)} queries but {len(references)} references, for pairs")
         self.folder, self.every = Path(folder), every
         self._pairs = queries, references
-        self._pictures = [
-            _shown(images, given)
-            for images, given in zip(self._pairs, pictures or (None, None), strict=True)
-        ]
+        sides = zip(self._pairs, pictures or (None, None), strict=True)
+        self._pictures = [_shown(images, given) for images, given in sides]
         self._method = method
         self._capture = {"at": at, "tokens": tokens, "layout": layout}
         self._writer = None
@@ -109,13 +102,7 @@ class MapLogger:
     def log(self, step: int, model: Callable) -> PairExplanation:
         """Explain the pairs now, whatever the step, and write the maps.
 
-        Args:
-            step: number of updates done.
-            model: a `flax.nnx` module; or anything else that `capture` takes, which is used in
-                the mode it is in.
-
-        Returns:
-            The pairs' `PairExplanation`.
+        A model that is no `flax.nnx` module, but taken by `capture`, is used in the mode it is in.
         """
         encode = capture(_in_use(model), **self._capture)
         out = explain_pairs(encode, *self._pairs, self._method)
@@ -138,10 +125,10 @@ class MapLogger:
     def _open(self, resume: bool) -> None:
         with needed("MapLogger needs", "train"):
             import tensorboardX  # noqa: F401
-        asked = hashlib.sha256(repr(self._capture).encode())
+        digest = hashlib.sha256(repr(self._capture).encode())
         for images in self._pairs:
-            asked.update(np.ascontiguousarray(images).data)
-        asked = np.array(asked.hexdigest())
+            digest.update(np.ascontiguousarray(images).data)
+        setup = np.array(digest.hexdigest())
         probe = self.folder / PROBE
         if probe.exists():
             last = max(steps_in(self.folder), default=None)
@@ -150,15 +137,15 @@ class MapLogger:
                     f"the folder {self.folder} holds maps up to step {last}; pass resume=True to "
                     "go on there, or another folder"
                 )
-            if last is not None and load(probe)["asked"] != asked:
+            if last is not None and load(probe)["setup"] != setup:
                 raise ValueError(
                     f"the folder {self.folder} holds maps of other images or of another layer; "
                     "take another folder"
                 )
         (self.folder / MAPS).mkdir(parents=True, exist_ok=True)
-        sides = zip(("query", "reference"), self._pictures, strict=True)
+        sides = zip(SIDES, self._pictures, strict=True)
         shown = {f"{side}_{i}": x for side, xs in sides for i, x in enumerate(xs)}
-        files.save_arrays(probe, {"asked": asked, **shown})
+        files.save_arrays(probe, {"setup": setup, **shown})
 
     def _write(self, step: int, out: PairExplanation) -> None:
         from tensorboardX import SummaryWriter
@@ -169,8 +156,7 @@ class MapLogger:
                     maps_file(self.folder, later).unlink()
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
         files.save_arrays(maps_file(self.folder, step), out._asdict())
-        sides = zip(("query", "reference"), self._pictures, out[:2], strict=True)
-        for side, pictures, maps in sides:
+        for side, pictures, maps in zip(SIDES, self._pictures, out[:2], strict=True):
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
                 image = plot.overlay(picture, m)
                 self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
@@ -194,11 +180,8 @@ def _in_use(model: Callable) -> Callable:
 def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
     """One picture, uint8 [H, W, 3], for every image."""
     if pictures is None:
-        images = np.asarray(images, np.float32)
-        low, high = (f(images, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
-        images = (images - low) / np.where(high > low, high - low, 1)
+        images = np.asarray(rescale(np.asarray(images, np.float32), axes=(1, 2, 3)))
         pictures = images if images.shape[3] == 3 else images.mean(axis=3)
     if len(pictures) != len(images):
         raise ValueError(f"pictures: {len(pictures)} of them for {len(images)} images")
-    nothing = np.zeros((1, 1), np.float32)
-    return [plot.overlay(picture, nothing) for picture in pictures]
+    return [plot.overlay(picture, np.zeros((1, 1), np.float32)) for picture in pictures]

@@ -16,16 +16,12 @@ CELL, GAP = 120, 3  # pixels
 
 
 def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
-    """What a `MapLogger` saw: a row for each image of each pair, a column for each step.
+    """The maps in a `MapLogger`'s folder: a row for each image of each pair, a column a step.
 
     In the corner of a query's overlays stands the pair's score. Each map is scaled on its own.
 
     Args:
-        folder: the logger's.
         columns: at most so many steps, evenly from the first to the last.
-
-    Raises:
-        FileNotFoundError: if the folder holds no maps.
 
     Example:
         >>> import tempfile
@@ -47,13 +43,13 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, columns).round().astype(int)]
     looks = [load(maps_file(folder, step)) for step in steps]
     probe = load(folder / PROBE)
-    rows, scores = [], []
-    for i in range(len(looks[0]["scores"])):
+    scores = np.stack([look["scores"] for look in looks], axis=1)
+    rows = []
+    for i in range(len(scores)):
         for side in SIDES:
             picture = probe[f"{side}_{i}"]
             overlays = (plot.overlay(picture, look[f"{side}_maps"][i]) for look in looks)
             rows.append(np.concatenate([_cell(x) for x in (picture, *overlays)], axis=1))
-            scores.append([float(look["scores"][i]) if side == "query" else None for look in looks])
     return _drawn(np.concatenate(rows), steps, scores)
 
 
@@ -64,7 +60,7 @@ def _cell(picture: np.ndarray) -> np.ndarray:
     return np.asarray(ImageOps.expand(cell, GAP, "white"))
 
 
-def _drawn(canvas: np.ndarray, steps: list[int], scores: list[list[float | None]]) -> Figure:
+def _drawn(canvas: np.ndarray, steps: list[int], scores: np.ndarray) -> Figure:
     # One picture in one pair of axes: dozens of axes would take seconds to lay out.
     rows, columns = canvas.shape[0] // CELL, canvas.shape[1] // CELL
     figure = Figure(figsize=(columns + 0.8, rows + 0.5), dpi=CELL, layout="constrained")
@@ -72,17 +68,15 @@ def _drawn(canvas: np.ndarray, steps: list[int], scores: list[list[float | None]
     ax.imshow(canvas)
     middle = CELL * (np.arange(max(rows, columns)) + 0.5)
     ax.set_xticks(middle[:columns], ["", *(f"step {step}" for step in steps)], fontsize=8)
-    ax.set_yticks(
-        middle[:rows], [f"{side} {i}" for i in range(rows // 2) for side in SIDES], fontsize=8
-    )
+    names = [f"{side} {i}" for i in range(len(scores)) for side in SIDES]
+    ax.set_yticks(middle[:rows], names, fontsize=8)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
-    for i, line in enumerate(scores):
-        for j, score in enumerate(line, 1):
-            if score is not None:
-                place = (CELL * (j + 1) - 2 * GAP, CELL * i + 2 * GAP)
-                box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-                ax.text(*place, f"{score:.2f}", fontsize=7, ha="right", va="top", bbox=box)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for (i, j), score in np.ndenumerate(scores):
+        # The right upper corner of a query's overlay; the first column holds the pictures.
+        place = (CELL * (j + 2) - 2 * GAP, 2 * CELL * i + 2 * GAP)
+        ax.text(*place, f"{score:.2f}", fontsize=7, ha="right", va="top", bbox=box)
     return figure
 
 
