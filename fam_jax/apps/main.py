@@ -15,12 +15,13 @@ from fam_jax.apps.explain import explain
 from fam_jax.apps.index import index
 from fam_jax.apps.map import map_
 from fam_jax.apps.models import models
+from fam_jax.apps.redraw import redraw
 from fam_jax.apps.report import report
 from fam_jax.apps.retrieve import retrieve
 
 _NAME = "fam-jax"
 _DEBUG = "--debug"
-_COMMANDS = (explain, demo, evaluate, convert, models, map_, index, retrieve, report)
+_COMMANDS = (explain, redraw, demo, evaluate, convert, models, map_, index, retrieve, report)
 
 app = typer.Typer(
     name=_NAME,

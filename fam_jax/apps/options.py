@@ -10,6 +10,7 @@ import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.apps.network import COMPUTE, HEADS
+from fam_jax.apps.views import FITS
 from fam_jax.methods.registry import entry
 
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
@@ -55,6 +56,12 @@ Background = Annotated[
 ImageSize = Annotated[
     int | None, _option("--image-size", "Side in pixels of what the network sees, if not its own.")
 ]
+_fit = (
+    "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
+    "shape) or tile (of windows that cover it the one that is most like one of the other's; the "
+    "score is theirs); the backbone's own if not given."
+)
+Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
