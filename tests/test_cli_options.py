@@ -36,7 +36,7 @@ SHARED = {
     "--image-size": {"explain", "map", "index", "evaluate"},
     "--map-size": {"explain", "map", "retrieve"},
     "--output": EVERY - {"convert", "models"},
-    "--overwrite": {"explain", "retrieve", "report", "evaluate", "demo", "convert"},
+    "--overwrite": {"explain", "redraw", "retrieve", "report", "evaluate", "demo", "convert"},
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
     "--batch": {*JOBS, "retrieve"},

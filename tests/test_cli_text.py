@@ -76,6 +76,11 @@ def test_a_sentence_gives_an_overlay_a_figure_maps_and_a_manifest(folder):
     cosine = image @ sentence / np.linalg.norm(image) / np.linalg.norm(sentence)
     assert manifest["scores"] == pytest.approx([float(cosine)], abs=1e-5)
     assert f"cosine {manifest['scores'][0]:.4f}" in result.output
+    again = folder / "again"
+    assert CliRunner().invoke(app, ["redraw", str(out), "-o", str(again)]).exit_code == 0
+    for name in ("query.png", "text.png"):
+        with Image.open(out / name) as old, Image.open(again / name) as new:
+            np.testing.assert_array_equal(old, new)
     with np.load(out / "maps.npz") as maps:
         assert maps["query_maps"].shape == (1, 7, 7)
         assert np.ptp(maps["query_maps"]) > 0

@@ -118,7 +118,7 @@ class _Side(NamedTuple):
 
 def _side(
     picture: Image.Image,
-    box: Sequence[float],
+    box: Sequence[float | int],
     heat: np.ndarray,
     style: Mapping[str, Any],
     limits: tuple[float, float] | None,
@@ -142,7 +142,7 @@ def _positive(heat: np.ndarray) -> np.ndarray:
     return np.where(heat > rounding, heat, 0)
 
 
-def _shown(picture: Image.Image, box: Sequence[float]) -> Shown:
+def _shown(picture: Image.Image, box: Sequence[float | int]) -> Shown:
     shorter = min(picture.size)
     scale = min(max(shorter, _SIDE[0]), _SIDE[1]) / shorter
     scale = min(scale, _LONGEST / max(picture.size))

@@ -30,10 +30,7 @@ def redraw(
         str | None,
         typer.Option(help="Of the colours: each map's own (each), or one for all maps (shared)."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The folder to write; FOLDER itself if not given."),
-    ] = None,
+    output: options.Output = "fam-jax-redraw",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -43,7 +40,7 @@ def redraw(
     What is not given is as it was. The pictures are looked for where they were, and in or beside
     FOLDER.
     """
-    talk, target = Output(quiet, as_json), folder if output is None else output
+    talk, target = Output(quiet, as_json), Path(output)
     about, arrays = _read(folder)
     asked = {"colormap": colormap, "alpha": alpha, "scale": scale}
     about["figures"] |= {name: value for name, value in asked.items() if value is not None}
@@ -75,7 +72,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise FileNotFoundError(f"no such folder: {folder}")
     try:
         about = json.loads((folder / files.MANIFEST).read_text())
-        with np.load(folder / MAPS) as file:
+        with (folder / MAPS).open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
         whole = about["command"] == "explain" and all(name in about for name in _KEPT)
         whole = whole and len(about["query_boxes"]) == len(arrays["query_maps"])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -101,14 +102,14 @@ def left_out(query: str, names: Sequence[str], seen: Sequence[tuple], fit: str) 
     least = sorted((part, name) for name, part in shares.items() if part < 1 - _SLIGHT)
     if not least:
         return []
-    some = ", ".join(f"{part:.0%} of {name}" for part, name in least[:_NAMED])
+    some = ", ".join(f"{part:.0%} of {Path(name).name}" for part, name in least[:_NAMED])
     more = f" and part of {len(least) - _NAMED} more" if len(least) > _NAMED else ""
     if fit == "tile":
         return [f"the windows most alike are {some}{more}; the rest is grey in the figures"]
     return [f"the network saw {some}{more}; the rest is grey in the figures; --fit pad shows all"]
 
 
-def share(size: Sequence[int], box: Sequence[float]) -> float:
+def share(size: Sequence[int], box: Sequence[float | int]) -> float:
     """How much of the area of a picture of this width and height is in a box."""
     left, top, right, bottom = box
     width, height = size
