@@ -10,6 +10,7 @@ from PIL import Image
 import fam_jax
 import pretrained_ports
 from fam_jax.apps import drawing
+from fam_jax.io import files
 from tests.commands import run
 
 SMALL = "--image-size", 32
@@ -124,8 +125,9 @@ def test_a_picture_of_one_colour_has_nothing_to_show(here):
     assert "warning: nothing to show: white.png is of one colour\n" in said
     assert (pixels("out/query.png") == 255).all(), "not painted"
     assert not (pixels("out/reference.png") == pixels("square.png")[0, 0]).all()
-    said = run("explain", "white.png", "square.png", *SMALL, "-o", "b", "--json").stdout
-    assert json.loads(said)["pairs"][0]["reason"] == "white.png is of one colour"
+    assert run("redraw", "out", "-o", "b", "--scale", "shared").exit_code == 0
+    own, shared = (pixels(f"{folder}/reference.png") for folder in ("out", "b"))
+    assert np.abs(own - shared).mean() < 3, "the map that is not drawn has no part in the scale"
 
 
 def test_what_is_left_of_a_negative_map_by_rounding_is_not_drawn():
@@ -219,6 +221,18 @@ def test_folder_and_pictures_may_have_moved(made, here):
     assert result.output.count("\n") == 1
     assert "no such file: " in result.output
     assert "square.png, nor square.png in" in result.output
+
+
+def test_a_file_is_found_the_same_way_from_the_folder(tmp_path):
+    """Both moved together."""
+    (tmp_path / "old" / "pictures").mkdir(parents=True)
+    (tmp_path / "old" / "pictures" / "a.png").write_bytes(b"a")
+    facts = files.traceable_facts(tmp_path / "old" / "pictures" / "a.png", tmp_path / "old" / "out")
+    assert facts["relative"] == "../pictures/a.png"
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "new" / "out").mkdir()
+    found = files.found_again(facts, tmp_path / "new" / "out")
+    assert found == tmp_path / "new" / "pictures" / "a.png"
 
 
 def test_a_changed_picture_is_one_line(here):

@@ -59,6 +59,13 @@ def test_a_pair_figure_shows_the_score_and_both_names(tmp_path):
         assert picture.size[0] > 300
 
 
+@pytest.mark.parametrize("value", [0, 3])
+def test_a_constant_map_has_nothing_to_show(value):
+    flat = np.full((2, 2), value, np.float32)
+    figure = plot.pair_figure(PICTURE, PICTURE, flat, HEAT)
+    assert [ax.get_title() for ax in figure.axes[2:4]] == ["nothing to show", ""]
+
+
 def test_a_points_figure_marks_every_point_and_its_peak(tmp_path):
     p2p = np.zeros((2, 3, 4, 4), np.float32)
     p2p[0, 2, 3, 1] = 0.25

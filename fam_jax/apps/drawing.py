@@ -10,12 +10,12 @@ from PIL import Image
 from fam_jax import plot
 from fam_jax.apps.views import share
 from fam_jax.io import files
-from fam_jax.plot.overlays import Box, scaled
+from fam_jax.plot.figures import NOTHING
+from fam_jax.plot.overlays import Box, shows
 
 ROLES = "query", "reference"
 SCALES = ("each", "shared")  # of colours: a map's own, or one for all maps of the folder
 STYLE = {"colormap": "turbo", "alpha": 0.65, "scale": "each"}
-NOTHING = "nothing to show"
 PART = "the part seen"
 _LITTLE = 1 / 3  # of a picture: a figure shows the part by itself, too
 _SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
@@ -68,72 +68,73 @@ def draw(
     """
     style, texts = about["figures"], about.get("texts")
     names = [Path(file["path"]).name for file in (about["query"], *about["references"])]
-    roles = ROLES[:1] if texts else ROLES
-    heats = {role: arrays[f"{role}_maps"] for role in roles}
-    if style["clipped"]:
-        heats = {role: [_positive(heat) for heat in maps] for role, maps in heats.items()}
+    pairs = []
+    for i in range(len(arrays["scores"])):
+        parts = zip(ROLES, (0,) if texts else (0, i + 1), strict=False)
+        pairs.append([_Side(pictures[n], names[n], role, i, about, arrays) for role, n in parts])
     limits = None
     if style["scale"] == "shared":
-        every = np.concatenate([np.ravel(heat) for maps in heats.values() for heat in maps])
-        limits = float(every.min()), float(every.max())
-    flat = []
-    for i, score in enumerate(arrays["scores"].tolist()):
-        end = f"-{i + 1}" if len(arrays["scores"]) > 1 else ""
-        which = range(1) if texts else (0, i + 1)
-        sides = [
-            _side(pictures[n], about[f"{role}_boxes"][i], heats[role][i], style, limits)
-            for role, n in zip(roles, which, strict=True)
-        ]
-        for role, side in zip(roles, sides, strict=True):
-            Image.fromarray(side.overlay).save(stage / f"{role}{end}.png")
+        drawn = [side.heat for sides in pairs for side in sides if shows(side.heat)]
+        limits = tuple(float(f(list(map(f, drawn)))) for f in (np.min, np.max)) if drawn else None
+    look = {"limits": limits, "alpha": style["alpha"], "colormap": style["colormap"]}
+    for i, (sides, score) in enumerate(zip(pairs, arrays["scores"].tolist(), strict=True)):
+        end = f"-{i + 1}" if len(pairs) > 1 else ""
+        overlays = [side.overlay(side.view, look) for side in sides]
+        for side, pixels in zip(sides, overlays, strict=True):
+            Image.fromarray(pixels).save(stage / f"{side.role}{end}.png")
         title = f"{style['title']} {score:.3f}"
+        says = ["" if shows(side.heat) else NOTHING for side in sides]
+        seen = [side.part and side.overlay(side.part, look) for side in sides]
+        below = [PART if side.part else "" for side in sides]
         if texts:
-            (side,) = sides
-            rows = [[side.view, side.overlay, *side.parts]]
-            captions = [[names[0], "\n".join([title, *side.says]), *([PART] * len(side.parts))]]
+            rows = (
+                [[sides[0].view, *overlays, *seen]] if any(below) else [[sides[0].view, *overlays]]
+            )
+            captions = [[names[0], f"{title}\n{says[0]}".strip(), *below]]
             title = _sentence(texts[i])
         else:
-            rows = [[getattr(side, part) for side in sides] for part in ("view", "overlay")]
-            captions = [[names[n] for n in which], ["".join(side.says) for side in sides]]
-            if any(side.parts for side in sides):
-                rows.append([side.parts[0] if side.parts else None for side in sides])
-                captions.append([PART if side.parts else "" for side in sides])
+            rows, captions = (
+                [[side.view for side in sides], overlays],
+                [[s.name for s in sides], says],
+            )
+            if any(below):
+                rows, captions = [*rows, seen], [*captions, below]
         figure = plot.grid_figure(
             rows, captions=captions, title=title, colorbar=True, colormap=style["colormap"]
         )
         figure.savefig(stage / f"{'text' if texts else 'pair'}{end}.png")
-        flat.append([names[n] for n, side in zip(which, sides, strict=True) if side.flat])
-    return flat
+    return [[side.name for side in sides if side.flat] for sides in pairs]
 
 
-class _Side(NamedTuple):
-    """One picture of a pair."""
+class _Side:
+    """One picture of a pair, and its map as it is drawn."""
 
-    view: Shown
-    overlay: np.ndarray
-    parts: list[np.ndarray]  # what the network saw of it by itself, where that is little
-    flat: bool  # whether that is of one colour
-    says: list[str]  # that there is nothing to show
+    def __init__(
+        self,
+        picture: Image.Image,
+        name: str,
+        role: str,
+        pair: int,
+        about: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+    ):
+        self.name, self.role = name, role
+        box, heat = about[f"{role}_boxes"][pair], arrays[f"{role}_maps"][pair]
+        self.view = _shown(picture, box)
+        self.part = None  # what the network saw of it by itself, where that is little
+        if share(picture.size, box) < _LITTLE:
+            left, top, right, bottom = map(round, box)
+            part = picture.crop((left, top, right, bottom))
+            self.part = _shown(part, (0, 0, *part.size))
+        self.flat = _is_flat(self.view)
+        if about["figures"]["clipped"]:
+            heat = _positive(heat)
+        self.heat = np.zeros_like(heat) if self.flat else heat
 
-
-def _side(
-    picture: Image.Image,
-    box: Sequence[float | int],
-    heat: np.ndarray,
-    style: Mapping[str, Any],
-    limits: tuple[float, float] | None,
-) -> _Side:
-    view = _shown(picture, box)
-    flat = _is_flat(view)
-    if flat:
-        heat = np.zeros_like(heat)
-    says = scaled(heat, None).any()
-    look = {"limits": limits if says else None, **{k: style[k] for k in ("alpha", "colormap")}}
-    parts = []
-    if share(picture.size, box) < _LITTLE:
-        part = picture.crop(tuple(map(round, box)))
-        parts = [plot.overlay(_shown(part, (0, 0, *part.size)), heat, **look)]
-    return _Side(view, plot.overlay(view, heat, **look), parts, flat, [] if says else [NOTHING])
+    def overlay(self, view: Shown, look: dict[str, Any]) -> np.ndarray:
+        if not shows(self.heat):
+            look = {**look, "limits": None}
+        return plot.overlay(view, self.heat, **look)
 
 
 def _positive(heat: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from fam_jax.plot.lettering import lettered
-from fam_jax.plot.overlays import Picture, overlay, picture_pixels
+from fam_jax.plot.overlays import Picture, overlay, picture_pixels, shows
 
+NOTHING = "nothing to show"
 _LETTERS = 12  # of a caption, in an inch
 TITLE = 11  # of a title
 _WIDTHS = 0.5, 3  # of a column, in heights of a cell: at least, at most
@@ -28,7 +29,7 @@ def pair_figure(
     title: str = "",
     names: tuple[str, str] = ("query", "reference"),
 ) -> Figure:
-    """Both pictures of a pair above their overlays, with the score.
+    """Both pictures of a pair above their overlays, with the score; a constant map shows nothing.
 
     Args:
         query: a picture (see `overlay`).
@@ -50,7 +51,7 @@ def pair_figure(
     heading = title if score is None else f"{title} {score:.3f}".strip()
     return grid_figure(
         [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
-        captions=[list(names), ["", ""]],
+        captions=[list(names), ["" if shows(m) else NOTHING for m in (query_map, reference_map)]],
         title=heading,
         colorbar=True,
     )

@@ -100,6 +100,11 @@ def scaled(map: np.ndarray, limits: tuple[float | int, float | int] | None) -> n
     return np.clip((map - low) / (high - low), 0, 1)
 
 
+def shows(map: jax.Array | np.ndarray) -> bool:
+    """Whether any place of a map differs from the others by more than rounding."""
+    return bool(scaled(np.asarray(map, np.float32), None).any())
+
+
 def picture_pixels(image: Any) -> Float[np.ndarray, "H W 3"]:
     """A picture as floats in [0, 1]."""
     image = getattr(image, "picture", image)
