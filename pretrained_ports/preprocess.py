@@ -29,6 +29,11 @@ class View(NamedTuple):
     picture: Image.Image
     box: tuple[float, float, float, float]
 
+    def __repr__(self) -> str:
+        (h, w, _), (width, height) = self.input.shape, self.picture.size
+        box = ", ".join(f"{side:g}" for side in self.box)
+        return f"View(input {h} x {w}, picture {height} x {width}, box=({box}))"
+
 
 @dataclass(frozen=True)
 class Preprocess:

@@ -5,6 +5,7 @@ from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
 
+from fam_jax._core.brief import brief
 from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
@@ -138,6 +139,9 @@ def encoder(
 class _Composition:
     features: Callable
     head: Callable
+
+    def _words(self) -> str:
+        return f"{brief(self.features)} -> {brief(self.head)}"
 
     def __call__(self, images: Array) -> Array:
         return self.head(tap(self.features(images), "activations"))

@@ -22,6 +22,12 @@ class _TappedModule:
     rest: Static
     at: tuple[str, ...]
 
+    def _words(self) -> str:
+        _, _, classes = self.rest.value  # outermost first, where wrappers are
+        modules = [c for c in classes if c and not c.__name__.startswith("_")]
+        own = (c for c in modules if not c.__module__.startswith("equinox."))
+        return next(own, modules[0]).__name__
+
     def __call__(self, images: Array, **keywords: Any) -> Any:
         model = join(self.arrays, self.rest)  # new modules throughout
         for at in self.at:

@@ -9,7 +9,14 @@ import jax
 from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, check_called, in_order, no_layer, tapped_class
+from fam_jax._core.frameworks.paths import (
+    bound,
+    check_called,
+    in_order,
+    no_layer,
+    of_model,
+    tapped_class,
+)
 from fam_jax._core.pytree import pytree_dataclass
 
 
@@ -20,6 +27,9 @@ class _TappedModule:
     at: tuple[str, ...]
     method: str
     readings: frozenset[Callable]
+
+    def _words(self) -> str:
+        return of_model(self.graph.nodes[0].type.__name__, self.method)
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         return self._run(images, keywords)[0]

@@ -15,6 +15,11 @@ def bound(model: Any, kind: type) -> tuple[Any, str]:
     return (model if isinstance(model, kind) else None), "__call__"
 
 
+def of_model(name: str, method: str) -> str:
+    """What a model that is called by some method is called in a line of text."""
+    return name if method == "__call__" else f"{name}.{method}"
+
+
 def tap_output(out: Any, at: str) -> Any:
     """The layer's output, tapped; ValueError if it is not one array."""
     if not hasattr(out, "shape"):
