@@ -57,7 +57,8 @@ def capture(
 
     Args:
         model: images -> embeddings, used as it is now (no array is copied; make a new encoder
-            after an update). Its arrays become the encoder's leaves. One of:
+            after an update), in evaluation mode: one in training mode is warned of, unless the
+            encoder's `with_state` is called. Its arrays become the encoder's leaves. One of:
 
             - a `flax.nnx` module;
             - a `flax.linen` module with its variables: `module.bind(variables)`, or
