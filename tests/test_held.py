@@ -2,6 +2,7 @@
 
 import functools
 from types import SimpleNamespace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,23 @@ class OnTheClass:
         return embed(x, self.w)
 
 
+class Parameters:
+    """On the class, behind a property, reached by a name alone."""
+
+    store: ClassVar = {"w": None}
+
+    @property
+    def w(self):
+        return self.store["w"]
+
+    def __call__(self, x):
+        return embed(x, self.w)
+
+    @staticmethod
+    def by_name(x):
+        return embed(x, Parameters.store["w"])
+
+
 def holders():
     """Kind -> a function, the same object throughout, and what sets the array it holds."""
     holder, box, w = Holder(), {"nested": [None]}, None
@@ -77,6 +95,8 @@ def holders():
         "an object that is called": (holder, holder.__setattr__),
         "an object with slots": (slots, slots.__setattr__),
         "a class": (OnTheClass(), functools.partial(setattr, OnTheClass)),
+        "a container of a class": (Parameters(), Parameters.store.__setitem__),
+        "a class that is named": (Parameters.by_name, Parameters.store.__setitem__),
         "a global object": (names_a_global, GLOBAL.__setattr__),
         "a variable of a closure": (lambda x: embed(x, w), lambda name, value: set_closure(value)),
         "a global": (names_a_bare_global, lambda name, value: set_bare(value)),

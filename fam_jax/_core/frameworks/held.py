@@ -10,7 +10,7 @@ import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 from weakref import ref
 
@@ -141,6 +141,9 @@ def _globals(fn: types.FunctionType, home: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] == home:
             inside = sorted(names & vars(value).keys())
             yield from ((f"{name}.{n}", vars(value)[n]) for n in inside)
+        elif isinstance(value, type) and _package(value) == home:
+            members = (member for kind in value.__mro__ for member in _members(kind, home))
+            yield from ((path, child) for path, child in members if path.split(".")[-1] in names)
 
 
 @lru_cache(maxsize=4096)  # code never changes, and disassembling it is what takes the time
@@ -163,8 +166,19 @@ def _of_object(value: Any, home: str) -> Iterator[tuple[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(value, name):
                 yield name, getattr(value, name)
-        for name, member in vars(kind).items():
-            if isinstance(member, jax.Array | np.ndarray | int | float | str) or (
-                isinstance(member, types.FunctionType) and _package(kind) == home
-            ):
-                yield f"{kind.__qualname__}.{name}", member
+        yield from _members(kind, home)
+
+
+def _members(kind: type, home: str) -> Iterator[tuple[str, Any]]:
+    """What a class itself holds; of classes of other packages plain values and arrays alone."""
+    for name, member in vars(kind).items():
+        if isinstance(member, property):
+            member = member.fget
+        elif isinstance(member, cached_property):
+            member = member.func
+        elif isinstance(member, staticmethod | classmethod):
+            member = member.__func__
+        machinery = name.startswith("__") and not isinstance(member, types.FunctionType)
+        plain = isinstance(member, jax.Array | np.ndarray | int | float | str)
+        if plain or (_package(kind) == home and not machinery):
+            yield f"{kind.__qualname__}.{name}", member
