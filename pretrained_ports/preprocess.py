@@ -33,6 +33,11 @@ class View(NamedTuple):
     picture: Image.Image
     box: Box
 
+    def __repr__(self) -> str:
+        (h, w, _), (width, height) = self.input.shape, self.picture.size
+        box = ", ".join(f"{side:g}" for side in self.box)
+        return f"View(input {h} x {w}, picture {height} x {width}, box=({box}))"
+
 
 @dataclass(frozen=True)
 class Preprocess:

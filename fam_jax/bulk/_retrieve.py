@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import map_batches
 from fam_jax._core.encoder import Encoder
@@ -41,6 +42,8 @@ class Retrieval(NamedTuple):
     scores: np.ndarray
     rows: np.ndarray
     summary: Summary
+
+    __repr__ = one_line
 
 
 def retrieve(
