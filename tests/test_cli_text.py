@@ -105,7 +105,7 @@ def test_a_background_of_sentences_is_taken_off(folder):
     plain = explain(folder, *(part for text in texts for part in ("--text", text)))
     first, *others = (float(score) for score in re.findall(r"cosine (\S+)", plain.output))
     background = ("--background-text", "a cat", "--background-text", "the beach")
-    result = explain(folder, "--text", "a dog", *background, "--overwrite")
+    result = explain(folder, "--text", "a dog", *background, "--method", "fam", "--overwrite")
     assert result.exit_code == 0, result.output
     (margin,) = re.findall(r"cosine margin (\S+)", result.output)
     assert float(margin) == pytest.approx(first - np.mean(others), abs=3e-4)

@@ -13,8 +13,8 @@ from jax import Array
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import network, options, views
-from fam_jax.apps.output import Output
+from fam_jax.apps import choice, network, options, views
+from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
 
@@ -29,11 +29,11 @@ def explain(
         list[str] | None,
         typer.Option(help="A sentence to compare it with (repeat for more), for CLIP."),
     ] = None,
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
-    method: options.Method = "fam",
+    method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     background_text: Annotated[
@@ -67,15 +67,26 @@ def explain(
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
-        paths = [query, *references]
-        opened = [pictures.read(path) for path in paths]
-        others = pictures.find(others)
+        left_out: dict[str, str] = {}
+        opened = [pictures.read(query)]
+        readable = list(pictures.readable(references, left_out))
+        if references and not readable:
+            raise ValueError("; ".join(left_out.values()))
+        references = [path for path, _ in readable]
+        paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
+        model, lines = choice.choose_model(model, weights, text=bool(texts))
         tower = _text_tower(model, weights, tokenizer) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
         net = views.fitted(network.open_network(model, weights, head, layer, image_size), fit)
-        bank = tower(other_texts) if tower and other_texts else net.embed(others)
+        others = net.embed(others)
+        left_out |= others.left_out
+        bank = tower(other_texts) if tower and other_texts else others.embeddings
+        method, why = choice.choose_method(method, net, "" if bank is None else "the background")
         chosen = methods.make(method, options.SIMILARITIES[similarity], bank)
         what = similarity if bank is None else f"{similarity} margin"
+        lines += why
+        talk.say(*lines)
+        talk.say_left_out(left_out)
         random = ", random weights" if net.backbone.report is None else ""
         title = f"{net.backbone.name}{random}, {method}: {what}"
         seen = views.opened(net, fit, chosen.similarity, opened, aims)
@@ -110,7 +121,8 @@ def explain(
             method=method,
             similarity=similarity,
             map_size=map_size,
-            background=[files.file_facts(path) for path in others],
+            background=[files.file_facts(path) for path in others.paths],
+            left_out=left_out,
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
             **facts,
@@ -130,7 +142,17 @@ def explain(
             talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
     listed = [str(folder / name) for name in written]
     talk.say(*listed)
-    talk.result(query=str(query), similarity=what, method=method, pairs=pairs, files=listed)
+    talk.result(
+        query=str(query),
+        model=model,
+        similarity=what,
+        method=method,
+        notes=lines,
+        pairs=pairs,
+        left_out=left_out,
+        files=listed,
+    )
+    raise typer.Exit(INCOMPLETE if left_out else 0)
 
 
 def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
