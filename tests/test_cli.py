@@ -218,17 +218,3 @@ def test_main_prints_usage_errors_in_one_line(capsys):
     assert stopped.value.code == 2
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-
-
-def test_the_demo_writes_its_figures_and_beats_the_plain_sum(tmp_path):
-    result = run("demo", "-o", tmp_path / "demo", "--json")
-    assert result.exit_code == 0, result.output
-    files = {file.name for file in (tmp_path / "demo").iterdir()}
-    assert files == {"pair.png", "mosaics.png", "retrieval.png", "manifest.json"}
-    scores = json.loads((tmp_path / "demo" / "manifest.json").read_text())["mosaics"]["scores"]
-    assert json.loads(result.stdout)["scores"] == scores
-    plain = scores["activation-sum"]["mass"]
-    assert 0.15 < plain < 0.35, "the plain sum knows nothing of the reference: chance is 0.25"
-    assert scores["fam"]["mass"] > plain + 0.1
-    assert scores["fam-contrastive"]["mass"] > scores["fam"]["mass"]
-    assert run("demo", "-o", tmp_path / "demo").exit_code == 2

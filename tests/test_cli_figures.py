@@ -13,7 +13,7 @@ from fam_jax.apps import drawing
 from fam_jax.io import files
 from tests.commands import run
 
-SMALL = "--image-size", 32
+SMALL = "--model", "tiny", "--image-size", 32
 SIZES = {"wide": (120, 40), "square": (48, 48), "other": (50, 40), "huge": (3000, 240)}
 
 
