@@ -123,7 +123,7 @@ def unwrap(
         wrapper = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if wrapper is None:
             break
-        ignored |= {str(key): f"beside {wrapper!r}" for key in content if key != wrapper}
+        ignored |= {_text(key): f"beside {wrapper!r}" for key in content if key != wrapper}
         unwrapped.append(wrapper)
         content = content[wrapper]
     if not isinstance(content, Mapping) or not _tensor_keys(content):
@@ -135,7 +135,7 @@ def unwrap(
         raise CheckpointError(f"{path} holds no dictionary of tensors; found {one_line(contents)}")
 
     tensors = {key: _as_numpy(content[key], key, path) for key in _tensor_keys(content)}
-    ignored |= {str(key): "not a tensor" for key in content if key not in tensors}
+    ignored |= {_text(key): "not a tensor" for key in content if key not in tensors}
     for _ in range(_LAYERS):
         prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)
         if prefix is None:
@@ -154,6 +154,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
         raise CheckpointError(
             f"{path} is not a safetensors file: {one_line(str(error))}"
         ) from error
+
+
+def _text(key: Any) -> str:
+    return one_line(key if isinstance(key, str) else repr(key))
 
 
 def _tensor_keys(content: Mapping) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from pretrained_ports.checkpoints import CheckpointError, read
 from tests.ports.torch_bytes import (
+    WRITERS,
     Call,
     Global,
     Raw,
@@ -23,7 +24,6 @@ from tests.ports.torch_bytes import (
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("torch-*.pth"))
 SIX = np.arange(6, dtype="<f4")
-WRITERS = {"zip": write_zip, "old": write_old}
 
 
 @pytest.fixture(params=WRITERS)
