@@ -39,7 +39,7 @@ def choose_model(
 def choose_method(
     method: str | None, network: Network, background: str = ""
 ) -> tuple[str, list[str]]:
-    """The method's name, and what is to be said of it: which was best in docs/evaluation.
+    """The method's name, and what is to be said of it: which was best in docs/evaluation.md.
 
     `background` is what the line calls it, empty if there is none.
     """
