@@ -39,8 +39,8 @@ from fam_jax.evaluate.tables import with_error
 KEY = jax.random.key(0)
 FEW = 8
 NETWORKS, BOXED = (
-    [name for task, name, *part in map(str.split, evaluation.RUNS) if task == wanted and not part]
-    for wanted in ("mosaic", "localization")
+    [run.split()[1] for run in evaluation.RUNS if run.startswith(task)]
+    for task in ("mosaic", "localization")
 )
 # label -> the method, of a batch of the task and of embeddings of other photographs
 METHODS = {

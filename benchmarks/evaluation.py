@@ -58,12 +58,12 @@ NETWORKS = {
 }
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
-SLOW = "fggb,point-to-point,nmf-concepts,integrated-pair,occlusion,score-cam,rise,corr-rise,lots"
-# task, network (and part) -> the task's own options
+# task and network -> the task's own options
 RUNS = {
+    f"retrieval {STRONG}": f"--cases 16 --steps 8 --methods random,centre,eigen-cam,{SIX}",
     **{
         f"retrieval {name}": "--cases 32 --steps 16"
-        for name in (STRONG, "tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
+        for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
     },
     "fewshot protonet-omniglot": "--layer block2 --similarity euclidean --cases 60 " + OMNIGLOT,
     "fewshot matching-omniglot": "--cases 60 " + OMNIGLOT,
@@ -76,13 +76,11 @@ RUNS = {
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
     f"mosaic {STRONG}": "--cases 200 --methods quick",
-    f"mosaic {STRONG} slow": f"--cases 40 --methods {SLOW},contrastive",
-    f"localization {STRONG}": "--cases 40 --methods quick --steps 16 "
-    "--data {assets}/images/raccoon",
+    f"localization {STRONG}": "--cases 40 --steps 4 --data {assets}/images/raccoon",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
-    f"sanity {STRONG}": "--cases 8 --methods quick",
+    f"sanity {STRONG}": f"--cases 8 --methods {SIX}",
     "sanity tiny": "--cases 8 --methods all",
     "sanity tiny-moco": "--cases 16",
     "sanity resnet56": "--cases 16",
@@ -141,13 +139,13 @@ class Question(NamedTuple):
 
     def key(self, run: str, measure: str) -> tuple[str, ...]:
         """The cells that its row begins with."""
-        task, network = run.split()[:2]
+        task, network = run.split()
         more = [(self.tasks, task), (self.measures, measure)]
         return (network, *(value for values, value in more if len(values) > 1))
 
     def asked(self) -> list[tuple[str, str]]:
         """Run and measure of each row."""
-        runs = [run for run in RUNS if run.split()[0] in self.tasks and len(run.split()) == 2]
+        runs = [run for run in RUNS if run.split()[0] in self.tasks]
         return [(run, measure) for run in runs for measure in self.measures]
 
 
@@ -173,7 +171,7 @@ def folder(out: Path, run: str) -> Path:
 
 
 def command(run: str) -> str:
-    task, network = run.split()[:2]
+    task, network = run.split()
     return f"fam-jax evaluate {task} {NETWORKS[network]} {RUNS[run]}"
 
 
