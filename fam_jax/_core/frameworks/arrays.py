@@ -107,5 +107,5 @@ def as_pytree(fn: Callable) -> Callable:
 
 
 def _is_own(fn: Callable) -> bool:
-    ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
+    ours = isinstance(fn, FunctionType) and str(fn.__module__).startswith("fam_jax.")
     return ours and inspect.unwrap(fn).__closure__ is None
