@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
@@ -35,6 +36,9 @@ class Encoder:
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
     preprocess: Any = None
+
+    def _words(self) -> str:
+        return _words(self)
 
     def __call__(self, images: Images, *methods: Any) -> Encoding:
         """Encode a batch of images; see `Encoding`.
@@ -133,6 +137,9 @@ class LayersEncoder:
     layout: str = "NHWC"
     preprocess: Any = None
 
+    def _words(self) -> str:
+        return _words(self)
+
     def __call__(self, images: Images) -> tuple[Encoding, ...]:
         """Encode a batch of images at every layer, in the order of `at`."""
         return _encode(self, prepare("images", images, self.preprocess))[0]
@@ -156,6 +163,12 @@ class LayersEncoder:
     def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
         """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
         return _with_state(self, images)
+
+
+def _words(encode: Encoder | LayersEncoder) -> str:
+    grid = {"tokens": encode.tokens} if encode.tokens else {}
+    facts = {"at": encode.at, "layout": encode.layout, **grid}
+    return called(type(encode), (encode.network,), facts)
 
 
 def _with_state(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 
 
@@ -19,7 +19,7 @@ def evaluate(
             "stereo.",
         ),
     ],
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
@@ -61,11 +61,13 @@ def evaluate(
     options.check_counts(**counts)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
+    model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size)
     explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}
     talk, folder = Output(quiet, as_json), Path(output)
+    talk.say(*lines)
     where = {"overwrite": overwrite, "say": talk.say}
     if task == "stereo":
         outcome = stereo.run(explained, folder, settings, **where)
@@ -77,4 +79,4 @@ def evaluate(
         for method, row in outcome["means"].items()
     }
     outcome["files"] = [str(folder / name) for name in outcome["files"]]
-    talk.result(task=task, model=net.backbone.name, layer=net.encode.at, **outcome)
+    talk.result(task=task, model=model, notes=lines, layer=net.encode.at, **outcome)

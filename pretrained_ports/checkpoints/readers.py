@@ -60,6 +60,9 @@ class Checkpoint:
     ignored: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self.tensors)} tensors)"
+
 
 def read(path: str | Path) -> Checkpoint:
     """Read `.safetensors`, or PyTorch's `.pth .pt .pkl .th .ckpt .bin .tar` of any version.

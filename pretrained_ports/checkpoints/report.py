@@ -46,6 +46,9 @@ class Report:
         """Nothing is left over on either side."""
         return self.names_fit and not self.mismatched
 
+    def __repr__(self) -> str:
+        return f"Report({self})"
+
     def __str__(self) -> str:
         wrappers = f", unwrapped {' '.join(self.unwrapped)}" if self.unwrapped else ""
         return (

@@ -185,7 +185,7 @@ def test_weights_are_the_same_wherever_they_lie(tmp_path):
 def test_bad_use_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["evaluate", *args])
+        main(["evaluate", "--model", "tiny", *args])
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.count("\n") == 1
