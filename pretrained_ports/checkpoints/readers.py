@@ -39,6 +39,7 @@ WRAPPERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
 _LAYERS = 8  # of wrappers, or of prefixes: a dictionary may contain itself
+_NAME = 500  # letters of a tensor's name: the tables' patterns take time by their square
 _GROWTH = 100  # how often a file's bytes may be used, by layers that share their weights
 
 
@@ -135,6 +136,8 @@ def unwrap(
         raise CheckpointError(f"{path} holds no dictionary of tensors; found {one_line(contents)}")
 
     tensors = {key: _as_numpy(content[key], key, path) for key in _tensor_keys(content)}
+    if (letters := max(map(len, tensors))) > _NAME:
+        raise CheckpointError(f"{path}: a tensor has a name of {letters} letters, {_NAME} may be")
     ignored |= {_text(key): "not a tensor" for key in content if key not in tensors}
     for _ in range(_LAYERS):
         prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)
