@@ -102,6 +102,6 @@ def directory_entry(file, name, **values):
     record = data.rindex(name.encode()) - 46
     assert data[record : record + 4] == b"PK\x01\x02"
     for field, value in values.items():
-        place = {"compressed": 20, "size": 24, "start": 42}[field]
+        place = {"sum": 16, "compressed": 20, "size": 24, "start": 42}[field]
         struct.pack_into("<I", data, record + place, value)
     file.write_bytes(data)
