@@ -28,6 +28,9 @@ from fam_jax.apps.main import app
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PICTURES = 8
+
+# The small network throughout, and few mosaics: what is asked here is whether everything runs.
+pretrained_ports.weights_installed = lambda name: name == "tiny"
 demo.GAMES = 8
 
 # Lines of each command, in an order in which each finds what it reads.
@@ -35,24 +38,22 @@ LINES = {
     "models": ["models", "models tiny"],
     "explain": [
         "explain pictures/0.png pictures/1.png pictures/2.png -o explained",
-        "explain pictures/0.png pictures/1.png --background pictures --model tiny -o other",
-        "explain pictures/0.png pictures/1.png --model tiny --image-size 64 --map-size 32 --json "
-        "-o sized",
+        "explain pictures/0.png pictures/1.png --background pictures -o other",
+        "explain pictures/0.png pictures/1.png --image-size 64 --map-size 32 --json -o sized",
     ],
     "redraw": ["redraw explained -o again"],
     "demo": ["demo -o demo"],
     "evaluate": [
-        "evaluate mosaic --model tiny --image-size 64 --cases 4 --steps 4 "
+        "evaluate mosaic --image-size 64 --cases 4 --steps 4 "
         "--methods fam,decomposition,random -o mosaic"
     ],
     "convert": ["convert tiny.safetensors converted.safetensors --model tiny"],
     "map": [
-        "map pairs.csv -o maps --model tiny --batch 4",
-        "map pairs.parquet -o once --model tiny --once --map-size 32 --dtype uint8 --workers 1 "
-        "--batch 4",
-        "map --queries pictures --references pictures -o grid --model tiny --batch 4",
+        "map pairs.csv -o maps --batch 4",
+        "map pairs.parquet -o once --once --map-size 32 --dtype uint8 --workers 1 --batch 4",
+        "map --queries pictures --references pictures -o grid --batch 4",
     ],
-    "index": ["index pictures -o index --model tiny --batch 4"],
+    "index": ["index pictures -o index --batch 4"],
     "retrieve": ["retrieve pictures/0.png --index index --top 3 -o nearest --maps hits"],
     "report": ["report maps -o page"],
 }
