@@ -58,9 +58,10 @@ NETWORKS = {
 }
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
+NINE = f"random,centre,eigen-cam,{SIX}"
 # task and network -> the task's own options
 RUNS = {
-    f"retrieval {STRONG}": f"--cases 16 --steps 8 --methods random,centre,eigen-cam,{SIX}",
+    f"retrieval {STRONG}": f"--cases 16 --steps 8 --measures faithfulness --methods {NINE}",
     **{
         f"retrieval {name}": "--cases 32 --steps 16"
         for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
@@ -76,7 +77,7 @@ RUNS = {
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
     f"mosaic {STRONG}": "--cases 200 --methods quick",
-    f"localization {STRONG}": "--cases 40 --steps 4 --data {assets}/images/raccoon",
+    f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
@@ -206,8 +207,10 @@ def difference(run: Path, pair: str, measure: str) -> str:
 
 
 def row(question: Question, measure: str, run: Path) -> list[str]:
-    """What follows the key in a question's row."""
-    means = {name: values[measure] for name, values in measured(run).items()}
+    """What follows the key in a question's row; nothing of what was not measured."""
+    means = {name: values[measure] for name, values in measured(run).items() if measure in values}
+    if not means:
+        return []
     shown = [means.get(name, "-") for name in question.columns]
     if question.pairs:
         shown = [mean.split(" ± ")[0] for mean in shown]
@@ -260,12 +263,14 @@ def write(out: Path) -> None:
     done = {run: folder(out, run) for run in RUNS if (folder(out, run) / "table.md").exists()}
     for name, question in QUESTIONS.items():
         asked = {question.key(*each): each for each in question.asked()}
-        rows = {k: row(question, m, done[run]) for k, (run, m) in asked.items() if run in done}
-        put(name, question.heads, rows, asked)
+        found = {k: row(question, m, done[run]) for k, (run, m) in asked.items() if run in done}
+        put(name, question.heads, {key: some for key, some in found.items() if some}, asked)
     for run in FULL:
         if run in done:
-            names = SHOWN[run.split()[0]]
-            rows = {(f"`{k}`",): [v[n] for n in names] for k, v in measured(done[run]).items()}
+            means = measured(done[run])
+            there = next(iter(means.values()))
+            names = [name for name in SHOWN[run.split()[0]] if name in there]
+            rows = {(f"`{k}`",): [v[n] for n in names] for k, v in means.items()}
             put(run, ["method", *names], rows, rows)
     quality = {run: (at / "table.md").read_text().split("\n\n")[1] for run, at in done.items()}
     old = {cells(line)[0]: cells(line)[1] for line in standing("runs")[2:]}
@@ -280,7 +285,7 @@ def main():
     parser.add_argument("--models", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--only", nargs="*", default=[""], help="runs whose names hold one of these"
+        "--only", nargs="*", default=[""], help="runs with one of these in the name"
     )
     parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
     options = parser.parse_args()
