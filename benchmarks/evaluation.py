@@ -4,9 +4,8 @@
     python benchmarks/evaluation.py --out OUT --write                           # fills tables in
 
 ASSETS holds the checkpoints and pictures of other projects, MODELS the weights that the examples
-trained; docs/evaluation-networks.md says which and how. Every run is one `fam-jax evaluate`, and
-is left as it is when it is there. Tables are written row by row: a row whose run is not there
-stays as it stands.
+trained; docs/evaluation-networks.md says which and how. A run is one `fam-jax evaluate`, and left
+as it is when it is there. A row of a table stays as it stands when its run is not there.
 """
 
 import argparse
@@ -29,8 +28,7 @@ DOCUMENTS = Path(__file__).resolve().parents[1] / "docs"
 OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
 RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
-
-STRONG = "efficientnet-lite0"  # its tables hold every method
+STRONG = "efficientnet-lite0"  # whose methods have tables of their own
 CIFAR = "{assets}/checkpoints/cifar-resnet"
 RESNET = f"--model cifar-resnet56 --weights {CIFAR}/resnet56-4bfd9763.th"
 TINY = "--model tiny --image-size 64"
@@ -267,10 +265,9 @@ def write(out: Path) -> None:
         put(name, question.heads, {key: some for key, some in found.items() if some}, asked)
     for run in FULL:
         if run in done:
-            means = measured(done[run])
-            there = next(iter(means.values()))
-            names = [name for name in SHOWN[run.split()[0]] if name in there]
-            rows = {(f"`{k}`",): [v[n] for n in names] for k, v in means.items()}
+            means = {f"`{name}`": values for name, values in measured(done[run]).items()}
+            names = [n for n in SHOWN[run.split()[0]] if all(n in v for v in means.values())]
+            rows = {(name,): [values[n] for n in names] for name, values in means.items()}
             put(run, ["method", *names], rows, rows)
     quality = {run: (at / "table.md").read_text().split("\n\n")[1] for run, at in done.items()}
     old = {cells(line)[0]: cells(line)[1] for line in standing("runs")[2:]}
