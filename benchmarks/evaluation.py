@@ -4,9 +4,8 @@
     python benchmarks/evaluation.py --out OUT --write                           # fills tables in
 
 ASSETS holds the checkpoints and pictures of other projects, MODELS the weights that the examples
-trained; docs/evaluation-networks.md says which and how. Every run is one `fam-jax evaluate`, and
-is left as it is when it is there. Tables are written row by row: a row whose run is not there
-stays as it stands.
+trained; docs/evaluation-networks.md says which and how. A run is one `fam-jax evaluate`, and left
+as it is when it is there. A row of a table stays as it stands when its run is not there.
 """
 
 import argparse
@@ -29,8 +28,7 @@ DOCUMENTS = Path(__file__).resolve().parents[1] / "docs"
 OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
 RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
-
-STRONG = "efficientnet-lite0"  # its tables hold every method
+STRONG = "efficientnet-lite0"  # whose methods have tables of their own
 CIFAR = "{assets}/checkpoints/cifar-resnet"
 RESNET = f"--model cifar-resnet56 --weights {CIFAR}/resnet56-4bfd9763.th"
 TINY = "--model tiny --image-size 64"
@@ -58,9 +56,10 @@ NETWORKS = {
 }
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
+NINE = f"random,centre,eigen-cam,{SIX}"
 # task and network -> the task's own options
 RUNS = {
-    f"retrieval {STRONG}": f"--cases 16 --steps 8 --methods random,centre,eigen-cam,{SIX}",
+    f"retrieval {STRONG}": f"--cases 16 --steps 8 --measures faithfulness --methods {NINE}",
     **{
         f"retrieval {name}": "--cases 32 --steps 16"
         for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
@@ -76,7 +75,7 @@ RUNS = {
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
     f"mosaic {STRONG}": "--cases 200 --methods quick",
-    f"localization {STRONG}": "--cases 40 --steps 4 --data {assets}/images/raccoon",
+    f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
@@ -206,8 +205,10 @@ def difference(run: Path, pair: str, measure: str) -> str:
 
 
 def row(question: Question, measure: str, run: Path) -> list[str]:
-    """What follows the key in a question's row."""
-    means = {name: values[measure] for name, values in measured(run).items()}
+    """What follows the key in a question's row; nothing of what was not measured."""
+    means = {name: values[measure] for name, values in measured(run).items() if measure in values}
+    if not means:
+        return []
     shown = [means.get(name, "-") for name in question.columns]
     if question.pairs:
         shown = [mean.split(" ± ")[0] for mean in shown]
@@ -260,12 +261,13 @@ def write(out: Path) -> None:
     done = {run: folder(out, run) for run in RUNS if (folder(out, run) / "table.md").exists()}
     for name, question in QUESTIONS.items():
         asked = {question.key(*each): each for each in question.asked()}
-        rows = {k: row(question, m, done[run]) for k, (run, m) in asked.items() if run in done}
-        put(name, question.heads, rows, asked)
+        found = {k: row(question, m, done[run]) for k, (run, m) in asked.items() if run in done}
+        put(name, question.heads, {key: some for key, some in found.items() if some}, asked)
     for run in FULL:
         if run in done:
-            names = SHOWN[run.split()[0]]
-            rows = {(f"`{k}`",): [v[n] for n in names] for k, v in measured(done[run]).items()}
+            means = {f"`{name}`": values for name, values in measured(done[run]).items()}
+            names = [n for n in SHOWN[run.split()[0]] if all(n in v for v in means.values())]
+            rows = {(name,): [values[n] for n in names] for name, values in means.items()}
             put(run, ["method", *names], rows, rows)
     quality = {run: (at / "table.md").read_text().split("\n\n")[1] for run, at in done.items()}
     old = {cells(line)[0]: cells(line)[1] for line in standing("runs")[2:]}
@@ -280,7 +282,7 @@ def main():
     parser.add_argument("--models", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--only", nargs="*", default=[""], help="runs whose names hold one of these"
+        "--only", nargs="*", default=[""], help="runs with one of these in the name"
     )
     parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
     options = parser.parse_args()
