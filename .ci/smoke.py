@@ -23,23 +23,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import fam_jax
 import pretrained_ports
+from fam_jax.apps import demo
 from fam_jax.apps.main import app
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PICTURES = 8
+
+# The small network throughout, and few mosaics: what is asked here is whether everything runs.
+pretrained_ports.weights_installed = lambda name: name == "tiny"
+demo.GAMES = 8
 
 # Lines of each command, in an order in which each finds what it reads.
 LINES = {
     "models": ["models", "models tiny"],
     "explain": [
         "explain pictures/0.png pictures/1.png pictures/2.png -o explained",
-        "explain pictures/0.png pictures/1.png --background pictures --method contrastive -o other",
+        "explain pictures/0.png pictures/1.png --background pictures -o other",
         "explain pictures/0.png pictures/1.png --image-size 64 --map-size 32 --json -o sized",
     ],
+    "redraw": ["redraw explained -o again"],
     "demo": ["demo -o demo"],
     "evaluate": [
-        "evaluate mosaic --image-size 64 --cases 4 --steps 4 --methods fam,decomposition,random "
-        "-o mosaic"
+        "evaluate mosaic --image-size 64 --cases 4 --steps 4 "
+        "--methods fam,decomposition,random -o mosaic"
     ],
     "convert": ["convert tiny.safetensors converted.safetensors --model tiny"],
     "map": [

@@ -1,8 +1,8 @@
 """What could stand in the place of `contrastive`: other backgrounds, centred activations, norms.
 
-    python benchmarks/alternatives.py --assets ASSETS --models MODELS [--write]
+    python benchmarks/alternatives.py --assets ASSETS --models MODELS [--only NETWORK ...] [--write]
 
-All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/evaluation; with unit vectors r
+All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/evaluation.md; with unit vectors r
 (reference), z (picture) and b_n (gallery), mu = mean_n b_n and C their covariance, v |z| is
 
     contrastive                r - mu
@@ -14,10 +14,12 @@ All are M = sum_k pullback(v)_k A_k in the mosaic game of docs/evaluation; with 
 
 and "centred" is contrastive's with A less its mean over positions. The second part asks for the
 boxes of the localisation task with a background that knows nothing of them: other photographs.
+Rows of networks that are not asked about stay as they stand.
 """
 
 import argparse
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import evaluation
@@ -36,6 +38,17 @@ from fam_jax.evaluate.tables import with_error
 
 KEY = jax.random.key(0)
 FEW = 8
+NETWORKS, BOXED = (
+    [run.split()[1] for run in evaluation.RUNS if run.startswith(task)]
+    for task in ("mosaic", "localization")
+)
+# label -> the method, of a batch of the task and of embeddings of other photographs
+METHODS = {
+    "`fam`": lambda batch, others: fam_jax.fam(),
+    "`decomposition`": lambda batch, others: fam_jax.decomposition(),
+    "`contrastive`, places beside the boxes": lambda b, others: fam_jax.contrastive(b.background),
+    "`contrastive`, other photographs": lambda batch, others: fam_jax.contrastive(others),
+}
 
 
 def network(options: str) -> Network:
@@ -107,41 +120,37 @@ def measured(net: Network, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def table(net: str, values: dict[str, np.ndarray]) -> str:
-    """A row: the mean of `contrastive`, then paired differences from it."""
+def cells(values: dict[str, np.ndarray]) -> list[str]:
+    """The mean of `contrastive`, then paired differences from it."""
     base = values["contrastive"]
-    cells = [f"{base.mean():.3f}"]
-    for name, column in values.items():
-        if name != "contrastive":
-            difference = metrics.paired_difference(column, base, KEY)
-            cells.append(with_error(float(difference.mean), float(difference.error), sign="+"))
-    return f"| {net} | " + " | ".join(cells) + " |"
+    found = [
+        metrics.paired_difference(v, base, KEY) for k, v in values.items() if k != "contrastive"
+    ]
+    differences = [with_error(float(each.mean), float(each.error), sign="+") for each in found]
+    return [f"{base.mean():.3f}", *differences]
 
 
-def boxes(name: str, assets: Path) -> str:
-    """Localisation with the task's own background and with photographs of other things."""
+def boxes(name: str, assets: Path) -> dict[tuple[str, str], list[str]]:
+    """Localisation with the task's own background and with photographs of other things.
+
+    A row for each network and method.
+    """
     options = f"{evaluation.NETWORKS[name]} {evaluation.RUNS[f'localization {name}']}"
     net = network(options.format(assets=assets))
     raccoons = tasks.Options(str(assets / "images" / "raccoon"))
     cases = tasks.build("localization", net, raccoons)
     others = tasks.build("retrieval", net, tasks.Options("photographs")).batches[0].background
-    lines = []
-    for label, method in {
-        "`fam`": lambda batch: fam_jax.fam(),
-        "`decomposition`": lambda batch: fam_jax.decomposition(),
-        "`contrastive`, places beside the boxes": lambda b: fam_jax.contrastive(b.background),
-        "`contrastive`, other photographs": lambda batch: fam_jax.contrastive(others),
-    }.items():
+    rows = {}
+    for label, method in METHODS.items():
         parts = []
         for batch in cases.batches:
-            some = method(batch)(net.encode(batch.images), batch.references)
+            some = method(batch, others)(net.encode(batch.images), batch.references)
             large, n = fam_jax.upsample(some, batch.masks.shape[1:]), len(batch)
             measures = (metrics.pointing, metrics.energy_in, partial(metrics.iou, threshold=0.5))
             parts.append(np.stack([np.float32(m(large, batch.masks))[:n] for m in measures]))
         means = [metrics.mean_and_error(column, KEY) for column in np.concatenate(parts, axis=1)]
-        cells = [with_error(float(f.mean), float(f.error)) for f in means]
-        lines.append(f"| {name} | {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows[name, label] = [with_error(float(f.mean), float(f.error)) for f in means]
+    return rows
 
 
 def main():
@@ -150,30 +159,28 @@ def main():
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
+    parser.add_argument("--only", nargs="*", default=NETWORKS, help="networks; all without it")
     options = parser.parse_args()
-    rows = {}
-    for run in evaluation.RUNS:
-        task, name = run.split()
-        if task != "mosaic":
-            continue
-        net = network(
-            evaluation.NETWORKS[name].format(assets=options.assets, models=options.models)
-        )
+    tables = {}  # measure -> headings, and rows by the cells they begin with
+    for name in (name for name in NETWORKS if name in options.only):
+        places = {"assets": options.assets, "models": options.models}
+        net = network(evaluation.NETWORKS[name].format(**places))
         cases = tasks.build("mosaic", net, tasks.Options("photographs", cases=options.cases))
         parts = [measured(net, batch) for batch in cases.batches]
         for measure in parts[0]:
             joined = {k: np.concatenate([p[measure][k] for p in parts]) for k in parts[0][measure]}
-            head = f"| {measure} | " + " | ".join(joined) + " |\n|---|" + "---:|" * len(joined)
-            rows.setdefault(measure, [head]).append(table(name, joined))
-        print(rows["pointing"][-1], flush=True)
-    rows["boxes"] = [
-        "| network | method | pointing | mass inside | IoU at 0.5 |\n|---|---|---:|---:|---:|",
-        *(boxes(name, options.assets) for name in ("protonet-mini", "resnet56")),
-    ]
-    for measure, lines in rows.items():
-        print("", *lines, sep="\n")
+            _, rows = tables.setdefault(measure, ((measure, *joined), {}))
+            rows[name,] = cells(joined)
+            print(measure, name, *rows[name,], sep=" | ", flush=True)
+    boxed = [boxes(name, options.assets) for name in BOXED if name in options.only]
+    if boxed:
+        heads = ("network", "method", "pointing", "mass inside", "IoU at 0.5")
+        tables["boxes"] = heads, {key: row for rows in boxed for key, row in rows.items()}
+        print(*tables["boxes"][1].items(), sep="\n")
+    for measure, (heads, rows) in tables.items():
+        order = list(product(BOXED, METHODS)) if measure == "boxes" else [(n,) for n in NETWORKS]
         if options.write:
-            evaluation.fill(f"alternatives, {measure}", "\n".join(lines))
+            evaluation.put(f"alternatives, {measure}", heads, rows, order)
 
 
 if __name__ == "__main__":

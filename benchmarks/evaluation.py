@@ -1,11 +1,11 @@
-"""The runs behind docs/evaluation, and its tables.
+"""The runs behind docs/evaluation.md, and its tables.
 
     python benchmarks/evaluation.py --assets ASSETS --models MODELS --out OUT   # runs the missing
     python benchmarks/evaluation.py --out OUT --write                           # fills tables in
 
 ASSETS holds the checkpoints and pictures of other projects, MODELS the weights that the examples
-trained; docs/evaluation says which and how. Every run is one `fam-jax evaluate`, and is left as
-it is when it is there.
+trained; docs/evaluation-networks.md says which and how. A run is one `fam-jax evaluate`, and left
+as it is when it is there. A row of a table stays as it stands when its run is not there.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import csv
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,43 +24,46 @@ from fam_jax import metrics
 from fam_jax.evaluate.tables import with_error
 
 KEY = jax.random.key(0)
-DOCUMENTS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
+DOCUMENTS = Path(__file__).resolve().parents[1] / "docs"
 OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
 RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
-
+STRONG = "efficientnet-lite0"  # whose methods have tables of their own
+CIFAR = "{assets}/checkpoints/cifar-resnet"
+RESNET = f"--model cifar-resnet56 --weights {CIFAR}/resnet56-4bfd9763.th"
+TINY = "--model tiny --image-size 64"
+VIT = "--model vit-mini-patch8 --weights {models}/vit-mini-simclr.safetensors"
 # network -> what loads it
 NETWORKS = {
+    STRONG: "--model efficientnet-lite0",
     "protonet-omniglot": f"--model conv4-omniglot --weights {PROTONET}/omniglot_20way_1shot.pth",
     "protonet-mini": f"--model conv4 --weights {PROTONET}/miniimagenet_5shot.pth",
     "relation-mini": f"--model relationnet --weights {RELATION}",
-    "resnet20": "--model cifar-resnet20 "
-    "--weights {assets}/checkpoints/cifar-resnet/resnet20-12fca82f.th",
-    "resnet56": "--model cifar-resnet56 "
-    "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
-    "tiny": "--model tiny --image-size 64",
-    "tiny-moco": "--model tiny --image-size 64 --weights {models}/tiny-moco.safetensors "
-    "--head keep",
-    "tiny-byol": "--model tiny --image-size 64 --weights {models}/tiny-byol.safetensors "
-    "--head keep",
-    "tiny-triplet": "--model tiny --image-size 64 --weights {models}/tiny-triplet.safetensors "
-    "--head keep",
-    "tiny-proxy": "--model tiny --image-size 64 --weights {models}/tiny-proxy.safetensors "
-    "--head keep",
+    "resnet20": f"--model cifar-resnet20 --weights {CIFAR}/resnet20-12fca82f.th",
+    "resnet56": RESNET,
+    "tiny": TINY,
+    **{
+        f"tiny-{loss}": f"{TINY} --weights {{models}}/tiny-{loss}.safetensors --head keep"
+        for loss in ("moco", "byol", "triplet", "proxy")
+    },
     "matching-omniglot": "--model conv4-omniglot-pooled "
     "--weights {models}/conv4-omniglot-matching.safetensors",
-    "vit-simclr": "--model vit-mini-patch8 --weights {models}/vit-mini-simclr.safetensors",
-    "resnet56-layer2": "--model cifar-resnet56 --layer layer2 "
-    "--weights {assets}/checkpoints/cifar-resnet/resnet56-4bfd9763.th",
-    "tiny-moco-layer2": "--model tiny --image-size 64 --layer layer2 "
+    "vit-simclr": VIT,
+    "resnet56-layer2": f"{RESNET} --layer layer2",
+    "tiny-moco-layer2": f"{TINY} --layer layer2 "
     "--weights {models}/tiny-moco.safetensors --head keep",
-    "vit-simclr-blocks.2.norm1": "--model vit-mini-patch8 --layer blocks.2.norm1 "
-    "--weights {models}/vit-mini-simclr.safetensors",
+    "vit-simclr-blocks.2.norm1": f"{VIT} --layer blocks.2.norm1",
 }
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
-# run -> task, network, and the task's own options
+NINE = f"random,centre,eigen-cam,{SIX}"
+# task and network -> the task's own options
 RUNS = {
+    f"retrieval {STRONG}": f"--cases 16 --steps 8 --measures faithfulness --methods {NINE}",
+    **{
+        f"retrieval {name}": "--cases 32 --steps 16"
+        for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
+    },
     "fewshot protonet-omniglot": "--layer block2 --similarity euclidean --cases 60 " + OMNIGLOT,
     "fewshot matching-omniglot": "--cases 60 " + OMNIGLOT,
     "fewshot protonet-mini": "--similarity euclidean --cases 30",
@@ -67,43 +72,96 @@ RUNS = {
     "contrastive tiny-byol": "--cases 32 --steps 16",
     "contrastive vit-simclr": "--cases 32 --steps 16 --methods main," + ATTENTION,
     "contrastive tiny": "--cases 32 --steps 16",
-    "retrieval tiny": "--cases 32 --steps 16",
-    "retrieval tiny-triplet": "--cases 32 --steps 16",
-    "retrieval tiny-proxy": "--cases 32 --steps 16",
-    "retrieval resnet20": "--cases 32 --steps 16",
-    "retrieval resnet56": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     "mosaic vit-simclr": "--cases 200 --methods main," + ATTENTION,
+    f"mosaic {STRONG}": "--cases 200 --methods quick",
+    f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
+    f"sanity {STRONG}": f"--cases 8 --methods {SIX}",
     "sanity tiny": "--cases 8 --methods all",
     "sanity tiny-moco": "--cases 16",
     "sanity resnet56": "--cases 16",
-    "sanity tiny-byol": "--cases 16 --methods " + SIX,
-    "sanity tiny-triplet": "--cases 16 --methods " + SIX,
-    "sanity tiny-proxy": "--cases 16 --methods " + SIX,
+    **{
+        f"sanity tiny-{loss}": f"--cases 16 --methods {SIX}"
+        for loss in ("byol", "triplet", "proxy")
+    },
     "sanity vit-simclr": "--cases 8 --methods quick",
     "stereo tiny": "--image-size 256",
     "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
 }
+FULL = [run for run in RUNS if STRONG in run]
+SHUFFLED = ("last stage random: Spearman", "all random: Spearman")
 EFFECTS = ("insertion - deletion", "AID", "ROAD at 50 %")
-# task -> the measures its table shows
+# task -> the measures that a table of every method shows
 SHOWN = {
-    "fewshot": (*EFFECTS, "average drop", "fidelity: drop of log p"),
-    "contrastive": (*EFFECTS, "average drop", "complexity"),
     "retrieval": (*EFFECTS, "average drop", "both: insertion - deletion"),
-    "verification": (*EFFECTS, "accuracy under deletion", "accuracy under insertion"),
     "mosaic": ("mass inside", "pointing"),
     "localization": ("mass inside", "pointing", "IoU at 0.5", "box hit", "insertion - deletion"),
-    "sanity": (
-        "swap: Spearman",
-        "with sum of A: Spearman",
-        "last stage random: Spearman",
-        "all random: Spearman",
-        "max-sensitivity",
-    ),
+    "sanity": ("swap: Spearman", "with sum of A: Spearman", *SHUFFLED, "max-sensitivity"),
+}
+SEVEN = (*SIX.split(","), "grad-cam")
+PAIRS = (
+    "contrastive less fam",
+    "contrastive less decomposition",
+    "contrastive-free less contrastive",
+)
+POINTS = (
+    "anywhere",
+    "same place",
+    "nearest activation",
+    "point-to-point",
+    "point-to-point, centred",
+)
+
+
+class Question(NamedTuple):
+    """A table of means: a row for each network, task and measure, a column for each method.
+
+    Where there are pairs, their differences have the standard errors, else the means have.
+    """
+
+    tasks: tuple[str, ...]
+    measures: tuple[str, ...]
+    columns: tuple[str, ...]
+    other: str = ""  # heading of the largest mean among the methods that have no column
+    pairs: tuple[str, ...] = ()
+
+    @property
+    def heads(self) -> list[str]:
+        """Of all columns."""
+        several = {"task": self.tasks, "measure": self.measures}
+        first = ["network", *(name for name, values in several.items() if len(values) > 1)]
+        return [*first, *self.columns, *filter(None, [self.other]), *self.pairs]
+
+    def key(self, run: str, measure: str) -> tuple[str, ...]:
+        """The cells that its row begins with."""
+        task, network = run.split()
+        more = [(self.tasks, task), (self.measures, measure)]
+        return (network, *(value for values, value in more if len(values) > 1))
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Run and measure of each row."""
+        runs = [run for run in RUNS if run.split()[0] in self.tasks]
+        return [(run, measure) for run in runs for measure in self.measures]
+
+
+WITH_RANDOM = ("random", *SEVEN)
+ALONE = ("fewshot", "contrastive", "retrieval")
+BOXES = ("mass inside", "pointing", "IoU at 0.5", "insertion - deletion")
+PAIRED = ("insertion - deletion", "accuracy under deletion", "accuracy under insertion")
+QUESTIONS = {
+    "faithfulness": Question(ALONE, EFFECTS[:1], WITH_RANDOM, "best other", PAIRS),
+    "pointing": Question(("mosaic",), ("pointing",), SEVEN, "best other", PAIRS),
+    "mass": Question(("mosaic",), ("mass inside",), SEVEN, "best other", PAIRS),
+    "boxes": Question(("localization",), BOXES, WITH_RANDOM, "best other"),
+    "verification": Question(("verification",), PAIRED, WITH_RANDOM),
+    "decisions": Question(("fewshot",), ("fidelity: drop of log p",), WITH_RANDOM, "best other"),
+    "swapped references": Question(("sanity",), ("swap: Spearman",), SEVEN),
+    "shuffled parameters": Question(("sanity",), SHUFFLED, SEVEN, "largest other"),
+    "stereo": Question(("stereo",), ("error in the row",), POINTS),
 }
 
 
@@ -125,85 +183,97 @@ def execute(run: str, out: Path, places: dict[str, Path]) -> None:
     subprocess.run([sys.executable, "-c", code, *words[1:], "-o", folder(out, run)], check=False)
 
 
-def shown(run: str, out: Path) -> str:
-    """The command, what the network itself does, and the run's table."""
-    text = (folder(out, run) / "table.md").read_text()
-    quality = text.split("\n\n")[1]
-    plain = re.sub(r"\{(assets|models)\}", lambda m: m[1].upper(), command(run))
-    if run.startswith("stereo"):
-        table = text[text.index("| method") :].strip()
-        return f"`{plain}`\n\n{quality}\n\n{table}"
-    with open(folder(out, run) / "table.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = SHOWN[run.split()[0]]
-    by_cell = {(row["method"], row["measure"]): row for row in rows}
-    lines = ["| method | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [number(by_cell[method, name]) for name in names]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return f"`{plain}`\n\n{quality}\n\n" + "\n".join(lines)
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def number(row: dict[str, str]) -> str:
-    return with_error(float(row["mean"]), float(row["standard_error"]))
+def measured(run: Path) -> dict[str, dict[str, str]]:
+    """Method -> measure -> mean and error, as the run's first table has them."""
+    lines = (run / "table.md").read_text().split("\n\n")[3].splitlines()
+    names = cells(lines[0])[1:]
+    rows = [cells(line) for line in lines[2:]]
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
 
-def summary(out: Path, tasks: tuple[str, ...], measure: str) -> str:
-    """A row a run: one measure of three methods, and paired differences between them."""
-    columns = (
-        "activation-sum",
-        "fam",
-        "fam-contrastive",
-        "decomposition",
-        "contrastive",
-        "contrastive-free",
-    )
-    pairs = (
-        ("fam", "activation-sum"),
-        ("contrastive", "fam"),
-        ("contrastive", "decomposition"),
-        ("contrastive-free", "contrastive"),
-    )
-    heads = [*columns, *(f"{a} less {b}" for a, b in pairs)]
-    lines = ["| network | task | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
-    for run in RUNS:
-        task, network = run.split()
-        if task in tasks and (folder(out, run) / "manifest.json").exists():
-            values = {name: cases(folder(out, run), name, measure) for name in columns}
-            means = [f"{values[name].mean():.3f}" for name in columns]
-            estimates = [metrics.paired_difference(values[a], values[b], KEY) for a, b in pairs]
-            differences = [with_error(float(d.mean), float(d.error), sign="+") for d in estimates]
-            lines.append(f"| {network} | {task} | " + " | ".join(means + differences) + " |")
-    return "\n".join(lines)
+def difference(run: Path, pair: str, measure: str) -> str:
+    """Of the two methods of "a less b", with its standard error."""
+    files = [run / "methods" / f"{name}.csv" for name in pair.split(" less ")]
+    rows = [csv.DictReader(file.read_text().splitlines()) for file in files]
+    a, b = np.array([[row[measure] for row in each] for each in rows], np.float32)
+    found = metrics.paired_difference(a, b, KEY)
+    return with_error(float(found.mean), float(found.error), sign="+")
 
 
-def cases(run: Path, method: str, measure: str) -> np.ndarray:
-    with open(run / "methods" / f"{method}.csv", newline="") as file:
-        return np.array([row[measure] for row in csv.DictReader(file)], np.float32)
+def row(question: Question, measure: str, run: Path) -> list[str]:
+    """What follows the key in a question's row; nothing of what was not measured."""
+    means = {name: values[measure] for name, values in measured(run).items() if measure in values}
+    if not means:
+        return []
+    shown = [means.get(name, "-") for name in question.columns]
+    if question.pairs:
+        shown = [mean.split(" ± ")[0] for mean in shown]
+    if question.other:
+        ours = (*question.columns, "random", "centre")
+        others = [name for name in means if name not in ours]
+        best = max(others, key=lambda name: float(means[name].split()[0]), default=None)
+        shown.append(f"`{best}` {means[best]}" if best else "-")
+    return shown + [difference(run, pair, measure) for pair in question.pairs]
 
 
-SUMMARIES = {
-    "summary of faithfulness": (("fewshot", "contrastive", "retrieval"), "insertion - deletion"),
-    "summary of pointing": (("mosaic",), "pointing"),
-    "summary of mass": (("mosaic",), "mass inside"),
-    "summary of swaps": (("sanity",), "swap: Spearman"),
-}
+def standing(name: str) -> list[str]:
+    """The lines of the table that stands between the markers of that name."""
+    pages = "".join(page.read_text() for page in DOCUMENTS.glob("evaluation*.md"))
+    found = re.search(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- end -->", pages, re.DOTALL)
+    return found[1].split("\n")[1:-2] if found else []
 
 
 def fill(name: str, block: str) -> None:
     """Replace what stands between the documents' markers of that name, if they have them."""
     markers = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    for page in DOCUMENTS.glob("*.md"):
+    for page in DOCUMENTS.glob("evaluation*.md"):
         page.write_text(markers.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", page.read_text()))
 
 
+def put(
+    name: str,
+    heads: Sequence[str],
+    rows: Mapping[tuple[str, ...], Iterable[str]],
+    order: Iterable[tuple[str, ...]],
+    align: str = "---:|",
+) -> None:
+    """Write these rows, by the cells they begin with; of the others keep what stands there."""
+    order = list(dict.fromkeys(order))
+    first = len(order[0])
+    old = standing(name)
+    kept = {tuple(cells(line)[:first]): line for line in old[2:]}
+    lines = {key: f"| {' | '.join([*key, *values])} |" for key, values in rows.items()}
+    head = f"| {' | '.join(heads)} |"
+    stale = [key for key in order if key in kept and key not in lines and old[0] != head]
+    if stale:
+        raise SystemExit(f"{name}: other columns, and no run for the rows {stale}")
+    body = [lines.get(key, kept.get(key)) for key in order]
+    under = "|" + "---|" * first + align * (len(heads) - first)
+    fill(name, "\n".join([head, under, *filter(None, body)]))
+
+
 def write(out: Path) -> None:
-    """Fill in every table whose run is done."""
-    for name, (tasks, measure) in SUMMARIES.items():
-        fill(name, summary(out, tasks, measure))
-    for run in RUNS:
-        if (folder(out, run) / "table.md").exists():
-            fill(run, shown(run, out))
+    """Fill in the rows of every run that is done, and the strong network's whole tables."""
+    done = {run: folder(out, run) for run in RUNS if (folder(out, run) / "table.md").exists()}
+    for name, question in QUESTIONS.items():
+        asked = {question.key(*each): each for each in question.asked()}
+        found = {k: row(question, m, done[run]) for k, (run, m) in asked.items() if run in done}
+        put(name, question.heads, {key: some for key, some in found.items() if some}, asked)
+    for run in FULL:
+        if run in done:
+            means = {f"`{name}`": values for name, values in measured(done[run]).items()}
+            names = [n for n in SHOWN[run.split()[0]] if all(n in v for v in means.values())]
+            rows = {(name,): [values[n] for n in names] for name, values in means.items()}
+            put(run, ["method", *names], rows, rows)
+    quality = {run: (at / "table.md").read_text().split("\n\n")[1] for run, at in done.items()}
+    old = {cells(line)[0]: cells(line)[1] for line in standing("runs")[2:]}
+    plain = {run: command(run).format(assets="ASSETS", models="MODELS") for run in RUNS}
+    rows = {(run,): [quality.get(run, old.get(run, "")), f"`{plain[run]}`"] for run in RUNS}
+    put("runs", ["run", "cases, the network itself, layer", "command"], rows, rows, "---|")
 
 
 def main():
@@ -212,7 +282,7 @@ def main():
     parser.add_argument("--models", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--only", nargs="*", default=[""], help="runs whose names hold one of these"
+        "--only", nargs="*", default=[""], help="runs with one of these in the name"
     )
     parser.add_argument("--write", action="store_true", help="fill in the documents' tables")
     options = parser.parse_args()

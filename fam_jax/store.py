@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from fam_jax._core.brief import one_line
+
 NOT_DONE, VALID, INVALID = 0, 1, 2  # of a row; invalid: done, but without maps
 
 
@@ -39,6 +41,8 @@ class Row(NamedTuple):
     reference_map: np.ndarray | None = None
     query_box: tuple[float, float, float, float] | None = None
     reference_box: tuple[float, float, float, float] | None = None
+
+    __repr__ = one_line
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from pretrained_ports.relation import load_relation as load_relation
 from pretrained_ports.text.towers import TextBackbone as TextBackbone
 from pretrained_ports.text.towers import create_text as create_text
 from pretrained_ports.text.towers import load_text as load_text
+from pretrained_ports.weights.default import weights_installed as weights_installed
 from pretrained_ports.zoo import Backbone as Backbone
 from pretrained_ports.zoo import create as create
 from pretrained_ports.zoo import load as load

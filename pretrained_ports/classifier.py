@@ -33,6 +33,9 @@ class Classifier(NamedTuple):
     kernel: Float[Array, "d k"]
     bias: Float[Array, " k"]
 
+    def __repr__(self) -> str:
+        return f"Classifier({' x '.join(map(str, self.kernel.shape))})"
+
 
 def load_classifier(
     name: str,

@@ -1,5 +1,6 @@
 """From a picture to the array that a network was trained on."""
 
+import math
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, Literal, NamedTuple
@@ -15,6 +16,9 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
+Box = tuple[float, float, float, float]
+
+
 class View(NamedTuple):
     """A picture as a network takes it.
 
@@ -27,7 +31,12 @@ class View(NamedTuple):
 
     input: Float32[np.ndarray, "h w c"]
     picture: Image.Image
-    box: tuple[float, float, float, float]
+    box: Box
+
+    def __repr__(self) -> str:
+        (h, w, _), (width, height) = self.input.shape, self.picture.size
+        box = ", ".join(f"{side:g}" for side in self.box)
+        return f"View(input {h} x {w}, picture {height} x {width}, box=({box}))"
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,13 @@ class Preprocess:
         """3 for colour, 1 for grey."""
         return len(self.mean)
 
-    def __call__(self, image: Any) -> Float32[np.ndarray, "h w c"]:
+    def __call__(self, image: Any, box: Box | None = None) -> Float32[np.ndarray, "h w c"]:
         """The network's input for one picture.
 
         Args:
             image: A PIL image of 8 bits per channel, or a uint8 array [H W], [H W 1] or [H W 3].
+            box: Left, top, right, bottom of a part of it, to be resized to `size` as it is; what
+                `fit` chooses if not given.
 
         Returns:
             float32 [h w c], normalised.
@@ -95,7 +106,7 @@ class Preprocess:
             TypeError: Not a picture, or an array of another type than uint8.
             ValueError: An array of another shape, or a picture of more than 8 bits per channel.
         """
-        pixels = np.asarray(self.view(image)).reshape(*self.size, self.channels)
+        pixels = np.asarray(self.view(image, box)).reshape(*self.size, self.channels)
         return self.normalise(pixels)
 
     def normalise(self, pixels: UInt8[np.ndarray, "*b h w c"]) -> Float32[np.ndarray, "*b h w c"]:
@@ -115,11 +126,12 @@ class Preprocess:
             levels = levels / np.float32(255)
         return (levels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
-    def view(self, image: Any) -> Image.Image:
+    def view(self, image: Any, box: Box | None = None) -> Image.Image:
         """The resized and cropped picture before normalisation: what the network sees.
 
         Args:
             image: As for calling.
+            box: As for calling.
 
         Returns:
             A picture of `size`, mode "RGB" or "L".
@@ -130,6 +142,8 @@ class Preprocess:
         """
         height, width = self.size
         picture = as_picture(image).convert("L" if self.channels == 1 else "RGB")
+        if box is not None:
+            return picture.resize((width, height), _FILTERS[self.interpolation], box=box)
         if self.fit == "pad":
             levels = tuple(round(255 * level) for level in self.mean)
             color = "white" if self.scale == "minmax" else levels[0] if len(levels) == 1 else levels
@@ -141,12 +155,13 @@ class Preprocess:
         top = round((picture.height - height) / 2)
         return picture.crop((left, top, left + width, top + height))
 
-    def open(self, picture: str | PathLike[str] | Any) -> View:
+    def open(self, picture: str | PathLike[str] | Any, box: Box | None = None) -> View:
         """The network's input for a picture in a file, and which part of the picture it shows.
 
         Args:
             picture: A path, or a picture as for calling. The orientation that a camera noted is
                 applied.
+            box: As for calling.
 
         Raises:
             FileNotFoundError: No such file.
@@ -160,9 +175,9 @@ class Preprocess:
             ((224, 224, 3), (400, 300), (68.75, 18.75, 331.25, 281.25))
         """
         image = _read(picture) if isinstance(picture, str | PathLike) else as_picture(picture)
-        return View(self(image), image, self.region(image.size))
+        return View(self(image, box), image, box or self.region(image.size))
 
-    def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    def region(self, size: tuple[int, int]) -> Box:
         """The part of a picture that the network sees, in the picture's own pixels.
 
         Args:
@@ -179,13 +194,36 @@ class Preprocess:
         if self.fit == "pad":
             scale = max(width / self.size[1], height / self.size[0])
             right, below = (scale * self.size[1] - width) / 2, (scale * self.size[0] - height) / 2
-            return -right, -below, width + right, height + below
+            return 0 - right, 0 - below, width + right, height + below
         if self.resize is None:
             return 0.0, 0.0, float(width), float(height)
         # Whole numbers until the division: rounding must not put the box outside the picture.
         left = (width * self.resize - min(size) * self.size[1]) / (2 * self.resize)
         top = (height * self.resize - min(size) * self.size[0]) / (2 * self.resize)
         return left, top, width - left, height - top
+
+    def windows(self, size: tuple[int, int]) -> list[Box]:
+        """Boxes of the network's shape, as large as fit, that cover a picture, whatever `fit` is.
+
+        They lie evenly along its longer side, each at most half its length after the one before:
+        what is smaller than that is whole in one of them.
+
+        Args:
+            size: Width and height of the picture.
+
+        Example:
+            >>> Preprocess(size=(224, 224), resize=256).windows((200, 100))[:2]
+            [(0.0, 0.0, 100.0, 100.0), (50.0, 0.0, 150.0, 100.0)]
+        """
+        width, height = size
+        wide = min(width, height * self.size[1] / self.size[0])
+        high = min(height, width * self.size[0] / self.size[1])
+        right, below = width - wide, height - high  # one of them is zero
+        steps = max(1, math.ceil(2 * max(right / wide, below / high) - 1e-9))
+        starts = [(right * i / steps, below * i / steps) for i in range(steps + 1)]
+        ends = [(float(min(x + wide, width)), float(min(y + high, height))) for x, y in starts]
+        boxes = [(*start, *end) for start, end in zip(starts, ends, strict=True)]
+        return list(dict.fromkeys(boxes))
 
 
 def _read(path: str | PathLike[str]) -> Image.Image:

@@ -50,6 +50,9 @@ class Backbone:
     source: str
     report: Report | None = None
 
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, layer={self.layer!r}, source={self.source!r})"
+
     def open(self, picture: str | PathLike[str] | Any) -> View:
         """The input for a picture in a file (or a picture), and which part of it that shows.
 

@@ -11,6 +11,8 @@ import pretrained_ports
 from fam_jax.apps.main import app
 from pretrained_ports.checkpoints import write
 
+TINY = ("--model", "tiny")  # in moments, whatever is installed
+
 
 def run(*args):
     """What a command says, and its exit code."""

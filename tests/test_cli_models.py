@@ -1,10 +1,15 @@
 """`fam-jax models` and `fam-jax convert`, as typed."""
 
+import json
+
 import numpy as np
 import pytest
+import typer
 from safetensors.numpy import save_file
 
-from fam_jax.apps.main import main
+import pretrained_ports
+from fam_jax.apps.main import app, main
+from pretrained_ports.catalog import describe
 
 
 def run(capsys, *args):
@@ -39,10 +44,66 @@ def test_the_tokens_of_a_transformer_are_laid_out(capsys):
 
 
 def test_unknown_models_are_one_line(capsys):
-    code, out, err = run(capsys, "models", "resnet5")
+    code, out, err = run(capsys, "models", "rsnet50")
     assert (code, out) == (2, "")
-    assert err.startswith("error: no model 'resnet5'; the nearest names are: resnet50")
+    assert err.startswith("error: no model 'rsnet50'; the nearest names are: resnet50")
     assert err.count("\n") == 1
+
+
+def listed(capsys, *args):
+    code, out, err = run(capsys, "models", *args, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)["models"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has"),
+    [
+        ("resnet", lambda name, family: "resnet" in name or family == "ResNet"),
+        ("DINOv2", lambda name, family: "dinov2" in name),
+        ("conv-4", lambda name, family: family == "Conv-4"),
+        ("vit-*-384", lambda name, family: name.startswith("vit-") and name.endswith("-384")),
+    ],
+)
+def test_a_part_of_a_name_a_family_and_a_pattern_list_what_has_them(capsys, wanted, has):
+    rows = {row["name"]: row for row in listed(capsys)}
+    some = [name for name, row in rows.items() if has(name, row["family"])]
+    assert 1 < len(some) < len(rows)
+    assert listed(capsys, wanted) == [rows[name] for name in some]
+    code, out, _ = run(capsys, "models", wanted)
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, ["name", *some])
+
+
+def test_a_pipe_has_every_line_whole(capsys):
+    _, out, _ = run(capsys, "models")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    for row in describe.table():
+        for cell in (row.family, row.input, row.licence, row.source):
+            assert cell in lines[row.name]
+
+
+@pytest.mark.parametrize(("columns", "left_out"), [(80, "licence and weights: "), (300, None)])
+def test_a_terminal_has_whole_names_and_the_columns_that_fit(
+    capsys, monkeypatch, columns, left_out
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    code, out, err = run(capsys, "models")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert {*pretrained_ports.names()} <= {line.split()[0] for line in lines if line}
+    assert "224 x 224 x 3" in out
+    assert ("BSD-3-Clause" in out) == (left_out is None)
+    assert lines[-1].startswith(left_out or "siglip2-")
+
+
+def test_h_is_help_everywhere(capsys):
+    for command in ((), *((name,) for name in typer.main.get_command(app).commands)):
+        code, out, err = run(capsys, *command, "-h")
+        assert (code, err) == (0, "")
+        assert out == run(capsys, *command, "--help")[1]
+        assert out.startswith(" ".join(("Usage: fam-jax", *command)))
 
 
 def test_convert_writes_a_file_that_explain_takes(capsys, tmp_path):

@@ -19,7 +19,7 @@ from fam_jax.apps.main import app, main
 from fam_jax.apps.network import open_network
 from fam_jax.io import pictures
 from tests.close import assert_close
-from tests.commands import run
+from tests.commands import TINY, run
 
 COMMANDS = typer.main.get_command(app).commands
 EVERY = set(COMMANDS)
@@ -36,7 +36,7 @@ SHARED = {
     "--image-size": {"explain", "map", "index", "evaluate"},
     "--map-size": {"explain", "map", "retrieve"},
     "--output": EVERY - {"convert", "models"},
-    "--overwrite": {"explain", "retrieve", "report", "evaluate", "demo", "convert"},
+    "--overwrite": {"explain", "redraw", "retrieve", "report", "evaluate", "demo", "convert"},
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
     "--batch": {*JOBS, "retrieve"},
@@ -138,7 +138,7 @@ def test_every_picture_is_encoded_once_and_all_pairs_share_a_program(here, monke
     monkeypatch.setattr(pretrained_ports, "load", lambda *args, **options: backbone)
     names = [f"some/{name}" for name in ("a.png", "b.png", "more/c.png", "more/d.png")]
     compiled = explain._pair._cache_size()
-    result = run("explain", *names)
+    result = run("explain", *names, *TINY)
     assert result.exit_code == 0, result.output
     jax.effects_barrier()
     assert encoded == [1] * 4
@@ -146,7 +146,7 @@ def test_every_picture_is_encoded_once_and_all_pairs_share_a_program(here, monke
 
 
 def test_the_sizes_of_pictures_and_of_maps(here):
-    line = ("explain", "some/a.png", "some/b.png", "--image-size", 64)
+    line = ("explain", "some/a.png", "some/b.png", *TINY, "--image-size", 64)
     assert run(*line, "-o", "grid").exit_code == 0
     assert run(*line, "-o", "sized", "--map-size", 20).exit_code == 0
     net = open_network("tiny", image_size=64)
@@ -179,7 +179,7 @@ def test_a_head_is_kept_by_every_command_that_opens_the_file(here):
 
 
 def test_retrieve_opens_the_network_of_the_index(here):
-    """With its head and its size; against a background, scores are margins."""
+    """With its head and its size; against a background, hits have margins, too."""
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     named = ("--weights", "headed.safetensors", "--head", "keep", "--image-size", 32)
     assert run("index", "some", *named, "-o", "index", "--batch", 2).exit_code == 0
@@ -190,13 +190,14 @@ def test_retrieve_opens_the_network_of_the_index(here):
     result = run(*line, "-o", "other", "--method", "contrastive", "--background", "some/more")
     assert result.exit_code == 0, result.stderr
     margins = json.loads(result.stdout)["nearest"][0]["hits"]
-    assert [hit["picture"] for hit in plain] == [hit["picture"] for hit in margins]
+    for key in ("picture", "score"):
+        assert [hit[key] for hit in plain] == [hit[key] for hit in margins]
     net = open_network("tiny", "headed.safetensors", "keep", image_size=32)
     files = [here / "some" / name for name in ("a.png", "more/c.png", "more/d.png")]
-    a, c, d = (np.asarray(net.embed([file])[0]) for file in files)
+    a, c, d = (np.asarray(net.embed([file]).embeddings[0]) for file in files)
     cosine = lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y)  # noqa: E731
     expected = plain[0]["score"] - (cosine(a, c) + cosine(a, d)) / 2
-    assert margins[0]["score"] == pytest.approx(expected, abs=1e-5)
+    assert margins[0]["margin"] == pytest.approx(expected, abs=1e-5)
 
 
 REFUSED = {
@@ -221,7 +222,7 @@ REFUSED = {
 def test_what_the_options_refuse(case, command, here):
     options, message = REFUSED[case]
     before = set(here.rglob("*"))
-    result = run(*command.split(), *options.split(), "-o", "out")
+    result = run(*command.split(), *TINY, *options.split(), "-o", "out")
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

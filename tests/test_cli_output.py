@@ -6,16 +6,16 @@ import pytest
 
 import pretrained_ports
 from fam_jax import bulk
-from tests.commands import run
+from tests.commands import TINY, run
 
 BATCH = ("--batch", 2)  # each of eight devices fills one up
-SMALL = ("--image-size", 32, *BATCH)
+SMALL = (*TINY, "--image-size", 32, *BATCH)
 
 
 def test_one_json_object_says_what_the_text_says(here):
     """Of the commands that take moments; the others are below."""
     result = run(
-        "explain", "some/a.png", "some/b.png", "some/more/c.png", "--json", "-o", "out", *SMALL[:2]
+        "explain", "some/a.png", "some/b.png", "some/more/c.png", "--json", "-o", "out", *SMALL[:4]
     )
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
@@ -48,7 +48,11 @@ def test_large_jobs_in_json(here):
     assert bulk.open_store("maps").array("query_maps").shape == (2, 12, 12)
 
     summary = json.loads(run("index", "some", "-o", "index", *SMALL, "--json").stdout)
-    assert summary == {"index": "index", "pictures": 4, "invalid": 0, "reasons": {}}
+    assert summary.pop("notes") == [
+        "tiny knows 18 photographs and little else; --model takes another"
+    ]
+    expected = {"index": "index", "model": "tiny", "pictures": 4, "invalid": 0, "reasons": {}}
+    assert summary == expected
     line = ("retrieve", "some/a.png", "--index", "index", "--top", 2, "-o", "page", *BATCH)
     result = run(*line, "--maps", "hits", "--map-size", 9, "--json")
     assert result.exit_code == 0, result.stderr
@@ -65,7 +69,7 @@ def test_large_jobs_in_json(here):
 def test_an_evaluation_in_json(here):
     pytest.importorskip("skimage", reason="needs the demo extra: scikit-image and scikit-learn")
     line = "evaluate mosaic --image-size 32 --cases 2 --steps 2 --methods fam,random -o out"
-    result = run(*line.split(), "--weights", "random", "--json")
+    result = run(*line.split(), *TINY, "--weights", "random", "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["methods"] == list(summary["means"]) == ["fam", "random"]
@@ -84,8 +88,8 @@ def test_quiet_commands_say_nothing_but_errors(here):
         "index some -o index --image-size 32 --batch 2": 0,
     }
     for line, code in lines.items():
-        result = run(*line.split(), "--quiet")
+        result = run(*line.split(), "--quiet", *(() if line.startswith("convert") else TINY))
         assert (result.exit_code, result.output) == (code, ""), line
-    result = run("explain", "some/a.png", "none.png", "--quiet", "--json", "-o", "other")
+    result = run("explain", "some/a.png", "none.png", *TINY, "--quiet", "--json", "-o", "other")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: no such file: none.png\n"

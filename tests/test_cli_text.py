@@ -12,6 +12,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from typer.testing import CliRunner
 
+import fam_jax
 import pretrained_ports
 from fam_jax.apps.main import app
 from tests import toy_clip
@@ -76,6 +77,11 @@ def test_a_sentence_gives_an_overlay_a_figure_maps_and_a_manifest(folder):
     cosine = image @ sentence / np.linalg.norm(image) / np.linalg.norm(sentence)
     assert manifest["scores"] == pytest.approx([float(cosine)], abs=1e-5)
     assert f"cosine {manifest['scores'][0]:.4f}" in result.output
+    again = folder / "again"
+    assert CliRunner().invoke(app, ["redraw", str(out), "-o", str(again)]).exit_code == 0
+    for name in ("query.png", "text.png"):
+        with Image.open(out / name) as old, Image.open(again / name) as new:
+            np.testing.assert_array_equal(old, new)
     with np.load(out / "maps.npz") as maps:
         assert maps["query_maps"].shape == (1, 7, 7)
         assert np.ptp(maps["query_maps"]) > 0
@@ -99,7 +105,7 @@ def test_a_background_of_sentences_is_taken_off(folder):
     plain = explain(folder, *(part for text in texts for part in ("--text", text)))
     first, *others = (float(score) for score in re.findall(r"cosine (\S+)", plain.output))
     background = ("--background-text", "a cat", "--background-text", "the beach")
-    result = explain(folder, "--text", "a dog", *background, "--overwrite")
+    result = explain(folder, "--text", "a dog", *background, "--method", "fam", "--overwrite")
     assert result.exit_code == 0, result.output
     (margin,) = re.findall(r"cosine margin (\S+)", result.output)
     assert float(margin) == pytest.approx(first - np.mean(others), abs=3e-4)
@@ -107,6 +113,23 @@ def test_a_background_of_sentences_is_taken_off(folder):
         assert maps["query_maps"].min() < 0 < maps["query_maps"].max()
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     assert manifest["background_texts"] == ["a cat", "the beach"]
+
+
+def test_a_sentence_has_the_window_it_fits_best(folder):
+    texts = ["a dog", "the beach"]
+    result = explain(folder, *(x for text in texts for x in ("--text", text)), "--fit", "tile")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    backbone = pretrained_ports.load(toy_clip.NAME, folder / "clip.safetensors")
+    text = pretrained_ports.load_text(
+        toy_clip.NAME, folder / "clip.safetensors", folder / "tokenizer.json"
+    )
+    preprocess = backbone.preprocess
+    windows = preprocess.windows((120, 90))
+    inputs = [preprocess(Image.open(folder / "dog.png"), window) for window in windows]
+    scores = fam_jax.explain_all(fam_jax.capture(backbone), np.stack(inputs), text(texts)).scores
+    assert manifest["scores"] == pytest.approx(scores.max(axis=0).tolist(), abs=1e-5)
+    assert manifest["query_boxes"] == [list(windows[i]) for i in scores.argmax(axis=0)]
 
 
 BAD = {

@@ -7,7 +7,6 @@ import pytest
 
 import fam_jax.methods
 import fam_jax.metrics
-from benchmarks import evaluation
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS
 
@@ -60,11 +59,3 @@ def test_links_between_the_pages_lead_somewhere():
     ]
     assert len(links) > 20
     assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
-
-
-def test_every_table_of_the_evaluation_has_one_place():
-    text = "".join(page.read_text() for page in evaluation.DOCUMENTS.glob("*.md"))
-    for name in (*evaluation.RUNS, *evaluation.SUMMARIES):
-        assert (
-            len(re.findall(rf"<!-- {re.escape(name)} -->\n\n.*?\n\n<!-- end -->", text, re.S)) == 1
-        )

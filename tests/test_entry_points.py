@@ -143,7 +143,7 @@ def test_features_alone_do_not_do_for_methods_that_read_more(name, case, files, 
     ],
 )
 def test_a_command_says_in_one_line_what_is_missing(name, message, files, tmp_path):
-    run = commands.run("explain", *files, "--method", name, "-o", tmp_path / "out")
+    run = commands.run("explain", *files, *commands.TINY, "--method", name, "-o", tmp_path / "out")
     assert run.exit_code == 2
     assert run.stderr.startswith("error: ")
     assert message in run.stderr

@@ -26,9 +26,9 @@ CASES = {
     ("jinja2", "report", "python"): "import fam_jax.report",
     ("skimage", "demo", "demo"): "demo -o demo",
     ("sklearn", "demo", "demo"): "demo -o demo",
-    ("skimage", "demo", "evaluate"): "evaluate mosaic -o mosaic",
-    ("sklearn", "demo", "evaluate"): "evaluate retrieval -o retrieval",
-    ("skimage", "demo", "stereo"): "evaluate stereo -o stereo",
+    ("skimage", "demo", "evaluate"): "evaluate mosaic --model tiny -o mosaic",
+    ("sklearn", "demo", "evaluate"): "evaluate retrieval --model tiny -o retrieval",
+    ("skimage", "demo", "stereo"): "evaluate stereo --model tiny -o stereo",
     ("tensorboardX", "train", "python"): (
         "import numpy as np, fam_jax\n"
         "x = np.zeros((1, 8, 8, 3), 'f')\n"

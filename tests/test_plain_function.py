@@ -32,6 +32,13 @@ def test_it_explains_everywhere():
     )
 
 
+def test_it_may_come_from_code_without_a_module():
+    scope = {}
+    exec("def summed(enc, references): return enc.activations.sum(-1)", scope)
+    z = ENCODE(IMAGES).embeddings
+    assert fam_jax.explain(ENCODE, IMAGES, z, scope["summed"]).valid.all()
+
+
 def test_it_may_be_what_a_registered_factory_gives(monkeypatch):
     from fam_jax.methods import registry
 

@@ -59,6 +59,13 @@ def test_a_pair_figure_shows_the_score_and_both_names(tmp_path):
         assert picture.size[0] > 300
 
 
+@pytest.mark.parametrize("value", [0, 3])
+def test_a_constant_map_has_nothing_to_show(value):
+    flat = np.full((2, 2), value, np.float32)
+    figure = plot.pair_figure(PICTURE, PICTURE, flat, HEAT)
+    assert [ax.get_title() for ax in figure.axes[2:4]] == ["nothing to show", ""]
+
+
 def test_a_points_figure_marks_every_point_and_its_peak(tmp_path):
     p2p = np.zeros((2, 3, 4, 4), np.float32)
     p2p[0, 2, 3, 1] = 0.25
@@ -95,6 +102,9 @@ def test_a_map_is_laid_where_the_network_saw_and_the_rest_is_grey():
     np.testing.assert_array_equal(out[:, 6:30], plot.overlay(PICTURE[:, 6:30], HEAT))
     for rest in (out[:, :6], out[:, 30:]):
         assert np.ptp(rest.astype(int), axis=2).max() == 0
+    for line in (out[:, 5], out[:, 30]):
+        np.testing.assert_array_equal(line, 64)
+    assert np.ptp(out[:, 4].astype(int)) > 0
 
 
 def test_a_box_beyond_the_picture_shows_the_part_of_the_map_that_is_on_it():
@@ -150,6 +160,19 @@ def test_chinese_is_drawn_by_a_font_that_has_it_or_escaped(tmp_path, recwarn):
     figure.savefig(tmp_path / "a.png")
     assert figure.axes[0].get_title() in ("中文.jpg", r"\u4e2d\u6587.jpg")
     assert not recwarn
+
+
+def test_very_wide_and_very_high_pictures_keep_a_figure_of_reasonable_size(tmp_path):
+    wide, high = PICTURE[:2].repeat(20, axis=1), PICTURE[:, :1].repeat(8, axis=0)
+    for row in ([wide, PICTURE], [wide], [high]):
+        figure = plot.grid_figure([row], captions=[["a name"] * len(row)])
+        figure.savefig(tmp_path / "a.png")
+        width, height = figure.get_size_inches()
+        assert width < 13
+        assert height < 3
+        for ax in figure.axes:
+            assert ax.get_title() == "a name", "there is room for it"
+    assert plot.grid_figure([[wide]]).get_size_inches()[1] < 1
 
 
 def test_a_long_name_is_wrapped_inside_its_picture(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Array
 
+from fam_jax._core.brief import brief
 from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
@@ -60,7 +61,8 @@ def capture(
 
     Args:
         model: images -> embeddings, used as it is now (no array is copied; make a new encoder
-            after an update). Its arrays become the encoder's leaves. One of:
+            after an update), in evaluation mode: one in training mode is warned of, unless the
+            encoder's `with_state` is called. Its arrays become the encoder's leaves. One of:
 
             - a `flax.nnx` module;
             - a `flax.linen` module with its variables: `module.bind(variables)`, or
@@ -149,6 +151,9 @@ def encoder(
 class _Composition:
     features: Callable
     head: Callable
+
+    def _words(self) -> str:
+        return f"{brief(self.features)} -> {brief(self.head)}"
 
     def __call__(self, images: Array) -> Array:
         return self.head(tap(self.features(images), "activations"))

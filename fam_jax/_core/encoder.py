@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
@@ -37,6 +38,9 @@ class Encoder:
     layout: str = "NHWC"
     preprocess: Any = None
     gates: str = "free"
+
+    def _words(self) -> str:
+        return _words(self)
 
     def __call__(self, images: Images, *methods: Any) -> Encoding:
         """Encode a batch of images; see `Encoding`.
@@ -136,6 +140,9 @@ class LayersEncoder:
     preprocess: Any = None
     gates: str = "free"
 
+    def _words(self) -> str:
+        return _words(self)
+
     def __call__(self, images: Images) -> tuple[Encoding, ...]:
         """Encode a batch of images at every layer, in the order of `at`."""
         return _encode(self, prepare("images", images, self.preprocess))[0]
@@ -164,6 +171,13 @@ class LayersEncoder:
 def _held(encode: Encoder | LayersEncoder, network: Callable) -> Callable:
     """The encoder's network as its backward pass is to be."""
     return Frozen(network) if encode.gates == "frozen" else network
+
+
+def _words(encode: Encoder | LayersEncoder) -> str:
+    grid = {"tokens": encode.tokens} if encode.tokens else {}
+    gates = {"gates": encode.gates} if encode.gates != "free" else {}
+    facts = {"at": encode.at, "layout": encode.layout, **grid, **gates}
+    return called(type(encode), (encode.network,), facts)
 
 
 def _with_state(

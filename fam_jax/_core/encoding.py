@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import called
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with, varying_axes
 from fam_jax._core.pytree import pytree_dataclass
@@ -27,6 +28,9 @@ class Pull:
     pullback: Callable
     embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
     at: tuple[str, ...]
+
+    def _words(self) -> str:
+        return called(Pull, (), {"at": self.at})
 
     def one(self, at: str) -> Callable[[Array], Array]:
         """The cotangents of one of the values."""
@@ -103,3 +107,7 @@ class Encoding:
     encoder: Any = None
     layers: Any = None
     readings: frozenset[Callable] | None = None
+
+    def _words(self) -> str:
+        arrays = {name: getattr(self, name) for name in ("activations", "embeddings", "images")}
+        return called(Encoding, (), {name: x for name, x in arrays.items() if x is not None})

@@ -83,9 +83,9 @@ def _has_gates(program: ClosedJaxpr) -> bool:
 
 def _held(param: Any) -> Any:
     """A parameter of an equation; if it is a program, or several, with their gates held."""
-    if isinstance(param, tuple | list) and any(map(is_program, param)):
-        return type(param)(map(_held, param))
-    if not is_program(param):
+    if isinstance(param, tuple) and any(map(is_program, param)):  # the branches of a choice
+        return tuple(map(_held, param))
+    if not isinstance(param, ClosedJaxpr | Jaxpr):
         return param
     program = closed(param)
     other = jax.make_jaxpr(lambda *args: evaluate(program, args, _instead))(*program.in_avals)

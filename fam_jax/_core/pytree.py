@@ -10,6 +10,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
+from fam_jax._core.brief import one_line
+
 T = TypeVar("T")
 
 OURS: set[type] = set()  # classes whose structures can be told apart
@@ -63,7 +65,8 @@ def pytree_dataclass(*meta: str) -> Callable[[type[T]], type[T]]:
     """A frozen dataclass as a pytree: the fields `meta` are static, all others subtrees."""
 
     def decorate(cls: type[T]) -> type[T]:
-        kind: Any = dataclass(frozen=True)(cls)
+        cls.__repr__ = one_line
+        kind: Any = dataclass(frozen=True, repr=False)(cls)
         data = [field.name for field in fields(kind) if field.name not in meta]
         return register_dataclass(kind, data, meta)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.similarity import normalize
 
@@ -54,6 +55,8 @@ class Neighbours(NamedTuple):
     kept: Bool[Array, "q k"]  # which are of the predicted class; all, without labels
     labels: Int[Array, " q"] | None  # the predicted class; None without labels
     reference: Float[Array, "q d"]  # the mean of the kept neighbours' normalised embeddings
+
+    __repr__ = one_line
 
 
 def neighbours(

@@ -13,7 +13,7 @@ from fam_jax.apps.output import Output
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint in any dialect.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
-    model: options.ModelOrNone = None,
+    model: options.Model = None,
     dialect: Annotated[str, typer.Option(help="The names in it: auto, timm, ...")] = "auto",
     head: options.Head = "drop",
     overwrite: options.Overwrite = False,

@@ -1,20 +1,41 @@
-"""`fam-jax demo`: three figures and a table on real photographs, without a network."""
+"""`fam-jax demo`: figures, raw maps and numbers on real photographs.
+
+EfficientNet-Lite0 never saw them; `tiny`, which stands in where its weights are not installed, was
+trained on other parts of them.
+"""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import fam_jax
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 from fam_jax.io import files, photographs
 
-SIZE = 64  # pixels of a crop, as `tiny` was trained
-GAMES, BATCH = 100, 20
+QUERY, REFERENCES = "astronaut", ("rocket", "coffee")
+ASKED, QUARTER, NEAREST = "rocket", 1, 3
+GAMES, BATCH = 100, 10
+TINY = 64  # pixels of what `tiny` was trained on
 SHOWN = 3  # mosaics in the figure
-SHOW = 192  # pixels of a crop in the figures
-NEAREST, ASKED = 5, "coffee"
+_CELLS = ("upper left", "upper right", "lower left", "lower right")
+
+
+class Figures(NamedTuple):
+    """Writes figures, and keeps the maps in them."""
+
+    stage: Path
+    maps: dict[str, np.ndarray]
+
+    def write(self, name: str, rows: list, captions: list, title: str, **maps: Any) -> None:
+        """One figure, with its maps [n, h, w] by what they show."""
+        figure = fam_jax.plot.grid_figure(
+            rows, captions=captions, title=title, colorbar=True, cell=2.0
+        )
+        figure.savefig(self.stage / f"{name}.png")
+        self.maps.update({f"{name}_{of}": np.asarray(m) for of, m in maps.items()})
 
 
 def demo(
@@ -23,28 +44,24 @@ def demo(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show what it does on real photographs, without a network: pairs, mosaics, retrieval."""
+    """Show what it does on real photographs: pairs, mosaics with numbers, retrieval, a failure."""
     from rich.table import Column, Table
-
-    from fam_jax.evaluate import mosaic_game
 
     talk, folder = Output(quiet, as_json), Path(output)
     with files.folder(folder, overwrite=overwrite) as stage:
-        photos = photographs.load()
-        net = network.open_network("tiny")
-        encode, prepare = net.encode, net.preprocess.normalise  # crops keep their own size
-
-        _pair(encode, prepare, photos).savefig(stage / "pair.png")
-        background = encode(prepare(photographs.training_crops(photos, SIZE))).embeddings
-        scores, figure = _mosaics(encode, prepare, photos, mosaic_game.players(background), talk)
-        figure.savefig(stage / "mosaics.png")
-        _retrieval(encode, prepare, photos, background).savefig(stage / "retrieval.png")
-        facts = net.facts()
-        del facts["image_size"]
+        model, lines = choice.choose_model(None, None)
+        talk.say(*lines)
+        net = network.open_network(model, image_size=TINY if model == "tiny" else None)
+        figures, size = Figures(stage, {}), net.preprocess.size[0]
+        photos = photographs.load(2 * size)
+        _pairs(net, photos, size, figures)
+        _retrieval(net, photos, size, figures)
+        scores = _mosaics(net, photos, size, figures, talk)
+        files.save_arrays(stage / "maps.npz", figures.maps)
         written = files.write_manifest(
             stage,
             command="demo",
-            **facts,
+            **net.facts(),
             photographs=[photo.name for photo in photos],
             mosaics={"count": GAMES, "chance": 0.25, "scores": scores},
         )
@@ -55,93 +72,110 @@ def demo(
     talk.show(table)
     listed = [str(folder / name) for name in written]
     talk.say(*listed)
-    talk.result(mosaics=GAMES, chance=0.25, scores=scores, files=listed)
+    talk.result(model=model, notes=lines, mosaics=GAMES, chance=0.25, scores=scores, files=listed)
 
 
-def _pair(encode, prepare, photos):
-    """Two overlapping crops of one photograph."""
-    cat = next(photo for photo in photos if photo.name == "chelsea").image
-    height, width, _ = cat.shape
-    side, end = height * 3 // 4, width - width // 8
-    crops = cat[:side, :side], cat[height - side :, end - side : end]
-    small = [prepare(photographs.resize(crop, 2 * SIZE)[None]) for crop in crops]
-    out = fam_jax.explain_pairs(encode, *small)
-    return fam_jax.plot.pair_figure(
-        *crops,
-        out.query_maps[0],
-        out.reference_maps[0],
-        score=float(out.scores[0]),
-        title="Two overlapping crops of one photograph: fam, cosine",
-        names=("query", "reference"),
+def _pairs(net: network.Network, photos: list, size: int, figures: Figures) -> None:
+    """One photograph with two others: the map follows the other one."""
+    squares = {photo.name: photographs.resize(_square(photo.image), size) for photo in photos}
+    inputs = {name: net.preprocess.normalise(pixels) for name, pixels in squares.items()}
+    others = [inputs[name] for name in inputs if name not in (QUERY, *REFERENCES)]
+    background = net.encode(np.stack(others)).embeddings
+    queries = np.stack([inputs[QUERY]] * len(REFERENCES))
+    references = np.stack([inputs[name] for name in REFERENCES])
+    out = fam_jax.explain_pairs(net.encode, queries, references, fam_jax.contrastive(background))
+    pictures = [squares[name] for name in REFERENCES]
+    figures.write(
+        "pairs",
+        [
+            [squares[QUERY], *pictures],
+            [None, *(_overlay(squares[QUERY], heat) for heat in out.query_maps)],
+            [None, *map(_overlay, pictures, out.reference_maps)],
+        ],
+        [["this photograph", "and this one", "and this one"], ["", *["are alike here"] * 2], []],
+        "",
+        query_maps=out.query_maps,
+        reference_maps=out.reference_maps,
     )
 
 
-def _mosaics(encode, prepare, photos, players, talk):
-    """Mean scores over `GAMES` mosaics, and a figure of the first few."""
+def _retrieval(net: network.Network, photos: list, size: int, figures: Figures) -> None:
+    """A crop and its nearest among crops of all photographs, before and after the background."""
+    prepare = net.preprocess.normalise
+    asked = next(photo for photo in photos if photo.name == ASKED)
+    query = photographs.draw(asked, np.random.default_rng(1), QUARTER, size)
+    crops = photographs.training_crops(photos, size)
+    of = np.repeat([photo.name for photo in photos], 2)
+    gallery = net.encode(prepare(crops)).embeddings
+    near = fam_jax.neighbours(net.encode(prepare(query[None])).embeddings, gallery, k=NEAREST)
+    nearest = np.asarray(near.indices[0])
+    queries, hits = prepare(np.stack([query] * NEAREST)), crops[nearest]
+    methods = {"fam": fam_jax.fam(), "contrastive": fam_jax.contrastive(gallery)}
+    captions = [
+        f"{of[i]} {s:.3f}{'' if of[i] == ASKED else ' (wrong)'}"
+        for i, s in zip(nearest, near.similarities[0], strict=True)
+    ]
+    rows, lines, maps = [[query, *hits]], [[f"query: {ASKED}", *captions]], {}
+    for name, method in methods.items():
+        out = fam_jax.explain_pairs(net.encode, queries, prepare(hits), method)
+        rows.append([None, *(_overlay(query, heat) for heat in out.query_maps)])
+        rows.append([None, *map(_overlay, hits, out.reference_maps)])
+        lines += [["", *[f"{name}: query"] * NEAREST], ["", *[f"{name}: neighbour"] * NEAREST]]
+        maps |= {f"{name}_query_maps": out.query_maps}
+        maps |= {f"{name}_reference_maps": out.reference_maps}
+    figures.write("retrieval", rows, lines, "The nearest crops, and why", **maps)
+
+
+def _mosaics(
+    net: network.Network, photos: list, size: int, figures: Figures, talk: Output
+) -> dict[str, dict[str, float]]:
+    """Mean scores over `GAMES` mosaics; a figure of the first few, and one of a failure."""
     from rich.progress import track
 
     from fam_jax.evaluate import mosaic_game
 
-    games = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SIZE)
+    prepare = net.preprocess.normalise
+    background = net.encode(prepare(photographs.training_crops(photos, size))).embeddings
+    players = mosaic_game.players(background)
+    games = photographs.mosaics(photos, np.random.default_rng(0), GAMES, size)
     parts = []
     for i in track(range(0, GAMES, BATCH), "mosaics", console=talk.progress(), transient=True):
         rows = slice(i, i + BATCH)
         images, references = prepare(games.images[rows]), prepare(games.references[rows])
-        parts.append(mosaic_game.play(encode, players, images, references, games.masks[rows]))
+        part = mosaic_game.play(net.encode, players, images, references, games.masks[rows])
+        parts.append(jax.device_get(part))
     results = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     results = {name: results[name] for name in players}  # jax sorts the keys of dictionaries
-    scores = {
+
+    def row(n, names) -> tuple[list, list]:
+        overlays = [_overlay(games.images[n], results[name][0][n]) for name in names]
+        shares = [f"{name}\n{results[name][1][n]:.0%}" for name in names]
+        return [games.references[n], games.images[n], *overlays], ["reference", "mosaic", *shares]
+
+    _, first = np.unique(games.targets, return_index=True)
+    pictures, captions = zip(*(row(n, players) for n in np.sort(first)[:SHOWN]), strict=True)
+    title = "Where in the mosaic is the reference? Share of each map in the right cell (chance 25%)"
+    maps = {name.replace("-", "_"): maps for name, (maps, _, _) in results.items()}
+    figures.write("mosaics", list(pictures), list(captions), title, **maps)
+    worst = int(results["contrastive"][1].argmin())
+    pictures, captions = row(worst, ["fam", "contrastive"])
+    right = _CELLS[games.cells[worst].tolist().index(games.targets[worst])]
+    title = f"A failure: the reference is of the photograph in the {right} cell"
+    figures.write("failure", [pictures], [captions], title)
+    return {
         name: {"mass": float(mass.mean()), "pointing": float(hits.mean())}
         for name, (_, mass, hits) in results.items()
     }
-    large = photographs.mosaics(photos, np.random.default_rng(0), GAMES, SHOW)  # the same crops
-    _, first = np.unique(games.targets, return_index=True)
-    rows, captions = [], []
-    for n in np.sort(first)[:SHOWN]:
-        overlays = [_overlay(large.images[n], maps[n]) for maps, _, _ in results.values()]
-        rows.append([large.references[n], large.images[n], *overlays])
-        masses = [f"{name}\n{mass[n]:.0%}" for name, (_, mass, _) in results.items()]
-        captions.append(["reference", "mosaic", *masses])
-    title = "Where in the mosaic is the reference? Share of each map in the right cell (chance 25%)"
-    return scores, fam_jax.plot.grid_figure(rows, captions=captions, title=title, cell=1.7)
 
 
-def _retrieval(encode, prepare, photos, background):
-    """A held-out crop, its nearest five among the other held-out crops, and why: both sides."""
-    of = np.repeat([photo.name for photo in photos], 8)
-    (query, bank), (large, large_bank) = (_gallery(photos, size) for size in (SIZE, SHOW))
-    gallery = encode(prepare(bank)).embeddings
-    near = fam_jax.neighbours(encode(prepare(query)).embeddings, gallery, k=NEAREST)
-    nearest = np.asarray(near.indices[0])
-    method = fam_jax.fam(fam_jax.margin(fam_jax.cosine, background), normalize="none")
-    queries = np.repeat(prepare(query), NEAREST, axis=0)
-    out = fam_jax.explain_pairs(encode, queries, prepare(bank[nearest]), method)
-    names = [f"{of[i]}  {s:.3f}" for i, s in zip(nearest, near.similarities[0], strict=True)]
-    hits = large_bank[nearest]
-    return fam_jax.plot.grid_figure(
-        [
-            [large[0], *hits],
-            [None, *(_overlay(large[0], heat) for heat in out.query_maps)],
-            [None, *map(_overlay, hits, out.reference_maps)],
-        ],
-        captions=[
-            ["query", *names],
-            ["", *["on the query"] * NEAREST],
-            ["", *["on the neighbour"] * NEAREST],
-        ],
-        title="A held-out crop, its nearest five, and what makes them more alike than the rest",
-        cell=1.7,
-    )
+def _square(image: np.ndarray) -> np.ndarray:
+    """Its middle."""
+    height, width, _ = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def _overlay(picture, heat):
     """Of a map its positive part."""
     return fam_jax.plot.overlay(picture, np.maximum(heat, 0))
-
-
-def _gallery(photos, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A query from one held-out quarter, and eight crops of every photograph's other one."""
-    rng = np.random.default_rng(1)
-    bank = np.stack([photographs.draw(p, rng, 1, size) for p in photos for _ in range(8)])
-    asked = next(photo for photo in photos if photo.name == ASKED)
-    return photographs.draw(asked, rng, 0, size)[None], bank

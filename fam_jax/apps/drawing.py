@@ -1,60 +1,168 @@
-"""The overlays and figures of `fam-jax explain`."""
+"""The overlays and figures of `fam-jax explain`, from what its folder keeps."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from fam_jax import plot
+from fam_jax.apps.views import share
+from fam_jax.io import files
+from fam_jax.plot.figures import NOTHING
+from fam_jax.plot.overlays import Box, shows
 
+ROLES = "query", "reference"
+SCALES = ("each", "shared")  # of colours: a map's own, or one for all maps of the folder
+STYLE = {"colormap": "turbo", "alpha": 0.65, "scale": "each"}
+PART = "the part seen"
+_LITTLE = 1 / 3  # of a picture: a figure shows the part by itself, too
 _SIDE = 256, 512  # pixels of the shorter side of an overlay: at least, at most
-_LONGEST = 60  # letters of a sentence in the title of a figure
+_LONGEST = 2400  # of its longer side
+_LETTERS = 60  # of a sentence in the title of a figure
+_FLAT = 8  # grey levels: what differs by no more is of one colour
 
 
-def pairs(
-    stage: Path, names: Sequence[str], views: Sequence[Image.Image], out: Mapping, title: str
-) -> None:
-    """Write overlays and a figure for the query, the first picture, with each of the others."""
-    for i, score in enumerate(out["scores"]):
-        both, end = (views[0], views[i + 1]), _end(i, out)
-        maps = out["query_maps"][i], out["reference_maps"][i]
-        for role, view, heat in zip(("query", "reference"), both, maps, strict=True):
-            Image.fromarray(plot.overlay(view, heat)).save(stage / f"{role}{end}.png")
-        figure = plot.pair_figure(
-            *both, *maps, score=float(score), title=title, names=(names[0], names[i + 1])
-        )
-        figure.savefig(stage / f"pair{end}.png")
+class Shown(NamedTuple):
+    """A picture at the size of its overlay, and the part that the network saw, in pixels."""
+
+    picture: Image.Image
+    box: Box
 
 
-def sentences(
-    stage: Path, name: str, view: Image.Image, texts: Sequence[str], out: Mapping, title: str
-) -> None:
-    """Write an overlay and a figure for the picture with each of the sentences."""
-    for i, (heat, score) in enumerate(zip(out["query_maps"], out["scores"], strict=True)):
-        pixels, end = plot.overlay(view, heat), _end(i, out)
-        Image.fromarray(pixels).save(stage / f"query{end}.png")
-        sentence = textwrap.shorten(texts[i], _LONGEST, placeholder=' ..."')
+def facts(folder: Path, paths: Sequence[Path], seen: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """What the manifest of a folder says of pictures, the query first, and of the views of pairs.
+
+    Boxes are in pixels of the whole, upright picture, beyond its edges where it was padded.
+    """
+    sizes = [list(view.picture.size) for view in (seen[0][0], *(pair[-1] for pair in seen))]
+    pictures = [
+        {**files.traceable_facts(path, folder), "size": size}
+        for path, size in zip(paths, sizes, strict=False)
+    ]
+    columns = zip(*seen, strict=True)
+    boxes = {
+        f"{role}_boxes": [list(v.box) for v in c] for role, c in zip(ROLES, columns, strict=False)
+    }
+    return {"query": pictures[0], "references": pictures[1:], **boxes}
+
+
+def draw(
+    stage: Path,
+    about: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    pictures: Sequence[Image.Image],
+) -> list[list[str]]:
+    """Write an overlay of every map, and a figure of every pair.
+
+    Args:
+        stage: where to.
+        about: of the manifest `facts`, `texts` and `figures`.
+        arrays: those of maps.npz.
+        pictures: the query and the references.
+
+    Returns:
+        For every pair the names of its pictures that are of one colour: no place of theirs can be
+        pointed at, so their maps are not drawn.
+    """
+    style, texts = about["figures"], about.get("texts")
+    names = [Path(file["path"]).name for file in (about["query"], *about["references"])]
+    pairs = []
+    for i in range(len(arrays["scores"])):
+        parts = zip(ROLES, (0,) if texts else (0, i + 1), strict=False)
+        pairs.append([_Side(pictures[n], names[n], role, i, about, arrays) for role, n in parts])
+    limits = None
+    if style["scale"] == "shared":
+        drawn = [side.heat for sides in pairs for side in sides if shows(side.heat)]
+        limits = tuple(float(f(list(map(f, drawn)))) for f in (np.min, np.max)) if drawn else None
+    look = {"limits": limits, "alpha": style["alpha"], "colormap": style["colormap"]}
+    for i, (sides, score) in enumerate(zip(pairs, arrays["scores"].tolist(), strict=True)):
+        end = f"-{i + 1}" if len(pairs) > 1 else ""
+        overlays = [side.overlay(side.view, look) for side in sides]
+        for side, pixels in zip(sides, overlays, strict=True):
+            Image.fromarray(pixels).save(stage / f"{side.role}{end}.png")
+        title = f"{style['title']} {score:.3f}"
+        says = ["" if shows(side.heat) else NOTHING for side in sides]
+        seen = [side.part and side.overlay(side.part, look) for side in sides]
+        below = [PART if side.part else "" for side in sides]
+        if texts:
+            rows = (
+                [[sides[0].view, *overlays, *seen]] if any(below) else [[sides[0].view, *overlays]]
+            )
+            captions = [[names[0], f"{title}\n{says[0]}".strip(), *below]]
+            title = _sentence(texts[i])
+        else:
+            rows, captions = (
+                [[side.view for side in sides], overlays],
+                [[s.name for s in sides], says],
+            )
+            if any(below):
+                rows, captions = [*rows, seen], [*captions, below]
         figure = plot.grid_figure(
-            [[view, pixels]],
-            captions=[[name, f"{title} {score:.3f}"]],
-            title=sentence,
-            colorbar=True,
+            rows, captions=captions, title=title, colorbar=True, colormap=style["colormap"]
         )
-        figure.savefig(stage / f"text{end}.png")
+        figure.savefig(stage / f"{'text' if texts else 'pair'}{end}.png")
+    return [[side.name for side in sides if side.flat] for sides in pairs]
 
 
-def display(preprocess: Any, picture: Image.Image) -> Image.Image:
-    """What the network sees of the picture, from the picture's own pixels."""
-    box = preprocess.region(picture.size)
-    width, height = box[2] - box[0], box[3] - box[1]
-    shorter = min(width, height)
+class _Side:
+    """One picture of a pair, and its map as it is drawn."""
+
+    def __init__(
+        self,
+        picture: Image.Image,
+        name: str,
+        role: str,
+        pair: int,
+        about: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+    ):
+        self.name, self.role = name, role
+        box, heat = about[f"{role}_boxes"][pair], arrays[f"{role}_maps"][pair]
+        self.view = _shown(picture, box)
+        self.part = None  # what the network saw of it by itself, where that is little
+        if share(picture.size, box) < _LITTLE:
+            left, top, right, bottom = map(round, box)
+            part = picture.crop((left, top, right, bottom))
+            self.part = _shown(part, (0, 0, *part.size))
+        self.flat = _is_flat(self.view)
+        if about["figures"]["clipped"]:
+            heat = _positive(heat)
+        self.heat = np.zeros_like(heat) if self.flat else heat
+
+    def overlay(self, view: Shown, look: dict[str, Any]) -> np.ndarray:
+        if not shows(self.heat):
+            look = {**look, "limits": None}
+        return plot.overlay(view, self.heat, **look)
+
+
+def _positive(heat: np.ndarray) -> np.ndarray:
+    """The positive part of a signed map: the negative one is evidence for the background."""
+    rounding = 8 * np.finfo(heat.dtype).eps * np.abs(heat).max()
+    return np.where(heat > rounding, heat, 0)
+
+
+def _shown(picture: Image.Image, box: Sequence[float | int]) -> Shown:
+    shorter = min(picture.size)
     scale = min(max(shorter, _SIDE[0]), _SIDE[1]) / shorter
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return picture.resize(size, Image.Resampling.BICUBIC, box=box)
+    scale = min(scale, _LONGEST / max(picture.size))
+    size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
+    left, right = (round(x * size[0] / picture.width) for x in box[::2])
+    top, bottom = (round(y * size[1] / picture.height) for y in box[1::2])
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    # A picture of a few pixels in one direction: the part has one of them at least.
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)
+    return Shown(picture, (left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
-def _end(i: int, out: Mapping) -> str:
-    """Of the name of a file: a number, where there are several."""
-    return f"-{i + 1}" if len(out["scores"]) > 1 else ""
+def _is_flat(view: Shown) -> bool:
+    left, top, right, bottom = map(int, view.box)
+    seen = np.asarray(view.picture)[max(top, 0) : bottom, max(left, 0) : right]
+    return bool(np.ptp(seen, axis=(0, 1)).max() <= _FLAT)
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return f'"{text if len(text) <= _LETTERS else text[:_LETTERS].rstrip() + " ..."}"'

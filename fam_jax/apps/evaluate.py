@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 
 
@@ -19,7 +19,7 @@ def evaluate(
             "stereo.",
         ),
     ],
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
@@ -35,6 +35,13 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help="Names with commas; or all, quick, main, baselines.")
     ] = "main",
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of the task's, with commas: sanity, randomisation, place, region, "
+            "faithfulness, road (slow on large pictures), pairs, fidelity, decisions."
+        ),
+    ] = None,
     similarity: options.Similarity = "cosine",
     cases: Annotated[int, typer.Option(help="How many at most.")] = 100,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
@@ -59,22 +66,42 @@ def evaluate(
     check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
     options.check_counts(**counts)
+    wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
+    model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size)
     explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}
+    if wanted:
+        settings["measures"] = wanted
     talk, folder = Output(quiet, as_json), Path(output)
+    talk.say(*lines)
     where = {"overwrite": overwrite, "say": talk.say}
     if task == "stereo":
         outcome = stereo.run(explained, folder, settings, **where)
     else:
         case = explained, task, asked, names, settings, folder
-        outcome = run.evaluate(*case, **where, console=talk.progress())
+        outcome = run.evaluate(*case, **where, measures=wanted, console=talk.progress())
     outcome["means"] = {
         method: {name: entry._asdict() for name, entry in row.items()}
         for method, row in outcome["means"].items()
     }
     outcome["files"] = [str(folder / name) for name in outcome["files"]]
-    talk.result(task=task, model=net.backbone.name, layer=net.encode.at, **outcome)
+    talk.result(task=task, model=model, notes=lines, layer=net.encode.at, **outcome)
+
+
+def _measures(task: str, given: str | None) -> list[str]:
+    """The names in --measures, each one of the task's; none if it is not given."""
+    from fam_jax.evaluate import tasks
+
+    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    if given is None:
+        return names
+    those = () if task == "stereo" else tasks.find(task).measures
+    if not those:
+        raise ValueError("--measures: stereo has one measure")
+    for name in names or [""]:
+        check_choice("--measures", name, those)
+    return names

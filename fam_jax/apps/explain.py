@@ -1,7 +1,6 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,9 @@ from jax import Array
 
 import fam_jax
 from fam_jax import methods
-from fam_jax.apps import network, options
-from fam_jax.apps.output import Output
+from fam_jax._core.checks import check_choice
+from fam_jax.apps import choice, network, options, views
+from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
 
@@ -29,11 +29,11 @@ def explain(
         list[str] | None,
         typer.Option(help="A sentence to compare it with (repeat for more), for CLIP."),
     ] = None,
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
-    method: options.Method = "fam",
+    method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     background_text: Annotated[
@@ -43,6 +43,7 @@ def explain(
         Path | None, typer.Option(help="CLIP's tokenizer.json, if it is not to be downloaded.")
     ] = None,
     image_size: options.ImageSize = None,
+    fit: options.Fit = None,
     map_size: options.MapSize = None,
     output: options.Output = "fam-jax-explain",
     overwrite: options.Overwrite = False,
@@ -61,43 +62,57 @@ def explain(
         option="--background-text" if texts else "--background",
     )
     options.check_counts(map_size=map_size)
+    if fit is not None:
+        check_choice("--fit", fit, views.FITS)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
-        paths = [query, *references]
-        opened = [pictures.read(path) for path in paths]
-        others = pictures.find(others)
+        left_out: dict[str, str] = {}
+        opened = [pictures.read(query)]
+        readable = list(pictures.readable(references, left_out))
+        if references and not readable:
+            raise ValueError("; ".join(left_out.values()))
+        references = [path for path, _ in readable]
+        paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
+        model, lines = choice.choose_model(model, weights, text=bool(texts))
         tower = _text_tower(model, weights, tokenizer) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = network.open_network(model, weights, head, layer, image_size)
-        inputs = np.stack([net.preprocess(picture) for picture in opened])
-        bank = tower(other_texts) if tower and other_texts else net.embed(others)
+        net = views.fitted(network.open_network(model, weights, head, layer, image_size), fit)
+        others = net.embed(others)
+        left_out |= others.left_out
+        bank = tower(other_texts) if tower and other_texts else others.embeddings
+        method, why = choice.choose_method(method, net, "" if bank is None else "the background")
         chosen = methods.make(method, options.SIMILARITIES[similarity], bank)
         what = similarity if bank is None else f"{similarity} margin"
+        lines += why
+        talk.say(*lines)
+        talk.say_left_out(left_out)
         random = ", random weights" if net.backbone.report is None else ""
         title = f"{net.backbone.name}{random}, {method}: {what}"
-        views = [drawing.display(net.preprocess, picture) for picture in opened]
+        seen = views.opened(net, fit, chosen.similarity, opened, aims)
         if tower:
             names = [f'"{sentence}"' for sentence in texts]
-            out = _of_sentences(net.encode, inputs, aims, chosen)
+            out = _of_sentences(net.encode, seen, aims, chosen)
         else:
             names = [str(path) for path in references]
-            out = _of_pictures(net.encode, inputs, chosen)
-        # Of signed maps the negative part, evidence for the background, is not drawn.
-        shown = out if bank is None else _with_maps(out, partial(np.maximum, 0))
-        facts = {}
+            out = _of_pictures(net.encode, seen, chosen)
+        if map_size is not None:
+            size = (map_size, map_size)
+            out |= {k: np.asarray(fam_jax.upsample(out[k], size)) for k in out if "maps" in k}
+        facts = {
+            **drawing.facts(folder, paths, seen),
+            "fit": views.fit_name(net, fit),
+            # Of signed maps the negative part, evidence for the background, is not drawn.
+            "figures": {"title": title, "clipped": bank is not None, **drawing.STYLE},
+        }
         if tower:
-            drawing.sentences(stage, query.name, views[0], names, shown, title)
-            facts = {
+            facts |= {
                 "texts": texts,
                 "background_texts": other_texts,
                 "text_weights": network.weight_facts(tower),
                 "tokenizer": files.file_facts(tower.tokenize.file),
             }
-        else:
-            drawing.pairs(stage, [path.name for path in paths], views, shown, title)
-        if map_size is not None:
-            out = _with_maps(out, partial(fam_jax.upsample, size=(map_size, map_size)))
+        flat = drawing.draw(stage, facts, out, opened)
         files.save_arrays(stage / "maps.npz", out)
         written = files.write_manifest(
             stage,
@@ -106,26 +121,38 @@ def explain(
             method=method,
             similarity=similarity,
             map_size=map_size,
-            query=files.file_facts(query),
-            references=[files.file_facts(path) for path in references],
-            background=[files.file_facts(path) for path in others],
+            background=[files.file_facts(path) for path in others.paths],
+            left_out=left_out,
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
             **facts,
         )
+    talk.say(*views.left_out(str(query), names, seen, facts["fit"]))
     pairs = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
         talk.say(f"{what} {score:.4f}  {query} ~ {name}")
         pair = {"text": texts[i]} if texts else {"reference": name}
         pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
         if not out["valid"][i]:
-            z = net.encode(inputs[:1]).embeddings[0]
-            r = aims[i] if texts else net.encode(inputs[i + 1 : i + 2]).embeddings[0]
-            pairs[-1]["reason"] = _why((str(query), z), (name, r))
+            z, *r = (net.encode(view.input[None]).embeddings[0] for view in seen[i])
+            pairs[-1]["reason"] = _why((str(query), z), (name, aims[i] if texts else r[0]))
+        elif flat[i]:
+            pairs[-1]["reason"] = " and ".join(f"{n} is of one colour" for n in flat[i])
+        if "reason" in pairs[-1]:
             talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
     listed = [str(folder / name) for name in written]
     talk.say(*listed)
-    talk.result(query=str(query), similarity=what, method=method, pairs=pairs, files=listed)
+    talk.result(
+        query=str(query),
+        model=model,
+        similarity=what,
+        method=method,
+        notes=lines,
+        pairs=pairs,
+        left_out=left_out,
+        files=listed,
+    )
+    raise typer.Exit(INCOMPLETE if left_out else 0)
 
 
 def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
@@ -153,22 +180,26 @@ def _refuse_mixtures(references: list, others: list, texts: list, other_texts: l
 _pair = jax.jit(explain_encodings)
 
 
-def _of_pictures(encode: fam_jax.Encoder, inputs: np.ndarray, method: fam_jax.Method) -> dict:
-    """The first picture with each of the others, every one encoded once, as arrays for a file."""
-    query = run(encode, inputs[:1], method)
-    pairs = [_pair(query, run(encode, picture[None], method), method) for picture in inputs[1:]]
+def _of_pictures(encode: fam_jax.Encoder, seen: list, method: fam_jax.Method) -> dict:
+    """Pairs of views as arrays for a file; a query that stays the same is encoded once."""
+    pairs, last, enc = [], None, None
+    for query, reference in seen:
+        if query is not last:
+            last, enc = query, run(encode, query.input[None], method)
+        pairs.append(_pair(enc, run(encode, reference.input[None], method), method))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)._asdict()
 
 
-def _of_sentences(encode: fam_jax.Encoder, inputs: Any, texts: Array, method: Any) -> dict:
-    """The only picture with the embedding of every sentence, as arrays for a file."""
-    out = fam_jax.explain_all(encode, inputs, texts, method)
-    maps, scores, valid = (np.asarray(part[0]) for part in out)
+def _of_sentences(encode: fam_jax.Encoder, seen: list, texts: Array, method: Any) -> dict:
+    """The view of every sentence with its embedding, as arrays for a file."""
+    parts = []
+    for _, same in groupby(range(len(seen)), key=lambda i: id(seen[i][0])):
+        rows = list(same)
+        image, some = seen[rows[0]][0].input[None], texts[rows[0] : rows[-1] + 1]
+        out = fam_jax.explain_all(encode, image, some, method)
+        parts.append([np.asarray(part[0]) for part in out])
+    maps, scores, valid = map(np.concatenate, zip(*parts, strict=True))
     return {"query_maps": maps, "scores": scores, "valid": valid}
-
-
-def _with_maps(out: Mapping[str, np.ndarray], change: Callable) -> dict[str, np.ndarray]:
-    return {k: np.asarray(change(x)) if k.endswith("maps") else x for k, x in out.items()}
 
 
 def _why(*images: tuple[str, Array]) -> str:

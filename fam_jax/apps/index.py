@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
+from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
 
 def index(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures.")],
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
@@ -38,7 +39,10 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
+    model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size, compute)
+    talk = jobs.output(quiet, as_json)
+    talk.say(*lines)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.index(
             net.encode,
@@ -50,10 +54,16 @@ def index(
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )
-    talk = jobs.output(quiet, as_json)
     talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
     reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}
     reasons = dict(list(reasons.items())[: jobs.LISTED])
     talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))
-    talk.result(index=output, pictures=summary.pictures, invalid=summary.invalid, reasons=reasons)
-    raise typer.Exit(jobs.INCOMPLETE if summary.invalid else 0)
+    talk.result(
+        index=output,
+        model=model,
+        notes=lines,
+        pictures=summary.pictures,
+        invalid=summary.invalid,
+        reasons=reasons,
+    )
+    raise typer.Exit(INCOMPLETE if summary.invalid else 0)

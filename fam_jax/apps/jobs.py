@@ -8,16 +8,15 @@ import jax
 import numpy as np
 
 from fam_jax import methods
+from fam_jax._core.checks import AnyArray
 from fam_jax.apps import options
 from fam_jax.apps.hosts import message_if_killed
-from fam_jax.apps.network import Network
+from fam_jax.apps.network import Embedded, Network
 from fam_jax.apps.output import Output
 from fam_jax.apps.progress import ProgressLine
 from fam_jax.bulk import MapStore
-from fam_jax.io import pictures
 from fam_jax.store import INVALID
 
-INCOMPLETE = 3  # exit code: some rows have no result
 LISTED = 20  # rows without a result that are named
 
 
@@ -28,15 +27,26 @@ def output(quiet: bool, as_json: bool) -> Output:
 
 
 def explaining(
-    net: Network, method: str, similarity: str, background: list[str] | None, size: int | None
+    net: Network,
+    method: str,
+    similarity: str,
+    bank: AnyArray | None,
+    size: int | None,
+    **background: Any,
 ) -> dict[str, Any]:
-    """What a job that explains is told of its network and its method, and its store of both."""
-    others = pictures.find(background or [])
-    about = {**net.settings(), "similarity": similarity, "method_name": method}
-    if others:
-        about["background"] = len(others)
-    chosen = methods.make(method, options.SIMILARITIES[similarity], net.embed(others))
+    """What a job that explains is told of its network and its method, and its store of both.
+
+    The bank are the background's embeddings, and `background` is what the store says of it.
+    """
+    about = {**net.settings(), "similarity": similarity, "method_name": method, **background}
+    chosen = methods.make(method, options.SIMILARITIES[similarity], bank)
     return {"preprocess": net.preprocess, "method": chosen, "size": size, "about": about}
+
+
+def background_facts(others: Embedded) -> dict[str, Any]:
+    """What a store says of background pictures: how many, and which could not be read."""
+    facts = {"background": len(others.paths), "background_left_out": list(others.left_out)}
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 @contextmanager

@@ -15,18 +15,20 @@ from fam_jax.apps.explain import explain
 from fam_jax.apps.index import index
 from fam_jax.apps.map import map_
 from fam_jax.apps.models import models
+from fam_jax.apps.redraw import redraw
 from fam_jax.apps.report import report
 from fam_jax.apps.retrieve import retrieve
 
 _NAME = "fam-jax"
 _DEBUG = "--debug"
-_COMMANDS = (explain, demo, evaluate, convert, models, map_, index, retrieve, report)
+_COMMANDS = (explain, redraw, demo, evaluate, convert, models, map_, index, retrieve, report)
 
 app = typer.Typer(
     name=_NAME,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},  # the commands inherit it
     epilog=f"{_DEBUG} after any command shows the traceback of an error.",
 )
 

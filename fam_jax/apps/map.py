@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
+from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
 
@@ -20,11 +21,11 @@ def map_(
         str | None, typer.Option(help="A folder instead of PAIRS: each of its pictures with")
     ] = None,
     references: Annotated[str | None, typer.Option(help="each of this folder's.")] = None,
-    model: options.Model = "tiny",
+    model: options.Model = None,
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
-    method: options.Method = "fam",
+    method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     image_size: options.ImageSize = None,
@@ -63,8 +64,20 @@ def map_(
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
+    model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size, compute)
-    told = jobs.explaining(net, method, similarity, background, map_size)
+    method, why = choice.choose_method(method, net, "the background" if background else "")
+    others = net.embed(background or [])
+    facts = jobs.background_facts(others)
+    told = jobs.explaining(net, method, similarity, others.embeddings, map_size, **facts)
+    if once and told["method"].needs_images:
+        raise ValueError(
+            f"--once keeps features of the pictures, and {method} reads more of the network: leave "
+            "it out, or name another --method"
+        )
+    talk, lines = jobs.output(quiet, as_json), [*lines, *why]
+    talk.say(*lines)
+    talk.say_left_out(others.left_out)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.run(
             net.encode,
@@ -77,12 +90,20 @@ def map_(
             workers=workers,
             on_step=line,
         )
-    talk = jobs.output(quiet, as_json)
     talk.say(f"{output}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps")
     reasons = jobs.reasons(bulk.open_store(output)) if summary.invalid and not talk.silent else {}
     talk.say(*(f"  {name}: {reason}" for name, reason in reasons.items()))
     if summary.invalid > len(reasons):
         more = summary.invalid - len(reasons)
         talk.say(f"  and {more:,} more: `reason` in the store, where `status` is 2")
-    talk.result(store=output, pairs=summary.pairs, invalid=summary.invalid, reasons=reasons)
-    raise typer.Exit(jobs.INCOMPLETE if summary.invalid else 0)
+    talk.result(
+        store=output,
+        model=model,
+        method=method,
+        notes=lines,
+        left_out=others.left_out,
+        pairs=summary.pairs,
+        invalid=summary.invalid,
+        reasons=reasons,
+    )
+    raise typer.Exit(INCOMPLETE if summary.invalid or others.left_out else 0)

@@ -1,6 +1,10 @@
-"""`fam-jax models`: the backbones as a table, or one of them with its layers."""
+"""`fam-jax models`: the backbones as a table, some of them, or one with its layers."""
 
-from collections.abc import Iterable
+import shutil
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,35 +14,55 @@ from fam_jax.apps import options
 from fam_jax.apps.output import Output
 
 if TYPE_CHECKING:
-    from rich.table import Column, Table
+    from pretrained_ports.catalog.describe import Row
+
+_COLUMNS = ("name", "family", "parameters", "input", "licence", "weights")
+_GAP = 2  # spaces between columns
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One model: its layers, and more.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="One model: its layers, and more. Or a family, a part of names, a pattern "
+            "('vit-*-384'): those that have it.",
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List the backbones, or show one: its input, weights, layers and the grid of its maps."""
+    from pretrained_ports.catalog import ENTRIES, describe, find_entry
+
     talk = Output(as_json=as_json)
-    if name is None:
-        _show_all(talk)
-    else:
+    if name in ENTRIES:
         _show_one(talk, name)
+        return
+    rows = [row for row in describe.table() if name is None or _has(row, name)]
+    if not rows and name is not None:
+        find_entry(name)  # says which names are near
+    _show(talk, rows)
 
 
-def _show_all(talk: Output) -> None:
-    from rich.table import Column
+def _has(row: "Row", wanted: str) -> bool:
+    """Whether a family or a part of a name is as wanted; with wildcards, the whole name."""
+    wanted, name = wanted.lower(), row.name.lower()
+    if {*wanted} & {*"*?["}:
+        return fnmatchcase(name, wanted)
+    return wanted in name or wanted == row.family.lower()
 
-    from pretrained_ports.catalog import describe
 
-    rows = describe.table()
-    cells = (
+def _show(talk: Output, rows: "list[Row]") -> None:
+    cells = [
         (row.name, row.family, f"{row.parameters / 1e6:.1f} M", row.input, row.licence, row.source)
         for row in rows
-    )
-    parameters = Column("parameters", justify="right")
-    talk.show(_table(cells, "name", "family", parameters, "input", "licence", "weights"))
+    ]
+    table = [_COLUMNS, *cells]
+    ends = accumulate(max(map(len, column)) + _GAP for column in zip(*table, strict=True))
+    shown = max(1, sum(end - _GAP <= _width() for end in ends))
+    talk.say(*_lines([row[:shown] for row in table], right=(2,)))
+    if left_out := _COLUMNS[shown:]:
+        talk.say("", f"{' and '.join(left_out)}: fam-jax models NAME, --json, or a wider window")
     talk.result(models=[row._asdict() for row in rows])
 
 
@@ -60,11 +84,11 @@ def _show_one(talk: Output, name: str) -> None:
         "dialects": ", ".join(entry.dialects),
         "default layer": f"{entry.layer}, grid {default}",
     }
-    cells = (
+    cells = [
         (path + (" (default)" if path == entry.layer else ""), _by(shape), _by(grid))
         for path, shape, grid in layers
-    )
-    talk.show(_table(facts.items()), "", _table(cells, "layer", "output", "grid"))
+    ]
+    talk.say(*_lines([*facts.items()]), "", *_lines([("layer", "output", "grid"), *cells]))
     talk.result(
         **row._asdict(),
         dialects=entry.dialects,
@@ -73,15 +97,21 @@ def _show_one(talk: Output, name: str) -> None:
     )
 
 
-def _table(rows: Iterable[Iterable[str]], *headings: "Column | str") -> "Table":
-    """A plain table."""
-    from rich.table import Table
+def _lines(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> list[str]:
+    """Rows as lines whose columns stand below each other, those of `right` at their right end."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
-    heads = bool(headings)
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False, show_header=heads)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    def line(row: Sequence[str]) -> str:
+        pads = (str.rjust if i in right else str.ljust for i in range(len(row)))
+        cells = (pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True))
+        return (" " * _GAP).join(cells).rstrip()
+
+    return [line(row) for row in rows]
+
+
+def _width() -> int:
+    """Columns of the terminal; a file and a pipe have all that are needed."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def _grid(shape: tuple[int, ...], entry: Any) -> tuple[int, ...] | None:

@@ -1,11 +1,11 @@
 """From the options of a command to a network that can be explained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -61,20 +61,45 @@ class Network:
         weights = {"weights_sha256": file} if self.backbone.report else {"weights": RANDOM}
         return {**facts, "compute": self.compute, "preprocess": repr(self.preprocess), **weights}
 
-    def embed(self, paths: Sequence[Path]) -> Array | None:
-        """Embeddings [n, d] of pictures, a batch in memory at a time; None for none."""
-        if not paths:
-            return None
+    def embed(self, given: Iterable[str | Path]) -> "Embedded":
+        """The embeddings of pictures and of those in folders, a batch in memory at a time.
+
+        ValueError if none can be read, or an embedding is not finite.
+        """
+        paths, left_out = [], {}
+        for path in given:
+            try:
+                paths += pictures.find([path])
+            except OSError as error:
+                left_out[str(path)] = str(error)
+        blank = np.zeros((*self.preprocess.size, self.preprocess.channels), np.float32)
 
         def load(rows: slice) -> np.ndarray:
-            return np.stack([self.preprocess(pictures.read(path)) for path in paths[rows]])
+            read = {
+                path: self.preprocess(picture)
+                for path, picture in pictures.readable(paths[rows], left_out)
+            }
+            return np.stack([read.get(path, blank) for path in paths[rows]])
 
         run = jax.jit(lambda encode, images: encode(images).embeddings)
-        z = jnp.asarray(map_batches(partial(run, self.encode), load, len(paths), _BATCH))
-        for path, good in zip(paths, jnp.isfinite(z).all(1).tolist(), strict=True):
-            if not good:
-                raise ValueError(f"{path}: its embedding, computed in {z.dtype}, is not finite")
-        return z
+        z = map_batches(partial(run, self.encode), load, len(paths), _BATCH) if paths else ()
+        pairs = zip(paths, z, strict=True)
+        kept = [(path, row) for path, row in pairs if str(path) not in left_out]
+        if left_out and not kept:
+            raise ValueError("; ".join(left_out.values()))
+        for path, row in kept:
+            if not np.isfinite(row.astype(np.float32)).all():
+                raise ValueError(f"{path}: its embedding, computed in {row.dtype}, is not finite")
+        rows = jnp.asarray(np.stack([row for _, row in kept])) if kept else None
+        return Embedded([path for path, _ in kept], rows, left_out)
+
+
+class Embedded(NamedTuple):
+    """Pictures that could be read, their embeddings [n, d], and why others could not."""
+
+    paths: list[Path]
+    embeddings: Array | None  # of no pictures
+    left_out: dict[str, str]
 
 
 def open_network(

@@ -10,6 +10,7 @@ import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.apps.network import COMPUTE, HEADS
+from fam_jax.apps.views import FITS
 from fam_jax.methods.registry import entry
 
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
@@ -27,11 +28,11 @@ def _option(names: str, help: str, among: Iterable | Callable[[], Iterable] = ()
 
 _model = _option(
     "--model",
-    "A backbone; fam-jax models lists them.",
+    "A backbone; fam-jax models lists them. If not given: the one that the checkpoint fits, else "
+    "efficientnet-lite0 where its weights are installed, else tiny.",
     lambda: import_module("pretrained_ports").names(),
 )
-Model = Annotated[str, _model]
-ModelOrNone = Annotated[str | None, _model]
+Model = Annotated[str | None, _model]
 Weights = Annotated[str | None, _option("--weights", "A checkpoint file for it, or: random.")]
 Head = Annotated[
     str, _option("--head", "A projection head in the checkpoint: drop or keep.", HEADS)
@@ -39,8 +40,11 @@ Head = Annotated[
 Layer = Annotated[
     str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]
-_methods = f"What makes the maps: {', '.join(methods.names())}."
-Method = Annotated[str, _option("--method", _methods, methods.names)]
+_methods = (
+    f"What makes the maps: {', '.join(methods.names())}. If not given: le-grad for a transformer, "
+    "else contrastive where there is a background, else fam."
+)
+Method = Annotated[str | None, _option("--method", _methods, methods.names)]
 Similarity = Annotated[
     str, _option("--similarity", "What is explained: cosine, dot or euclidean.", SIMILARITIES)
 ]
@@ -49,12 +53,19 @@ Background = Annotated[
     _option(
         "--background",
         "Other pictures (a file or a folder; repeat for more): explain what makes the pair "
-        "more alike than these. FAM's weights are then signed, without min-max.",
+        "more alike than these. The weights of fam are then signed, without min-max. Of retrieve "
+        "it is the index, if not given, for methods that need one.",
     ),
 ]
 ImageSize = Annotated[
     int | None, _option("--image-size", "Side in pixels of what the network sees, if not its own.")
 ]
+_fit = (
+    "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
+    "shape) or tile (of windows that cover it the one that is most like one of the other's; the "
+    "score is theirs); the backbone's own if not given."
+)
+Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
@@ -76,10 +87,14 @@ Processes = Annotated[int | None, _option("--processes", "How many there are.")]
 Process = Annotated[int | None, _option("--process", "Which one this is, from 0.")]
 
 
-def check(method: str, similarity: str, *, background: bool, option: str = "--background") -> None:
+def check(
+    method: str | None, similarity: str, *, background: bool, option: str = "--background"
+) -> None:
     """Raise ValueError for an unknown name, or for a method that lacks the background it needs."""
-    check_choice("--method", method, methods.names())
     check_choice("--similarity", similarity, SIMILARITIES)
+    if method is None:
+        return
+    check_choice("--method", method, methods.names())
     if entry(method).background == "needed" and not background:
         raise ValueError(
             f"--method {method} shows what makes the pair more alike than others: give them with "

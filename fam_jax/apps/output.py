@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+INCOMPLETE = 3  # exit code: some pictures could not be read, or some rows have no result
 _WIDTH = 200  # columns where the output is a file or a pipe
 
 
@@ -31,6 +33,10 @@ class Output:
         if not (self.quiet or self.as_json):
             for line in lines:
                 typer.echo(line)
+
+    def say_left_out(self, reasons: Mapping[str, str]) -> None:
+        """Show which pictures could not be read, and why."""
+        self.say(*(f"left out: {reason}" for reason in reasons.values()))
 
     def show(self, *parts: "RenderableType") -> None:
         """Show tables of `rich`."""

@@ -4,10 +4,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import numpy as np
 import typer
 
-from fam_jax.apps import network, options
+from fam_jax.apps import choice, network, options
+from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
+from fam_jax.methods.registry import entry
+from fam_jax.store import VALID
 
 
 def retrieve(
@@ -15,7 +19,7 @@ def retrieve(
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
     weights: options.Weights = None,
-    method: options.Method = "fam",
+    method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     map_size: options.MapSize = None,
@@ -30,24 +34,36 @@ def retrieve(
 ) -> None:
     """Find the nearest pictures of an index, exactly, and show why on both sides of every hit.
 
-    The network is the index's; --weights says where its checkpoint is, if it was moved.
+    The network is the index's; --weights says where its checkpoint is, if it was moved. Methods
+    that need a background compare with all pictures of the index, unless --background is given; on
+    the query's side, leaving out the hit itself would change a map by a factor alone. Exit code 3:
+    a picture could not be read, or a hit has no maps.
     """
     from fam_jax import bulk
     from fam_jax.apps import jobs
     from fam_jax.report import write
 
-    options.check(method, similarity, background=bool(background))
+    options.check(method, similarity, background=True)
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index)
     made = gallery.settings
+    weights = weights or made.get("weights") or made["weights_file"]
+    model, lines = choice.choose_model(made["model"], weights)
     net = network.open_network(
-        made["model"],
-        weights or made.get("weights") or made["weights_file"],
-        *(made[name] for name in ("head", "layer", "image_size", "compute")),
+        model, weights, *(made[name] for name in ("head", "layer", "image_size", "compute"))
     )
-    told = jobs.explaining(net, method, similarity, background, map_size)
+    what = "the background" if background else "all pictures of the index"
+    compared = background or np.sum(gallery.status() == VALID) > 1
+    method, why = choice.choose_method(method, net, what if compared else "")
+    others = net.embed(background or [])
+    bank, facts = others.embeddings, jobs.background_facts(others)
+    if bank is None and entry(method).background == "needed":
+        bank, facts = gallery.background(options.SIMILARITIES[similarity]), {"background": what}
+    told = jobs.explaining(net, method, similarity, bank, map_size, **facts)
+    talk, lines = jobs.output(quiet, as_json), [*lines, *why]
+    talk.say(*lines)
     paths = [str(Path(q).absolute()) if "://" not in q else q for q in queries]
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = maps or str(Path(scratch) / "maps")
@@ -55,14 +71,33 @@ def retrieve(
             hits = bulk.retrieve(
                 net.encode, paths, gallery, store, **told, top=top, batch=batch, on_step=line
             )
-        page = write(bulk.open_store(store), output, title="Nearest pictures", overwrite=overwrite)
-    talk, nearest = jobs.output(quiet, as_json), []
-    for query, scores, rows in zip(queries, hits.scores.tolist(), hits.rows, strict=True):
-        ranked = [(score, gallery.pictures[row]) for score, row in zip(scores, rows, strict=True)]
-        nearest.append({"query": query, "hits": [{"score": s, "picture": p} for s, p in ranked]})
-        talk.say(query)
-        talk.say(*(f"  {rank:3}  {s:.4f}  {p}" for rank, (s, p) in enumerate(ranked, start=1)))
+        pairs = bulk.open_store(store)
+        margins = pairs.scores().reshape(hits.rows.shape) if bank is not None else None
+        page = write(pairs, output, title="Nearest pictures", overwrite=overwrite)
+    names, nearest = dict(zip(paths, queries, strict=True)), []
+    for i, path in enumerate(hits.queries):
+        talk.say(names[path])
+        nearest.append({"query": names[path], "hits": []})
+        for j, (score, row) in enumerate(zip(hits.scores[i].tolist(), hits.rows[i], strict=True)):
+            hit = {"score": score, "picture": gallery.pictures[row]}
+            line = f"  {j + 1:3}  {score:.4f}  {hit['picture']}"
+            if margins is not None:
+                hit["margin"] = float(margins[i, j])
+                line += f"  (margin {hit['margin']:.4f})"
+            nearest[-1]["hits"].append(hit)
+            talk.say(line)
+    left_out = others.left_out | {names[path]: why for path, why in hits.left_out.items()}
+    talk.say_left_out(left_out)
     talk.say(str(page[0]))
     invalid = hits.summary.invalid
-    talk.result(nearest=nearest, invalid=invalid, store=maps, files=[str(file) for file in page])
-    raise typer.Exit(jobs.INCOMPLETE if invalid else 0)
+    talk.result(
+        nearest=nearest,
+        model=model,
+        method=method,
+        notes=lines,
+        left_out=left_out,
+        invalid=invalid,
+        store=maps,
+        files=[str(file) for file in page],
+    )
+    raise typer.Exit(INCOMPLETE if invalid or left_out else 0)

@@ -1,7 +1,7 @@
 """A gallery's embeddings in a store, and the exact nearest of them, found on every device."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from fam_jax._core.chunks import padded_batches
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
+from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
 from fam_jax.bulk._pictures import PictureLoader
 from fam_jax.bulk._settings import barrier, digest, prepare_store
@@ -140,6 +141,23 @@ class Index:
         """Why rows are not valid."""
         bad = np.flatnonzero(self.status() == INVALID)
         return dict(zip(bad.tolist(), decode_text(self._group.read("reason", bad)), strict=True))
+
+    def background(self, similarity: Similarity = cosine) -> np.ndarray:
+        """Two embeddings [2, d] that stand for the whole gallery as the background of a `margin`.
+
+        The margin over these is the margin over all pictures of the gallery, however many. Over
+        all but a hit it is N / (N - 1) times that on the query's side: the same map.
+
+        Args:
+            similarity: `cosine`, `dot` or `euclidean`.
+        """
+
+        def parts() -> Iterator[np.ndarray]:
+            for start in range(0, len(self), _DEVICE_ROWS):
+                rows = slice(start, min(start + _DEVICE_ROWS, len(self)))
+                yield self.embeddings(rows)[self.status(rows) == VALID]
+
+        return stand_ins(similarity, parts())
 
     def search(
         self, queries: Any, k: int, similarity: Similarity = cosine

@@ -12,10 +12,12 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import map_batches
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.features import Features
+from fam_jax._core.similarity import Margin
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._index import Index
 from fam_jax.bulk._pairs import TablePairs
@@ -33,14 +35,20 @@ class Retrieval(NamedTuple):
     """The hits of every query.
 
     Attributes:
-        scores: similarities [q, k], falling.
+        scores: similarities [q, k], falling; for a margin, those that it takes a mean off.
         rows: of the index, [q, k].
         summary: of the maps: q k pairs, the hits of the first query first.
+        queries: those that could be read.
+        left_out: why others could not, by their paths.
     """
 
     scores: np.ndarray
     rows: np.ndarray
     summary: Summary
+    queries: list[str]
+    left_out: dict[str, str]
+
+    __repr__ = one_line
 
 
 def retrieve(
@@ -64,10 +72,11 @@ def retrieve(
     of the store is a hit, its label the rank, its id the query's number and the rank.
 
     Arguments as `run`, with the network of the index; `queries` are paths, `index` is from
-    `open_index`, `top` are the hits of a query, and similarity is that of the method.
+    `open_index`, `top` are the hits of a query, and similarity is that of the method. A query that
+    cannot be read is left out.
 
     Raises:
-        ValueError: the index is of another network, or a query cannot be read.
+        ValueError: the index is of another network, or no query can be read.
     """
     check_count("batch", batch)
     if digest(encode) != index.settings["parameters_sha256"]:
@@ -82,14 +91,20 @@ def retrieve(
         kept.create(str(Path(scratch) / FEATURES), len(padded) + len(queries) * top)
         kept.fill(padded)
         reasons = decode_text(kept.group.read("reason", slice(0, len(queries))))
-        if problems := "; ".join(filter(None, reasons)):
-            raise ValueError(problems)
+        left_out = {q: reason for q, reason in zip(queries, reasons, strict=True) if reason}
+        if len(left_out) == len(queries):
+            raise ValueError("; ".join(left_out.values()))
         embeddings = map_batches(
             partial(_embeddings, encode), lambda rows: kept.read(rows)[0], len(queries), batch
         )
-        scores, hit_rows = index.search(embeddings, top, method.similarity)
+        good = [i for i, query in enumerate(queries) if query not in left_out]
+        queries, embeddings = [queries[i] for i in good], embeddings[good]
+        # What a margin takes off is the same for all pictures: it changes no rank.
+        similarity = method.similarity
+        ranked = similarity.similarity if isinstance(similarity, Margin) else similarity
+        scores, hit_rows = index.search(embeddings, top, ranked)
         hits = [[index.pictures[row] for row in rows] for rows in hit_rows]
-        new = dict.fromkeys(path for paths in hits for path in paths if path not in set(queries))
+        new = dict.fromkeys(path for paths in hits for path in paths if path not in set(padded))
         kept.fill([*padded, *new])
         pairs = [
             {"query": query, "reference": hit, "id": f"{i}.{rank}", "label": f"rank {rank}"}
@@ -110,7 +125,7 @@ def retrieve(
             on_step=on_step,
             kept=kept if once else None,
         )
-    return Retrieval(scores, hit_rows, summary)
+    return Retrieval(scores, hit_rows, summary, queries, left_out)
 
 
 @jax.jit

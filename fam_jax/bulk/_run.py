@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from fam_jax._core.brief import brief
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax._core.encoder import Encoder
 from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
@@ -25,7 +26,6 @@ from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 from fam_jax.bulk._settings import (
     barrier,
     create_group,
-    describe,
     digest,
     missing_chunks,
     on_first_process,
@@ -178,7 +178,7 @@ def run_job(
             **pairs.facts(),
             "layer": encode.at,
             "parameters_sha256": digest((encode, method)),
-            "method": describe(method),
+            "method": brief(method),
             "input": f"{load.dtype} {list(load.shape)}",
             "map_dtype": dtype,
             "map_side": size,

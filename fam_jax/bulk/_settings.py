@@ -1,7 +1,6 @@
 """A store belongs to one job: its settings as plain values, and who writes them."""
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -22,7 +21,6 @@ from fam_jax.bulk._zarr import (
 )
 from fam_jax.io import files
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _ERROR_BYTES = 400
 
 
@@ -35,12 +33,6 @@ def digest(tree: Any) -> str:
         sha.update(f"{array.dtype} {array.shape};".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
-
-
-def describe(tree: Any) -> str:
-    """A pytree's static parts in words, its arrays as shapes: a method and its options."""
-    shapes = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(np.shape(x))}", tree)
-    return _ADDRESS.sub("", repr(shapes))
 
 
 def prepare_store(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.chunks import padded_batches
 
 _BATCH = 16
@@ -44,6 +45,8 @@ class Batch:
     prototypes: np.ndarray | None = None
     same: np.ndarray | None = None
 
+    __repr__ = one_line
+
     @classmethod
     def of(
         cls, images: np.ndarray, references: np.ndarray, background: np.ndarray, **more: Any
@@ -74,6 +77,8 @@ class Cases:
     figures: dict[str, float | int]  # the network's own, such as its accuracy
     about: str  # what the cases are, in one line
     left_out: list[str] = field(default_factory=list)  # a line for whatever could not be used
+
+    __repr__ = one_line
 
     @classmethod
     def of(cls, whole: Batch, figures: dict, about: str, left_out: list[str]) -> "Cases":

@@ -131,14 +131,16 @@ def _faithfulness(answer: Answer):
         "deletion": most.area,
         "insertion - deletion": insertion.area - most.area,
         "AID": jnp.mean(least.values - most.values, axis=1),
-        "ROAD at 50 %": metrics.road_combined(
-            *case, jax.random.fold_in(answer.key, 1), percentiles=_PERCENTILES
-        ),
         "average drop": metrics.average_drop(*case),
         "increase": metrics.increase(*case),
         "coherency": metrics.coherency(_again(answer), answer.batch.images),
         "complexity": metrics.complexity(answer.maps),
     }
+
+
+def _road(answer: Answer):
+    key = jax.random.fold_in(answer.key, 1)
+    return {"ROAD at 50 %": metrics.road_combined(*answer.case, key, percentiles=_PERCENTILES)}
 
 
 def _again(answer: Answer) -> Callable:
@@ -240,6 +242,7 @@ MEASURES: dict[str, Callable[[Answer], dict[str, Any]]] = {
     "place": _place,
     "region": _region,
     "faithfulness": _faithfulness,
+    "road": _road,
     "pairs": _pairs,
     "fidelity": _fidelity,
     "decisions": _decisions,

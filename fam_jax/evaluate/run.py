@@ -30,6 +30,7 @@ def evaluate(
     settings: dict[str, Any],
     folder: Path,
     *,
+    measures: Sequence[str] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = print,
     console: Console | None = None,
@@ -38,13 +39,14 @@ def evaluate(
 
     A method that has nothing to say of the network or the task is left out; errors in its maps go
     up. `settings` stay in the folder: another run's are refused unless they may be overwritten.
+    `measures` are some of the task's, if not all.
 
     Returns:
         The table of `means`, the names of the `files`, and of the manifest: the methods done, the
         network's own figures, what was left out and which maps are all zeros.
     """
     cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
-    measures, threshold = tasks.find(task).measures, cases.figures.get("threshold")
+    measures, threshold = measures or tasks.find(task).measures, cases.figures.get("threshold")
     results = Results(folder, settings, overwrite=overwrite)
     left_out = list(cases.left_out)
     say(f"{settings['model']}, {task}: {_summary(cases)}")

@@ -157,11 +157,17 @@ def _verification(network: Network, options: Options, rng: np.random.Generator) 
 
 
 TASKS = {
-    "fewshot": Task(_fewshot, ("faithfulness", "fidelity")),
-    "contrastive": Task(_contrastive, ("faithfulness",)),
-    "retrieval": Task(_retrieval, ("faithfulness", "pairs")),
-    "verification": Task(_verification, ("faithfulness", "pairs", "decisions")),
+    "fewshot": Task(_fewshot, ("faithfulness", "road", "fidelity")),
+    "contrastive": Task(
+        _contrastive,
+        (
+            "faithfulness",
+            "road",
+        ),
+    ),
+    "retrieval": Task(_retrieval, ("faithfulness", "road", "pairs")),
+    "verification": Task(_verification, ("faithfulness", "road", "pairs", "decisions")),
     "mosaic": Task(mosaic, ("place",)),
-    "localization": Task(localization, ("place", "region", "faithfulness")),
+    "localization": Task(localization, ("place", "region", "faithfulness", "road")),
     "sanity": Task(_retrieval, ("sanity", "randomisation")),
 }

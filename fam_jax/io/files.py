@@ -96,14 +96,45 @@ def _listed(manifest: Path) -> list[str]:
 def write_manifest(stage: Path, **facts: Any) -> list[str]:
     """Write manifest.json beside the other files of the stage; returns all their names."""
     files = [*sorted(f.name for f in stage.iterdir()), MANIFEST]
-    versions = {"fam-jax": fam_jax.__version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in ("jax", "flax", "numpy", "pillow")}
-    text = json.dumps({"versions": versions, **facts, "files": files}, indent=2)
+    text = json.dumps({"versions": versions(), **facts, "files": files}, indent=2)
     (stage / MANIFEST).write_text(text + "\n")
     return files
+
+
+def versions() -> dict[str, str]:
+    """Of what makes maps and figures."""
+    own = {"fam-jax": fam_jax.__version__, "python": platform.python_version()}
+    names = ("jax", "flax", "numpy", "pillow", "matplotlib")
+    return own | {name: version(name) for name in names}
 
 
 def file_facts(path: str | os.PathLike) -> dict[str, str]:
     """A file's path and SHA-256, for the manifest."""
     with open(path, "rb") as file:
         return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def found_again(facts: Mapping[str, str], folder: Path) -> Path:
+    """Where the file of `traceable_facts` is now.
+
+    Where it was; or from the folder the same way as then; or in the folder, or beside it.
+
+    Raises:
+        FileNotFoundError: it is in none of these places.
+        ValueError: what is there is another file.
+    """
+    was, folder = Path(facts["path"]), folder.absolute()
+    places = was, folder / facts["relative"], folder / was.name, folder.parent / was.name
+    there = [Path(os.path.normpath(place)) for place in places if place.is_file()]
+    for path in there:
+        if file_facts(path)["sha256"] == facts["sha256"]:
+            return path
+    if there:
+        raise ValueError(f"{there[0]} has changed since {folder} was made: another SHA-256")
+    raise FileNotFoundError(f"no such file: {was}, nor {was.name} in {folder} or beside it")
+
+
+def traceable_facts(path: str | os.PathLike, folder: Path) -> dict[str, str]:
+    """`file_facts` with the whole path, and the way from a folder to the file."""
+    path = Path(path).absolute()
+    return {**file_facts(path), "relative": os.path.relpath(path, folder.absolute())}

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageOps
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.extras import needed
 
 CROP = 3 / 8  # side of a held-out crop, as a share of the photograph's shorter side
@@ -46,6 +47,8 @@ class Photograph:
     name: str
     image: UInt8[np.ndarray, "H W 3"]
 
+    __repr__ = one_line
+
     @property
     def training(self) -> tuple[Box, Box]:
         """The upper right and the lower left quarter."""
@@ -70,6 +73,8 @@ class Mosaics(NamedTuple):
     masks: Bool[np.ndarray, "n 2*size 2*size"]  # where the reference's photograph is
     cells: Int[np.ndarray, "n 4"]  # which photographs they come from
     targets: Int[np.ndarray, " n"]  # which one the reference comes from
+
+    __repr__ = one_line
 
 
 def load(side: int = 256) -> list[Photograph]:

@@ -40,6 +40,26 @@ def read(path: str | os.PathLike) -> Image.Image:
         return read_in_thread(path)
 
 
+def readable(
+    paths: Iterable[str | os.PathLike], left_out: dict[str, str]
+) -> Iterator[tuple[Any, Image.Image]]:
+    """Those of the pictures that can be read, each with its path; why not goes into `left_out`.
+
+    Example:
+        >>> from fam_jax.io import pictures
+        >>> left_out = {}
+        >>> list(pictures.readable(["nowhere.png"], left_out)), left_out
+        ([], {'nowhere.png': 'no such file: nowhere.png'})
+    """
+    for path in paths:
+        try:
+            picture = read(path)
+        except (OSError, ValueError) as error:
+            left_out[str(path)] = " ".join(str(error).split())
+        else:
+            yield path, picture
+
+
 @contextmanager
 def no_size_warnings() -> Iterator[None]:
     """Without Pillow's warnings about large pictures, in all threads: the sides are checked."""

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import AnyArray, check_count, check_float
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import Encoder
@@ -33,6 +34,8 @@ class Explanation(NamedTuple):
     scores: Float[Array, "*b"]
     valid: Bool[Array, "*b"]
 
+    __repr__ = one_line
+
 
 class PairExplanation(NamedTuple):
     """Raw maps of both images of each pair; `valid` where both could be made. See `Explanation`."""
@@ -41,6 +44,8 @@ class PairExplanation(NamedTuple):
     reference_maps: Float[Array, "b hr wr"]
     scores: Float[Array, " b"]
     valid: Bool[Array, " b"]
+
+    __repr__ = one_line
 
 
 def explain(

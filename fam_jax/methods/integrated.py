@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.mesh import vary_with
@@ -22,6 +23,8 @@ class IntegratedPair(NamedTuple):
 
     maps: Float[Array, "b h w hr wr"]
     totals: Float[Array, " b"]
+
+    __repr__ = one_line
 
 
 def integrated_pair(

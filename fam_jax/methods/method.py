@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_choice, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -42,6 +43,11 @@ class Method:
     needs: frozenset[str] = frozenset()
     layers: LayerChoice | None = None
     network: Callable | None = None
+
+    def _words(self) -> str:
+        more = {name: getattr(self, name) for name in ("needs", "layers", "network")}
+        more = {name: value for name, value in more.items() if value}
+        return called(Method, (self.similarity, self.maps), more)
 
     def __post_init__(self) -> None:
         for need in self.needs:

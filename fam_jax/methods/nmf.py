@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.brief import one_line
 from fam_jax._core.checks import check_count, wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine, frozen_gradient
@@ -30,6 +31,8 @@ class Concepts(NamedTuple):
     query_maps: Float[Array, "b h w"]
     reference_maps: Float[Array, "b hr wr"]
     errors: Float[Array, " b"]
+
+    __repr__ = one_line
 
 
 def nmf_concepts(similarity: Similarity = cosine, *, k: int = 6, steps: int = 200) -> Method:

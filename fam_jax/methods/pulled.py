@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import Array
 
+from fam_jax._core.brief import called
 from fam_jax._core.checks import wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -20,8 +21,12 @@ class Pulled:
 
     weigh: Callable[[Similarity, Array, Array], Array]
     combine: Callable[..., Sum]
-    shared: bool
-    both: bool
+    shared: bool = False
+    both: bool = False
+
+    def _words(self) -> str:
+        flags = {name: True for name in ("shared", "both") if getattr(self, name)}
+        return called(Pulled, (self.weigh, self.combine), flags)
 
     def __call__(self, similarity: Similarity, enc: Encoding, references: Any) -> Array:
         """Raw maps of the images in `enc`."""

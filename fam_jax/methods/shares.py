@@ -104,9 +104,9 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     other cancels, so the map depends on the reference; shares keep their signs, so it works where
     embeddings are signed (projection heads), where `fam` points at random. So measured on
     convolutional networks; in a small vision transformer it did no better than chance, and
-    `chefer` and `le_grad` did (docs/evaluation). The background are embeddings of other images: the
-    rest of the gallery, or the other classes' prototypes; some dozens suffice. Other arguments: see
-    `fam_jax.methods`.
+    `chefer` and `le_grad` did (docs/evaluation.md). The background are embeddings of other images:
+    the rest of the gallery, or the other classes' prototypes; some dozens suffice. Other arguments:
+    see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,6 +1,7 @@
 """Pictures and overlays in rows, under captions."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 
 import jax
@@ -10,10 +11,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from fam_jax.plot.lettering import lettered
-from fam_jax.plot.overlays import Picture, overlay, picture_pixels
+from fam_jax.plot.overlays import Picture, overlay, picture_pixels, shows
 
+NOTHING = "nothing to show"
 _LETTERS = 12  # of a caption, in an inch
 TITLE = 11  # of a title
+_WIDTHS = 0.5, 3  # of a column, in heights of a cell: at least, at most
 
 
 def pair_figure(
@@ -26,7 +29,7 @@ def pair_figure(
     title: str = "",
     names: tuple[str, str] = ("query", "reference"),
 ) -> Figure:
-    """Both pictures of a pair above their overlays, with the score.
+    """Both pictures of a pair above their overlays, with the score; a constant map shows nothing.
 
     Args:
         query: a picture (see `overlay`).
@@ -48,7 +51,7 @@ def pair_figure(
     heading = title if score is None else f"{title} {score:.3f}".strip()
     return grid_figure(
         [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
-        captions=[list(names), ["", ""]],
+        captions=[list(names), ["" if shows(m) else NOTHING for m in (query_map, reference_map)]],
         title=heading,
         colorbar=True,
     )
@@ -60,6 +63,7 @@ def grid_figure(
     captions: Sequence[Sequence[str]] | None = None,
     title: str = "",
     colorbar: bool = False,
+    colormap: str = "turbo",
     cell: float = 2.6,
 ) -> Figure:
     """Pictures in rows, each under its caption.
@@ -69,7 +73,8 @@ def grid_figure(
         captions: a line over each picture, in the same rows.
         title: a line over all.
         colorbar: whether to show the scale of overlays, from low to high.
-        cell: height of a row in inches.
+        colormap: what the overlays are coloured with.
+        cell: height of a row in inches; a row of nothing but very wide pictures is lower.
 
     Example:
         >>> import numpy as np
@@ -78,14 +83,18 @@ def grid_figure(
         >>> len(figure.axes)
         2
     """
-    columns = max(len(row) for row in rows)
-    widths = [cell * max(_aspect(picture) for picture in column) for column in zip_longest(*rows)]
-    widths = [width or max(widths) for width in widths]  # an empty column has some, too
+    columns = list(zip_longest(*rows))
+    aspects = [max(map(_aspect, column)) for column in columns]
+    # An empty column has some width, too; one of towers has room for captions.
+    widths = [cell * min(max(a or max(aspects), _WIDTHS[0]), _WIDTHS[1]) for a in aspects]
+    heights = [max(map(partial(_height, cell), row, widths)) or cell for row in rows]
     captioned = sum(any(line) for line in captions or ())
-    height = len(rows) * cell + 0.35 * captioned + 0.4 * bool(title)
+    height = sum(heights) + 0.35 * captioned + 0.4 * bool(title)
     size = (sum(widths) + 1.1 * colorbar, height)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False, width_ratios=widths)
+    axes = figure.subplots(
+        len(rows), len(columns), squeeze=False, width_ratios=widths, height_ratios=heights
+    )
     for i, line in enumerate(axes):
         for j, ax in enumerate(line):
             ax.axis("off")
@@ -98,10 +107,15 @@ def grid_figure(
     if title:
         figure.suptitle(**lettered(title, round(TITLE * size[0])), fontsize=11)
     if colorbar:
-        scale = ScalarMappable(cmap="turbo")
-        bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[0, 1])
+        scale = ScalarMappable(cmap=colormap)
+        bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[0, 1], panchor=False)
         bar.ax.set_yticklabels(["low", "high"], fontsize=8)
     return figure
+
+
+def _height(cell: float, picture: Picture | None, width: float) -> float:
+    """Of a picture in a column of this width."""
+    return min(cell, width / aspect) if (aspect := _aspect(picture)) else 0.0
 
 
 def _aspect(picture: Picture | None) -> float:

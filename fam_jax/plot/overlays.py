@@ -31,6 +31,7 @@ class Seen(Protocol):
 # An array is [H, W, 3] or [H, W], of uint8 or of floats in [0, 1].
 Picture = Image.Image | jax.Array | np.ndarray | Seen
 _PALE = 0.55  # how far what was not seen goes towards grey
+_FRAME = 0.25, 1 / 200  # grey level of the line around what was seen; its width, of a shorter side
 
 
 def overlay(
@@ -42,7 +43,7 @@ def overlay(
     alpha: float = 0.65,
     colormap: str = "turbo",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture with the map laid over the part of it that the network saw, the rest in grey.
+    """The picture with the map over the part that the network saw; the rest is grey, framed off.
 
     The map m is upsampled, brought from `limits` to [0, 1], coloured, and covers the picture the
     more, the higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m).
@@ -83,6 +84,8 @@ def overlay(
     heat = matplotlib.colormaps[colormap](m)[..., :3]
     t = alpha * np.sqrt(m)[..., None]
     out = (1 - _PALE) * pixels.mean(axis=2, keepdims=True) + _PALE * np.full_like(pixels, 0.75)
+    line = max(1, round(min(height, width) * _FRAME[1]))
+    out[max(y0 - line, 0) : y1 + line, max(x0 - line, 0) : x1 + line] = _FRAME[0]
     out[y0:y1, x0:x1] = (1 - t) * part + t * heat
     return np.round(255 * out).astype(np.uint8)
 
@@ -95,6 +98,11 @@ def scaled(map: np.ndarray, limits: tuple[float | int, float | int] | None) -> n
     if not low < high:
         return np.zeros_like(map)
     return np.clip((map - low) / (high - low), 0, 1)
+
+
+def shows(map: jax.Array | np.ndarray) -> bool:
+    """Whether any place of a map differs from the others by more than rounding."""
+    return bool(scaled(np.asarray(map, np.float32), None).any())
 
 
 def picture_pixels(image: Any) -> Float[np.ndarray, "H W 3"]:

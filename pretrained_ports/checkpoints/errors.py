@@ -8,5 +8,6 @@ class CheckpointError(ValueError):
 def one_line(text: str, limit: int = 160) -> str:
     """The text on one line that any terminal can show, shortened."""
     text = " ".join(text[: 4 * limit].split())
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -20,6 +20,8 @@ from pretrained_ports.checkpoints.tensors import (
     tensor,
 )
 
+_KEY = 10_000  # letters of a key: long ones that are equal cost time to tell apart
+
 
 class Name(NamedTuple):
     """A name: what calling it gives, or the type of elements that it stands for."""
@@ -38,13 +40,26 @@ def known(text: str) -> Name:
     return NAMES[text]
 
 
+class _Number(NamedTuple):
+    """A number as a key: by its text, since a file can choose numbers of which many clash."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def dictionary_key(value: Any) -> Any:
-    """A key whose hash a file cannot make costly: deep tuples, equal hashes."""
-    if (type(value) is int and abs(value) < 2**60) or type(value) in (str, bytes, float, bool):
-        return value
-    if type(value) is tuple and len(value) < 16 and all(type(item) is str for item in value):
-        return value
-    raise ValueError(f"a dictionary has a {type(value).__name__} as a key")
+    """A key whose hash a file can neither choose nor make costly: no deep tuples, no numbers."""
+    kind = type(value)
+    if kind in (int, float, bool):
+        return _Number(repr(value))
+    texts = value if kind is tuple and len(value) < 16 else (value,)
+    if not (all(type(text) is str for text in texts) or kind is bytes):
+        raise ValueError(f"a dictionary has a key of type {kind.__name__}")
+    if sum(map(len, texts)) > _KEY:
+        raise ValueError(f"a dictionary has a key of more than {_KEY} letters")
+    return value
 
 
 def _dictionary(items=()) -> dict:
@@ -91,6 +106,10 @@ def _with_attributes(function, kind, arguments, state) -> Tensor | Unread:
     if not (type(function) is Name and function.text in _REBUILD):
         raise RefusedError("its pickle makes a tensor in an unknown way")
     return _REBUILD[function.text](*of_type(arguments, tuple))
+
+
+def _always(value: Any) -> Callable[..., Any]:
+    return lambda *_: value
 
 
 def _names(module: str, names: str) -> list[str]:
@@ -167,8 +186,8 @@ NAMES = {
     name.text: name
     for name in (
         *(Name(text, call) for text, call in _CALLS.items()),
-        *(Name(text, lambda *_, kind=kind: Unread(kind)) for text, kind in _UNREAD.items()),
-        *(Name(text, lambda *_, text=text: Inert(text)) for text in _INERT),
+        *(Name(text, _always(Unread(kind))) for text, kind in _UNREAD.items()),
+        *(Name(text, _always(Inert(text))) for text in _INERT),
         *(Name(text) for text in _NOT_CALLED),
         *(Name(f"torch {name}", dtype=dtype) for name, dtype in _DTYPES.items()),
         *(

@@ -19,15 +19,15 @@ from pretrained_ports.checkpoints.tensors import (
     of_type,
 )
 
-# Of one pickle: they bound memory and time. A file of ten thousand tensors takes 300,000.
+# Of the pickles of a file: they bound memory and time. Ten thousand tensors take 300,000.
 _OPERATIONS = 4_000_000
 
 
 class Unpickler:
-    """Reads one pickle.
+    """Reads the pickles of one file.
 
     Attributes:
-        storages: Key -> what the tensors of the pickle lie in.
+        storages: Key -> what the tensors of the pickles lie in.
     """
 
     def __init__(self):
@@ -42,16 +42,19 @@ class Unpickler:
             ValueError, LookupError, TypeError: It is damaged.
         """
         operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(file)
-        stack, memo, outer = [], {}, []
+        stack, outer = [], []
+        memo = {}  # by text: a file could choose numbers of which many clash
         for operation, value, _ in operations:
-            self._spend(1)
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"its pickles take more than {_OPERATIONS} operations")
             match operation.name:
                 case "BINPUT" | "LONG_BINPUT":
-                    memo[value] = stack[-1]
+                    memo[str(value)] = stack[-1]
                 case "MEMOIZE":
-                    memo[len(memo)] = stack[-1]
+                    memo[str(len(memo))] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
-                    stack.append(memo[value])
+                    stack.append(memo[str(value)])
                 case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
                     stack.append(value)
                 case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
@@ -117,16 +120,11 @@ class Unpickler:
                     raise RefusedError(f"its pickle uses {name}, which no data needs")
         raise ValueError("its pickle has no end")
 
-    def _spend(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise ValueError(f"its pickle takes more than {_OPERATIONS} operations")
-
     def _call(self, name: Any, arguments: tuple) -> Any:
         if type(name) is not Name or name.call is None:
             raise RefusedError("its pickle calls what is not to be called")
-        self._spend(len(arguments))
-        self._spend(sum(len(item) for item in arguments if type(item) in (list, tuple)))
+        items = (len(item) for item in arguments if type(item) in (list, tuple))
+        self._left -= len(arguments) + sum(items)  # copied or looked through by what is called
         return name.call(*arguments)
 
     def _storage(self, reference: Any) -> Part:

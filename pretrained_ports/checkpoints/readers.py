@@ -39,6 +39,7 @@ WRAPPERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
 _LAYERS = 8  # of wrappers, or of prefixes: a dictionary may contain itself
+_NAME = 500  # letters of a tensor's name: the tables' patterns take time by their square
 _GROWTH = 100  # how often a file's bytes may be used, by layers that share their weights
 
 
@@ -59,6 +60,9 @@ class Checkpoint:
     unwrapped: tuple[str, ...] = ()
     ignored: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self.tensors)} tensors)"
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -120,7 +124,7 @@ def unwrap(
         wrapper = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if wrapper is None:
             break
-        ignored |= {str(key): f"beside {wrapper!r}" for key in content if key != wrapper}
+        ignored |= {_text(key): f"beside {wrapper!r}" for key in content if key != wrapper}
         unwrapped.append(wrapper)
         content = content[wrapper]
     if not isinstance(content, Mapping) or not _tensor_keys(content):
@@ -132,7 +136,9 @@ def unwrap(
         raise CheckpointError(f"{path} holds no dictionary of tensors; found {one_line(contents)}")
 
     tensors = {key: _as_numpy(content[key], key, path) for key in _tensor_keys(content)}
-    ignored |= {str(key): "not a tensor" for key in content if key not in tensors}
+    if (letters := max(map(len, tensors))) > _NAME:
+        raise CheckpointError(f"{path}: a tensor has a name of {letters} letters, {_NAME} may be")
+    ignored |= {_text(key): "not a tensor" for key in content if key not in tensors}
     for _ in range(_LAYERS):
         prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)
         if prefix is None:
@@ -151,6 +157,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
         raise CheckpointError(
             f"{path} is not a safetensors file: {one_line(str(error))}"
         ) from error
+
+
+def _text(key: Any) -> str:
+    return one_line(key if isinstance(key, str) else repr(key))
 
 
 def _tensor_keys(content: Mapping) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pretrained_ports.checkpoints.errors import one_line
+
 _SHOWN = 6
 
 
@@ -44,6 +46,9 @@ class Report:
         """Nothing is left over on either side."""
         return self.names_fit and not self.mismatched
 
+    def __repr__(self) -> str:
+        return f"Report({self})"
+
     def __str__(self) -> str:
         wrappers = f", unwrapped {' '.join(self.unwrapped)}" if self.unwrapped else ""
         return (
@@ -81,5 +86,7 @@ def listing(items: Mapping[str, str]) -> str:
         >>> listing({"a": "[3]", "b": "[4]"})
         'a [3]; b [4]'
     """
-    shown = "; ".join(f"{key} {what}".rstrip() for key, what in list(items.items())[:_SHOWN])
+    shown = "; ".join(
+        f"{one_line(key)} {what}".rstrip() for key, what in list(items.items())[:_SHOWN]
+    )
     return f"{shown}; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else shown

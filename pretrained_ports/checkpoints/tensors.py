@@ -84,7 +84,7 @@ def tensor(part: Any, offset: Any, size: Any, stride: Any, dtype: np.dtype | Non
 def of_type(value: Any, kind: type) -> Any:
     """The value, if it is of just this type."""
     if type(value) is not kind:
-        raise ValueError(f"expected a {kind.__name__}, got a {type(value).__name__}")
+        raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
     return value
 
 

@@ -20,6 +20,7 @@ from pretrained_ports.checkpoints.tensors import RefusedError, Storage, of_type
 _HEADER = b"PK\x03\x04"  # of an archive, and of every entry in it
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how the older format begins
 _LINE = 2**16  # bytes of a line: a name
+_DIRECTORY = 2**24  # bytes of an archive's list of entries: 200,000 storages
 
 
 class _Mapped(mmap.mmap):
@@ -27,7 +28,17 @@ class _Mapped(mmap.mmap):
 
     def readline(self) -> bytes:
         start = self.tell()
-        return self.read(self.find(b"\n", start, start + _LINE) + 1 - start)
+        end = self.find(b"\n", start, start + _LINE)
+        return self.read(end + 1 - start) if end >= 0 else b""
+
+
+class _Directory(io.FileIO):
+    """A file of which an archive's list of entries is read, and that only if it is short."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _DIRECTORY:
+            raise ValueError("its archive has a list of entries that is too long")
+        return super().read(size) or b""
 
 
 def read_torch(path: Path) -> Any:
@@ -41,8 +52,8 @@ def read_torch(path: Path) -> Any:
             data = _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
             if data[:4] != _HEADER:
                 return _read_pickles(data)
-            with zipfile.ZipFile(file) as archive:
-                return _read_archive(archive, data, path)
+        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
+            return _read_archive(archive, data, path)
     except CheckpointError:
         raise
     except RefusedError as error:
@@ -57,24 +68,29 @@ def read_torch(path: Path) -> Any:
 
 
 def _read_archive(archive: zipfile.ZipFile, data: mmap.mmap, path: Path) -> Any:
-    entries = {entry.filename: entry for entry in archive.infolist()}
-    if any(name.endswith("/constants.pkl") for name in entries):
+    names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
             f"{path} is a TorchScript program, not a checkpoint; "
             "save its state_dict() with torch.save where it can be trusted"
         )
-    places = {name: _place(entry, data) for name, entry in entries.items()}
-    root = next(iter(entries), "").partition("/")[0]
+    root = "".join(names[:1]).partition("/")[0]
     unpickler = Unpickler()
-    content = unpickler.load(io.BytesIO(archive.read(f"{root}/data.pkl")))
+    content = unpickler.load(io.BytesIO(_place(archive.getinfo(f"{root}/data.pkl"), data)))
     order = sys.byteorder
-    if f"{root}/byteorder" in entries:
-        order = archive.read(f"{root}/byteorder").decode()
-    for key, storage in unpickler.storages.items():
-        _fill(storage, places[f"{root}/data/{key}"])
-        if order != sys.byteorder:
-            elements = np.frombuffer(storage.data, storage.dtype).byteswap()
-            storage.data = elements.view(np.uint8).data
+    if f"{root}/byteorder" in names:
+        order = bytes(_place(archive.getinfo(f"{root}/byteorder"), data)[:7]).decode()
+    if order not in ("little", "big"):
+        raise ValueError("its bytes are in an unknown order")
+    storages = unpickler.storages
+    for key, storage in storages.items():
+        _fill(storage, _place(archive.getinfo(f"{root}/data/{key}"), data))
+    if sum(len(storage.data) for storage in storages.values()) > len(data):
+        raise ValueError("entries of its archive share their bytes")
+    if order != sys.byteorder:
+        for storage in storages.values():
+            elements = np.ndarray(storage.count, storage.dtype, storage.data)
+            storage.data = elements.byteswap().view(np.uint8).data
     return content
 
 
@@ -90,13 +106,13 @@ def _place(entry: zipfile.ZipInfo, data: mmap.mmap) -> memoryview:
 
 
 def _read_pickles(data: _Mapped) -> Any:
-    if [Unpickler().load(data), Unpickler().load(data)] != [_MAGIC, _PROTOCOL]:
-        raise ValueError("it does not begin as PyTorch's files do")
-    Unpickler().load(data)  # about the machine that wrote it
     unpickler = Unpickler()
+    if [unpickler.load(data), unpickler.load(data)] != [_MAGIC, _PROTOCOL]:
+        raise ValueError("it does not begin as PyTorch's files do")
+    unpickler.load(data)  # about the machine that wrote it
     content = unpickler.load(data)
-    keys = of_type(Unpickler().load(data), list)
-    if set(keys) != set(unpickler.storages):
+    keys = [of_type(key, str) for key in of_type(unpickler.load(data), list)]
+    if sorted(keys) != sorted(unpickler.storages):
         raise ValueError("its list of storages is not that of its tensors")
     position = data.tell()
     for key in keys:

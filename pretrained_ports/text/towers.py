@@ -43,6 +43,9 @@ class TextBackbone:
     source: str
     report: Report | None = None
 
+    def __repr__(self) -> str:
+        return f"TextBackbone({self.name!r}, source={self.source!r})"
+
     def __call__(self, sentences: Sequence[str]) -> Float[Array, "n e"]:
         """The embedding of every sentence."""
         return _embed(self.model, jnp.asarray(self.tokenize(sentences)))

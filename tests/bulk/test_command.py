@@ -19,6 +19,7 @@ from fam_jax.apps.progress import ProgressLine
 from fam_jax.bulk import Progress
 from fam_jax.io import pictures
 from tests.bulk import toy
+from tests.commands import TINY
 
 
 def run(*args):
@@ -38,7 +39,7 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "maps"
-    result = run("map", table, "--output", out, "--batch", 2)
+    result = run("map", table, *TINY, "--output", out, "--batch", 2)
     return out, result
 
 
@@ -63,14 +64,14 @@ def test_map_writes_a_store_and_says_what_has_no_maps(table, store):
 def test_the_same_command_again_has_nothing_to_do(table, store):
     out, _ = store
     before = toy.files(out)
-    result = run("map", table, "--output", out, "--batch", 2)
+    result = run("map", table, *TINY, "--output", out, "--batch", 2)
     assert result.exit_code == 3
     assert toy.files(out) == before
 
 
 def test_another_command_is_refused(table, store):
     out, _ = store
-    result = run("map", table, "--output", out, "--batch", 2, "--dtype", "uint8")
+    result = run("map", table, *TINY, "--output", out, "--batch", 2, "--dtype", "uint8")
     assert result.exit_code == 2
     assert "(map_dtype: float16 there, uint8 now); take another --out" in result.stderr
 
@@ -84,7 +85,7 @@ def test_all_pairs_against_a_background(table, tmp_path):
     background = ["--background", folder / "000.png", "--background", folder / "001.png"]
     stored = ["--map-size", 20, "--dtype", "uint8", "--output", tmp_path / "maps"]
     method = ["--method", "contrastive", *background]
-    result = run("map", *folders, *method, *stored, "--compute", "bfloat16")
+    result = run("map", *folders, *TINY, *method, *stored, "--compute", "bfloat16")
     assert result.exit_code == 0, result.stderr
     store = bulk.open_store(tmp_path / "maps")
     assert store.array("query_maps").shape == (2, 2, 20, 20)
@@ -96,7 +97,7 @@ def test_index_retrieve_and_report(table, tmp_path):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     gallery = tmp_path / "gallery"
     paths = toy.pictures(gallery, 5)
-    result = run("index", gallery, "-o", tmp_path / "index")
+    result = run("index", gallery, *TINY, "-o", tmp_path / "index")
     assert result.exit_code == 0, result.stderr
     assert "5 pictures, 0 of them not readable" in result.stdout
     query = ["retrieve", paths[3], "--index", tmp_path / "index", "--top", 2]
@@ -117,7 +118,7 @@ def test_index_retrieve_and_report(table, tmp_path):
 def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     (path,) = toy.pictures(tmp_path / "gallery", 1)
-    assert run("index", tmp_path / "gallery", "-o", tmp_path / "index").exit_code == 0
+    assert run("index", tmp_path / "gallery", *TINY, "-o", tmp_path / "index").exit_code == 0
     query = ["retrieve", path, "--index", tmp_path / "index"]
     result = run(*query, "--weights", "random", "--output", tmp_path / "page")
     assert result.exit_code == 2
@@ -145,7 +146,7 @@ def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
 def test_errors_are_one_line(tmp_path, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("query,reference\na,b\n")
-    result = run(*args)
+    result = run(args[0], *(TINY if args[0] in ("map", "index") else ()), *args[1:])
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
@@ -206,7 +207,7 @@ def test_two_hosts_by_the_command_line(table, store, tmp_path):
     port, out = toy.free_port(), tmp_path / "maps"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     command = [sys.executable, "-c", "from fam_jax.apps.main import main; main()"]
-    command += ["map", str(table), "--batch", "2", "--output", str(out), "--distributed"]
+    command += ["map", str(table), *TINY, "--batch", "2", "--output", str(out), "--distributed"]
     command += ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process"]
     started = [
         subprocess.Popen(

@@ -115,6 +115,30 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
     assert_close([row.reference_map for row in rows], out.reference_maps)
 
 
+@pytest.mark.numerics
+def test_the_gallery_is_its_own_background(gallery, tmp_path, monkeypatch):
+    """Read in parts; ranks and scores are those of the plain similarity, maps those of all."""
+    monkeypatch.setattr("fam_jax.bulk._index._DEVICE_ROWS", 8)
+    told = {"top": 4, "preprocess": toy.Preprocess(), "batch": 4, "dtype": "float32"}
+    query = gallery.pictures[4:5]
+    hits = [
+        bulk.retrieve(
+            toy.encoder(), query, gallery, tmp_path / f"{i}", method=fam_jax.contrastive(b), **told
+        )
+        for i, b in enumerate((gallery.background(), gallery.embeddings()[1:]))
+    ]
+    plain, rows = gallery.search(gallery.embeddings()[4:5], 4)
+    for found in hits:
+        assert_close(found.scores, plain)
+        assert found.rows.tolist() == rows.tolist()
+    given, expected = (bulk.open_store(tmp_path / f"{i}") for i in (0, 1))
+    assert_close(given.scores(), expected.scores(), relative_to=1)
+    for name in ("query_maps", "reference_maps"):
+        maps = expected.array(name)
+        # A margin is what is left of scores of up to 1, spread over the map.
+        assert_close(given.array(name), maps, relative_to=np.abs(maps).max() + 1 / maps[0].size)
+
+
 def test_another_network_than_the_index_s_is_refused(gallery, tmp_path):
     """Told by its parameters, before anything is read."""
     scaled = fam_jax.encoder(partial(jnp.multiply, jnp.float32(2)), lambda A: A.mean((1, 2)))
@@ -129,7 +153,20 @@ def test_another_network_than_the_index_s_is_refused(gallery, tmp_path):
         )
 
 
-def test_a_query_that_cannot_be_read_is_named(gallery, tmp_path):
+def test_a_query_that_cannot_be_read_is_left_out(gallery, tmp_path):
+    queries = [gallery.pictures[4], gallery.pictures[0], gallery.pictures[9]]
+    told = {"top": 2, "preprocess": toy.Preprocess(), "batch": 2, "dtype": "float32"}
+    some = bulk.retrieve(toy.encoder(), queries, gallery, tmp_path / "some", **told)
+    good = bulk.retrieve(toy.encoder(), queries[::2], gallery, tmp_path / "good", **told)
+    assert some.queries == good.queries == queries[::2]
+    assert some.left_out == {queries[1]: f"{queries[1]} is not a picture that Pillow can read"}
+    assert some.rows[:, 0].tolist() == [4, 9]
+    np.testing.assert_array_equal(some.scores, good.scores)
+    maps = [bulk.open_store(tmp_path / name).array("query_maps") for name in ("some", "good")]
+    np.testing.assert_array_equal(*maps)
+
+
+def test_no_query_that_can_be_read_is_named(gallery, tmp_path):
     with pytest.raises(ValueError, match=r"no such file: nowhere\.png"):
         bulk.retrieve(
             toy.encoder(),

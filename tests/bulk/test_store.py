@@ -94,7 +94,8 @@ def test_a_full_disk_ends_in_one_line_and_the_job_goes_on(tmp_path):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
 
     def command(out):
-        return ["map", str(table), "--output", str(tmp_path / out), "--batch", "4"]
+        out = str(tmp_path / out)
+        return ["map", str(table), "--model", "tiny", "--output", out, "--batch", "4"]
 
     failed = subprocess.run(
         [sys.executable, "-c", script, *command("store")],

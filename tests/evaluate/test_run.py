@@ -24,7 +24,16 @@ def colours(tmp_path_factory):
     return str(toy.folder(tmp_path_factory.mktemp("data") / "colours"))
 
 
-def go(task, data, folder, methods=METHODS, overwrite=False, similarity=fam_jax.cosine, **options):
+def go(
+    task,
+    data,
+    folder,
+    methods=METHODS,
+    overwrite=False,
+    similarity=fam_jax.cosine,
+    measures=(),
+    **options,
+):
     lines = []
     settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
     evaluate(
@@ -34,6 +43,7 @@ def go(task, data, folder, methods=METHODS, overwrite=False, similarity=fam_jax.
         methods,
         settings,
         folder,
+        measures=measures,
         overwrite=overwrite,
         say=lines.append,
     )
@@ -71,6 +81,13 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
 
     with pytest.raises(FileExistsError, match="differs in: cases; pass --overwrite"):
         go("retrieval", colours, folder, METHODS[:1], cases=3)
+
+
+def test_some_measures_of_a_task_are_enough(colours, tmp_path):
+    go("retrieval", colours, tmp_path / "out", ["fam"], measures=["pairs"], cases=2, steps=2)
+    with open(tmp_path / "out" / "methods" / "fam.csv", newline="") as file:
+        (first, *_) = csv.DictReader(file)
+    assert [*first][1:] == ["both: insertion - deletion"]
 
 
 def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
@@ -179,13 +196,16 @@ def test_weights_are_the_same_wherever_they_lie(tmp_path):
         (["mosaic", "--data", "nowhere"], "--data: no such file or folder: nowhere"),
         (["mosaic", "--model", "conv4", "--image-size", "28"], "conv4 has no default weights"),
         (["localization", "--data", "nowhere"], "--data: no such"),
+        (["mosaic", "--measures", "places"], "--measures: expected one of place"),
+        (["mosaic", "--measures", ""], "--measures: expected one of place"),
+        (["stereo", "--measures", "place"], "--measures: stereo has one measure"),
         (["verification", "--data", "nowhere.csv"], "--data: no such file: nowhere.csv"),
     ],
 )
 def test_bad_use_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["evaluate", *args])
+        main(["evaluate", "--model", "tiny", *args])
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.count("\n") == 1

@@ -56,3 +56,36 @@ def test_equinox_modules_serve_as_features_and_head():
     images = jnp.ones((2, 4, 6, 3))
     assert_close(encode(images).activations, mapped(images))
     assert len(jax.tree.leaves(encode)) == 4
+
+
+def test_an_equinox_module_in_training_mode_warns_once(images):
+    eqx = pytest.importorskip("equinox")
+
+    class Net(eqx.Module):
+        conv: eqx.nn.Conv2d
+        drop: eqx.nn.Dropout
+        key: jax.Array
+
+        def __call__(self, image):
+            return self.drop(self.conv(image), key=self.key).mean((1, 2))
+
+    def encoder(rate, inference):
+        key = jax.random.key(0)
+        net = Net(eqx.nn.Conv2d(3, 4, 3, key=key), eqx.nn.Dropout(rate, inference), key)
+        return fam_jax.capture(eqx.filter_vmap(net), at="conv", layout="NCHW")
+
+    encode = encoder(0.5, False)
+    with pytest.warns(UserWarning, match=r"random draws in 'drop'\).*inference_mode") as warnings:
+        encode(images)
+    assert len(warnings) == 1
+    for quiet in (encode, encoder(0.5, True), encoder(0.0, False)):
+        quiet(images)
+
+
+def test_batch_statistics_of_equinox_warn(images):
+    eqx, Net, Batched = equinox_net()
+    norm = eqx.nn.BatchNorm(8, "batch", mode="batch")
+    model = Batched(Net(jax.random.key(0), norm), eqx.nn.State(norm))
+    with pytest.warns(UserWarning, match="batch statistics in 'net.norm'"):
+        fam_jax.capture(model, at="net.stem", layout="NCHW")(images)
+    fam_jax.capture(eqx.nn.inference_mode(model), at="net.stem", layout="NCHW")(images)

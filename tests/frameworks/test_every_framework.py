@@ -76,6 +76,14 @@ def test_parameters_are_leaves_and_new_ones_need_no_compilation(name, case, imag
     assert max(map(np.size, consts), default=0) < 20, "parameters must be arguments"
 
 
+def test_an_encoder_says_in_a_line_what_it_is_of(case):
+    encode = case.encoder()
+    said = repr(encode)
+    assert len(said) <= 120
+    assert f", at={encode.at!r}, layout={encode.layout!r}" in said
+    assert "array" not in said.lower()
+
+
 def test_gradients_reach_images_and_parameters(case, images):
     encode = case.encoder()
     slope = jax.jit(jax.grad(lambda x, encode: encode(x).embeddings.sum()))(images, encode)

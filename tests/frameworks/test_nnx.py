@@ -89,8 +89,64 @@ def test_two_runs_leave_the_model_unchanged(net, images):
 def test_training_mode_statistics_are_not_written(net, images):
     net.train()
     before = snapshot(net)
-    fam_jax.capture(net, at="layer4")(images)
+    with pytest.warns(UserWarning, match="in training mode"):
+        fam_jax.capture(net, at="layer4")(images)
     assert_same(before, net)
+
+
+class Trained(nnx.Module):
+    """Layers that behave otherwise in training, and a call that may overrule their mode."""
+
+    def __init__(self, overrule=False, rate=0.5):
+        rngs = nnx.Rngs(0)
+        self.conv, self.norm = nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+        self.blocks = nnx.List([nnx.Dropout(rate, rngs=rngs) for _ in range(2)])
+        self.overrule = overrule
+
+    def __call__(self, images):
+        overrule = self.overrule or None
+        x = self.norm(self.conv(images), use_running_average=overrule)
+        for drop in self.blocks:
+            x = drop(x, deterministic=overrule)
+        return x.mean((1, 2))
+
+
+BOTH = r"\(batch statistics in 'norm'; random draws in 'blocks.0' and 1 more\)"
+
+
+def test_an_encoder_of_a_module_in_training_mode_warns_once(images):
+    encode = fam_jax.capture(Trained(), at="conv")
+    with pytest.warns(UserWarning, match=BOTH) as warnings:
+        encode(images)
+    assert len(warnings) == 1
+    assert "call model.eval() before capture" in str(warnings[0].message)
+    encode(images)  # a warning would be an error
+    fam_jax.capture(Trained(), at="conv")(images)
+    for use in (encode.features, fam_jax.capture(Trained(), at=("conv", "norm"))):
+        with pytest.warns(UserWarning, match=BOTH):
+            use(images)
+
+
+def test_what_is_meant_or_changes_no_map_does_not_warn(images):
+    fam_jax.capture(Trained(), at="conv").with_state(images)
+    fam_jax.capture(Trained(overrule=True), at="conv")(images)
+    model = Trained(rate=0.0)
+    model.norm.use_running_average = True
+    fam_jax.capture(model, at="conv")(images)
+    model = Trained()
+    model.eval()
+    fam_jax.capture(model, at="conv")(images)
+
+
+def test_layers_that_a_transformation_writes_back_are_not_taken_for_trained(images):
+    class Jitted(Trained):
+        @nnx.jit
+        def __call__(self, images):
+            return super().__call__(images)
+
+    model = Jitted()
+    model.eval()
+    fam_jax.capture(model, at="conv")(images)
 
 
 def test_a_forward_pass_that_raises_leaves_the_model_unchanged(net, images):

@@ -179,3 +179,27 @@ def test_contradicting_options_are_refused():
         Preprocess((224, 224), 200)
     with pytest.raises(ValueError, match="1 or 3 numbers each, got 3 and 1"):
         Preprocess((224, 224), 256, std=(1.0,))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 36)])
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_windows_cover_the_picture_and_share_half_with_their_neighbours(shape, width, height):
+    windows = np.array(Preprocess(shape, 40).windows((width, height)))
+    wide, high = (windows[:, 2:] - windows[:, :2]).T
+    np.testing.assert_allclose(wide * shape[0], high * shape[1])
+    assert np.isclose(max(wide[0] / width, high[0] / height), 1)
+    np.testing.assert_array_equal(windows[0, :2], 0)
+    np.testing.assert_allclose(windows[-1, 2:], (width, height))
+    assert (np.diff(windows[:, :2], axis=0) <= np.stack([wide, high], 1)[1:] / 2 + 1e-9).all()
+    assert windows.min() >= 0
+    assert (windows[:, 2:] <= (width, height)).all()
+
+
+def test_a_part_of_a_picture_is_opened_as_it_is():
+    pixels = noise(60, 90, 3)
+    view = replace(PHOTOGRAPH, fit="pad").open(pixels, (30.0, 0.0, 90.0, 60.0))
+    assert view.box == (30, 0, 90, 60)
+    assert view.picture.size == (90, 60)
+    square = Preprocess((224, 224), 224, interpolation=PHOTOGRAPH.interpolation)
+    inside = np.s_[:, 5:]  # its pixels at the edge are interpolated with those beyond
+    np.testing.assert_array_equal(view.input[inside], square(pixels[:, 30:])[inside])

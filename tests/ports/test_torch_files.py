@@ -10,9 +10,11 @@ import pytest
 
 from pretrained_ports.checkpoints import CheckpointError, read
 from tests.ports.torch_bytes import (
+    WRITERS,
     Call,
     Global,
     Raw,
+    directory_entry,
     operations,
     pickled,
     storage,
@@ -23,7 +25,6 @@ from tests.ports.torch_bytes import (
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("torch-*.pth"))
 SIX = np.arange(6, dtype="<f4")
-WRITERS = {"zip": write_zip, "old": write_old}
 
 
 @pytest.fixture(params=WRITERS)
@@ -167,6 +168,20 @@ def test_archives_of_machines_with_the_other_order_of_bytes(tmp_path, kind):
     array = read(file).tensors["w"]
     assert array.dtype == dtype
     np.testing.assert_array_equal(array, SIX.astype(dtype))
+
+
+def test_a_storage_of_no_elements_in_the_other_order_of_bytes(tmp_path):
+    code = pickled({"w": tensor((0, 3), (3, 1), 0, storage(count=0))})
+    file = write_zip(tmp_path / "a.pt", code, {"0": b""}, byteorder="big")
+    assert read(file).tensors["w"].shape == (0, 3)
+
+
+def test_archives_without_sums(tmp_path):
+    """As `torch.serialization.set_crc32_options(False)` writes them."""
+    file = write_zip(tmp_path / "a.pt", pickled({"w": tensor()}), {"0": SIX.tobytes()})
+    for name in ("archive/data.pkl", "archive/data/0"):
+        directory_entry(file, name, sum=0)
+    np.testing.assert_array_equal(read(file).tensors["w"], SIX.reshape(2, 3))
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,22 @@ def references(backbone, dtype):
     return draw.astype(dtype)
 
 
+@every
+@pytest.mark.parametrize("method", [fam_jax.le_grad, fam_jax.chefer])
+def test_attention_explains_a_pair_of_every_kind(name, method):
+    """With a class token, with others beside it, with none: on both sides, by the other image."""
+    encode = fam_jax.capture(create(name))
+    a, b, c = np.random.default_rng(0).standard_normal((3, 1, 16, 28, 3), np.float32)
+    one, other = (fam_jax.explain_pairs(encode, a, r, method()) for r in (b, c))
+    for out in (one, other):
+        assert out.valid.all()
+        for maps in (out.query_maps, out.reference_maps):
+            assert maps.shape == (1, 4, 7)
+            assert np.isfinite(maps).all()
+            assert np.ptp(maps) > 0
+    assert np.abs(one.query_maps - other.query_maps).max() > 1e-3 * np.abs(one.query_maps).max()
+
+
 @most
 def test_vmap_agrees_with_the_batch(x64, name):
     model = create(name, param_dtype="float64").model

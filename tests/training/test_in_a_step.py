@@ -20,6 +20,8 @@ METHODS = {
     "grad_cam": fam_jax.grad_cam(norms="free"),
 }
 
+warned = pytest.mark.filterwarnings("ignore:model. in training mode:UserWarning")
+
 
 @pytest.fixture
 def x64():
@@ -44,7 +46,7 @@ def test_first_and_second_derivatives_of_maps_by_the_parameters(name, x64):
     weights = np.random.default_rng(2).normal(size=(3, 6, 6))
 
     def of_maps(params):
-        enc = fam_jax.capture(nnx.merge(graph, params, rest), at="conv1")(images)
+        enc, _ = fam_jax.capture(nnx.merge(graph, params, rest), at="conv1").with_state(images)
         return jnp.sum(weights * METHODS[name](enc, references))
 
     way = jax.tree.map(lambda p: np.random.default_rng(3).normal(size=p.shape), params)
@@ -205,6 +207,7 @@ def maps_of(model, images, references):
     return fam_jax.decomposition()(encodings(model, images), references)
 
 
+@warned
 def test_in_training_mode_a_map_sees_the_statistics_of_its_batch(x64):
     """Above the last norm: the map that running statistics equal to the batch's would give."""
     (model, (images, references)), (again, _) = double(), double()
@@ -225,6 +228,7 @@ def test_in_training_mode_a_map_sees_the_statistics_of_its_batch(x64):
     assert_close(maps_of(model, images, references)[0], alone, rtol=1e-9)
 
 
+@warned
 def test_below_a_norm_in_training_mode_the_pullback_reaches_other_images():
     """One image's embedding depends on the whole batch, so its gradient does, too."""
     model, (images, _) = Net(), batch()
@@ -238,6 +242,7 @@ def test_below_a_norm_in_training_mode_the_pullback_reaches_other_images():
     assert reached == {"train": list(range(8)), "eval": [0]}
 
 
+@warned
 def test_capture_draws_the_dropout_that_the_next_call_will_draw(x64):
     """An encoder leaves the random streams alone; with_state moves them on as a call does."""
     model, (images, _) = double()

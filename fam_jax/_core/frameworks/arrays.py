@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from fam_jax._core.brief import called
 from fam_jax._core.frameworks.held import Path, State, held
 from fam_jax._core.pytree import OURS, Static, classes, pytree_dataclass
 
@@ -41,8 +42,8 @@ class Call:
     def __hash__(self) -> int:
         return hash(self.rest)
 
-    def __repr__(self) -> str:
-        return f"Call{self.rest.value[1]}"
+    def _words(self) -> str:
+        return called(*join(self.arrays, self.rest))
 
     @classmethod
     def of(cls, fn: Callable, args: tuple = (), keywords: dict | None = None) -> "Call":
@@ -87,6 +88,9 @@ class Own:
     def __hash__(self) -> int:
         return hash((self.fn, self.options))
 
+    def _words(self) -> str:
+        return called(self.fn, (), self.arrays | dict(self.options))
+
     def __call__(self, *args: Any) -> Any:
         return self.fn(*args, **self.arrays, **dict(self.options))
 
@@ -103,5 +107,5 @@ def as_pytree(fn: Callable) -> Callable:
 
 
 def _is_own(fn: Callable) -> bool:
-    ours = isinstance(fn, FunctionType) and fn.__module__.startswith("fam_jax.")
+    ours = isinstance(fn, FunctionType) and str(fn.__module__).startswith("fam_jax.")
     return ours and inspect.unwrap(fn).__closure__ is None

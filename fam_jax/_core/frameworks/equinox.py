@@ -10,7 +10,13 @@ import equinox as eqx
 from jax import Array
 
 from fam_jax._core.frameworks.arrays import join, split
-from fam_jax._core.frameworks.paths import check_called, in_order, no_layer, tapped_class
+from fam_jax._core.frameworks.paths import (
+    check_called,
+    in_order,
+    no_layer,
+    tapped_class,
+    warn_in_training,
+)
 from fam_jax._core.pytree import Static, pytree_dataclass
 
 _tapped_class = lru_cache(tapped_class)  # every class of equinox is registered for good
@@ -22,11 +28,18 @@ class _TappedModule:
     rest: Static
     at: tuple[str, ...]
 
+    def _words(self) -> str:
+        _, _, classes = self.rest.value  # outermost first, where wrappers are
+        modules = [c for c in classes if c and issubclass(c, eqx.Module) and c.__name__[0] != "_"]
+        own = (c for c in modules if not c.__module__.startswith("equinox."))
+        return next(own, modules[0]).__name__
+
     def __call__(self, images: Array, **keywords: Any) -> Any:
         model = join(self.arrays, self.rest)  # new modules throughout
         for at in self.at:
             layer = _find(_unwrapped(model), at)
             object.__setattr__(layer, "__class__", _tapped_class(type(layer), at))
+        warn_in_training(*_training(_unwrapped(model)), "capture equinox.nn.inference_mode(model)")
         return model(images, **keywords)
 
 
@@ -61,6 +74,14 @@ def _unwrapped(model: Any) -> Any:
             )
         model = inside
     return model
+
+
+def _training(model: Any) -> tuple[list[str], list[str]]:
+    """Layers in training mode: that take the batch's statistics, that draw at random."""
+    layers = {path: _find(model, path) for path in _layers(model)}
+    training = {path: x for path, x in layers.items() if vars(x).get("inference") is False}
+    draws = {path: x for path, x in training.items() if isinstance(x, eqx.nn.Dropout)}
+    return [path for path in training if path not in draws], [p for p, x in draws.items() if x.p]
 
 
 def _find(model: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, no_layer, tap_output
+from fam_jax._core.frameworks.paths import bound, no_layer, of_model, tap_output
 from fam_jax._core.pytree import pytree_dataclass
 
 _TRACING = RLock()  # one trace at a time may hold a layer's call
@@ -19,6 +19,9 @@ class _TappedModel:
     model: Any  # holds the structure; its own values are not used
     method: str
     at: tuple[str, ...]
+
+    def _words(self) -> str:
+        return of_model(self.model.name, self.method)
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         import keras

@@ -5,7 +5,7 @@ from typing import Any
 from flax import linen
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, in_order, no_layer, tap_output
+from fam_jax._core.frameworks.paths import bound, in_order, no_layer, of_model, tap_output
 from fam_jax._core.pytree import Static, pytree_dataclass
 
 
@@ -15,6 +15,9 @@ class _TappedModule:
     module: Static
     method: str
     at: tuple[str, ...]
+
+    def _words(self) -> str:
+        return of_model(type(self.module.value).__name__, self.method)
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         wanted = {at.replace("/", "."): at for at in self.at}

@@ -9,8 +9,18 @@ import jax
 from flax import nnx
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, check_called, in_order, no_layer, tapped_class
+from fam_jax._core.frameworks.paths import (
+    bound,
+    check_called,
+    in_order,
+    no_layer,
+    of_model,
+    tapped_class,
+    warn_in_training,
+)
 from fam_jax._core.pytree import pytree_dataclass
+
+_MEND = "call model.eval() before capture (in a training step take encode.with_state)"
 
 
 @pytree_dataclass("graph", "at", "method", "readings")
@@ -21,8 +31,13 @@ class _TappedModule:
     method: str
     readings: frozenset[Callable]
 
+    def _words(self) -> str:
+        return of_model(self.graph.nodes[0].type.__name__, self.method)
+
     def __call__(self, images: Array, **keywords: Any) -> Any:
-        return self._run(images, keywords)[0]
+        output, model = self._run(images, keywords)
+        warn_in_training(*_trained(model, self._model()), _MEND)
+        return output
 
     def with_state(self, images: Array, **keywords: Any) -> tuple[Any, Any]:
         """The output, and all variables but the parameters as the model leaves them."""
@@ -63,6 +78,25 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
     # New variables around the same arrays: an encoder does not follow later updates of the model.
     state = jax.tree.map(lambda array: array, state)
     return _TappedModule(graph, state, at, method, frozenset(fn for fn in by if fn))
+
+
+def _trained(model: Any, before: Any) -> tuple[list[str], list[str]]:
+    """Layers that ran in training mode: that took the batch's statistics, that drew at random.
+
+    A mode may be overruled by the call, so it counts where the layer wrote what it then writes.
+    """
+    was = dict(nnx.iter_modules(before))
+    lists = []
+    for mode in ("use_running_average", "deterministic"):
+        training = {path: x for path, x in nnx.iter_modules(model) if vars(x).get(mode) is False}
+        wrote = [path for path, x in training.items() if _notes(x) != _notes(was[path])]
+        lists.append([".".join(map(str, path)) for path in wrote])
+    return lists[0], lists[1]
+
+
+def _notes(layer: Any) -> list[int]:
+    """Which arrays beside the parameters a layer holds."""
+    return [id(array) for array in jax.tree.leaves(nnx.state(layer, nnx.Not(nnx.Param)))]
 
 
 def find(model: Any, path: str) -> Any:

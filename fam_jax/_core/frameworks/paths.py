@@ -1,5 +1,6 @@
 """What every framework's layers share: the tap around a layer's call, and the error messages."""
 
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
@@ -13,6 +14,11 @@ def bound(model: Any, kind: type) -> tuple[Any, str]:
     if isinstance(owner, kind):
         return owner, model.__name__
     return (model if isinstance(model, kind) else None), "__call__"
+
+
+def of_model(name: str, method: str) -> str:
+    """What a model that is called by some method is called in a line of text."""
+    return name if method == "__call__" else f"{name}.{method}"
 
 
 def tap_output(out: Any, at: str) -> Any:
@@ -38,6 +44,25 @@ def with_call(kind: type, call: Callable, **attributes: Any) -> type:
     """A subclass of a layer's class with another `__call__`; any instance may take it on."""
     own = {"__call__": call, "__module__": kind.__module__, **attributes}
     return type(kind)(kind.__name__, (kind,), own)
+
+
+def warn_in_training(batch: list[str], chance: list[str], mend: str) -> None:
+    """Warn of layers that take the batch's statistics, and of those that draw at random.
+
+    Called as a program is traced, so that it is said once and not on every call.
+    """
+    where = {"batch statistics": batch, "random draws": chance}
+    said = [f"{what} in {_some(paths)}" for what, paths in where.items() if paths]
+    if said:
+        warnings.warn(
+            f"model: in training mode ({'; '.join(said)}): the map of an image changes with its "
+            f"batch or with every call; {mend}",
+            stacklevel=2,
+        )
+
+
+def _some(paths: list[str]) -> str:
+    return f"{paths[0]!r} and {len(paths) - 1} more" if paths[1:] else f"{paths[0]!r}"
 
 
 def in_order(paths: list[str]) -> list[str]:
