@@ -27,6 +27,7 @@ import tensorstore as ts
 from fam_jax.store import INVALID
 
 TEXT = 160  # bytes of a text; longer ones are cut
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _ZSTD = {"name": "zstd", "configuration": {"level": 1}}
 _ROOT, _STATUS = "zarr.json", "status"
 _SYSTEM_ERRORS = (
@@ -125,6 +126,9 @@ class Group:
 
     def _spec(self, name: str, column: Column) -> dict[str, Any]:
         grid = {"chunk_shape": [*self.chunk_shape, *column.tail]}
+        # Named, since the lowest version of TensorStore compresses an array whose codecs are none.
+        # Texts and flags are one byte wide: they have no byte order.
+        order = {"name": "bytes"} if column.dtype == "uint8" else _LITTLE
         return {
             "driver": "zarr3",
             "kvstore": (self._root / f"{name}/").spec().to_json(),
@@ -133,7 +137,7 @@ class Group:
                 "data_type": column.dtype,
                 "chunk_grid": {"name": "regular", "configuration": grid},
                 "fill_value": column.fill,
-                "codecs": [_ZSTD] if column.compress else [],
+                "codecs": [order, _ZSTD] if column.compress else [order],
             },
         }
 
