@@ -10,6 +10,7 @@ from fam_jax._core.checks import check_choice
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.gates import GATES
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
@@ -39,6 +40,7 @@ def capture(
     at: str | None = None,
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
+    gates: str | None = None,
 ) -> Encoder: ...
 @overload
 def capture(
@@ -46,12 +48,14 @@ def capture(
     at: Sequence[str],
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
+    gates: str | None = None,
 ) -> LayersEncoder: ...
 def capture(
     model: Callable | Backbone,
     at: str | Sequence[str] | None = None,
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
+    gates: str | None = None,
 ) -> Encoder | LayersEncoder:
     """An encoder from a model and the name of one of its layers; the model stays as it is.
 
@@ -80,6 +84,10 @@ def capture(
             that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape).
+        gates: "frozen" holds what attention, norms and gated units multiply by constant in the
+            backward pass, so that a transformer is affine in its tokens and its maps sum to the
+            score less the biases' part; the forward pass is the same. If None: a backbone's own,
+            else "free".
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
 
@@ -101,14 +109,17 @@ def capture(
     if isinstance(model, Backbone) and not callable(model):
         at = model.layer if at is None else at
         tokens = model.tokens if tokens is None else tokens
+        gates = getattr(model, "gates", "free") if gates is None else gates
         model, preprocess = model.model, getattr(model, "preprocess", None)
+    gates = "free" if gates is None else gates
+    check_choice("gates", gates, GATES)
     names = _layer_names(at)
     if not callable(model):
         raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
     network, tokens = tapped_model(model, names) or as_pytree(model), as_token_grid(tokens)
     if isinstance(at, str):
-        return Encoder(network, at, tokens, layout, preprocess)
-    return LayersEncoder(network, names, tokens, layout, preprocess)
+        return Encoder(network, at, tokens, layout, preprocess, gates)
+    return LayersEncoder(network, names, tokens, layout, preprocess, gates)
 
 
 def encoder(

@@ -16,6 +16,7 @@ from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.gates import Frozen
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.prepare import AXES, Images, prepare
 from fam_jax._core.pytree import pytree_dataclass
@@ -23,7 +24,7 @@ from fam_jax._core.tokens import TokenGrid
 from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
 
 
-@pytree_dataclass("at", "tokens", "layout", "preprocess")
+@pytree_dataclass("at", "tokens", "layout", "preprocess", "gates")
 class Encoder:
     """Images -> `Encoding`; made by `capture` or `encoder`. A pytree: parameters are its leaves.
 
@@ -36,6 +37,7 @@ class Encoder:
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
     preprocess: Any = None
+    gates: str = "free"
 
     def _words(self) -> str:
         return _words(self)
@@ -127,7 +129,7 @@ class Encoder:
         return _from_features(self, features)
 
 
-@pytree_dataclass("at", "tokens", "layout", "preprocess")
+@pytree_dataclass("at", "tokens", "layout", "preprocess", "gates")
 class LayersEncoder:
     """Images -> an `Encoding` for each of several layers, from one forward pass; see `capture`."""
 
@@ -136,6 +138,7 @@ class LayersEncoder:
     tokens: TokenGrid | None = None
     layout: str = "NHWC"
     preprocess: Any = None
+    gates: str = "free"
 
     def _words(self) -> str:
         return _words(self)
@@ -165,9 +168,15 @@ class LayersEncoder:
         return _with_state(self, images)
 
 
+def _held(encode: Encoder | LayersEncoder, network: Callable) -> Callable:
+    """The encoder's network as its backward pass is to be."""
+    return Frozen(network) if encode.gates == "frozen" else network
+
+
 def _words(encode: Encoder | LayersEncoder) -> str:
     grid = {"tokens": encode.tokens} if encode.tokens else {}
-    facts = {"at": encode.at, "layout": encode.layout, **grid}
+    gates = {"gates": encode.gates} if encode.gates != "free" else {}
+    facts = {"at": encode.at, "layout": encode.layout, **grid, **gates}
     return called(type(encode), (encode.network,), facts)
 
 
@@ -202,7 +211,9 @@ def _encode(
         network = with_layers(network, (*names, *further))
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
-    out = run_watched(network, both, images, encode.layout, forms, with_state, activations)
+    out = run_watched(
+        _held(encode, network), both, images, encode.layout, forms, with_state, activations
+    )
     layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
@@ -214,17 +225,18 @@ def _encode(
 
 @jax.jit
 def _watch(encode: LayersEncoder, images: Array) -> Layers:
-    return run_watched(encode.network, encode.at, images, encode.layout)
+    return run_watched(_held(encode, encode.network), encode.at, images, encode.layout)
 
 
 @jax.jit
 def _features(encode: Encoder, images: Array) -> Features:
-    return cut(encode.network, encode.at, encode.layout, images)
+    return cut(_held(encode, encode.network), encode.at, encode.layout, images)
 
 
 @jax.jit
 def _from_features(encode: Encoder, features: Features) -> Encoding:
-    x, head = join(encode.network, encode.at, encode.layout, features)
+    network = _held(encode, encode.network)
+    x, head = join(network, encode.at, encode.layout, features)
     images = (features.values[0].shape[0], *features.image[0][:2])
     form = Form(encode.at, images, encode.tokens, encode.layout)
     A = form.to_map(x)

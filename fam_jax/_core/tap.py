@@ -1,13 +1,15 @@
 """`tap`: name places in a function; `Tapped`: run the function with other values there."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Shaped
+
+from fam_jax._core.programs import CALLS, equations, evaluate, inside
 
 # The identity, with a name that survives tracing. A primitive rather than a context variable: a
 # function that was already compiled by `jax.jit` keeps its taps, and nothing is left behind.
@@ -24,9 +26,6 @@ def _batch_tap(args, dims, *, name):
 
 
 batching.primitive_batchers[_tap_p] = _batch_tap
-
-# Calls that only wrap a piece of the program: a tap inside them is reached by inlining.
-_INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 
 def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
@@ -52,20 +51,6 @@ def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
     return _tap_p.bind(jnp.asarray(x), name=name)
 
 
-def _is_program(param: Any) -> bool:
-    return isinstance(param, ClosedJaxpr | Jaxpr)
-
-
-def _taps(eqns: Iterable[JaxprEqn]) -> Iterator[JaxprEqn]:
-    """The taps among equations and in the programs that these call."""
-    for eqn in eqns:
-        if eqn.primitive is _tap_p:
-            yield eqn
-        for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program):
-            if _is_program(param):
-                yield from _taps(param.eqns)
-
-
 def tap_name(eqn: JaxprEqn) -> str | None:
     """The name of the tap that an equation is; None if it is none."""
     return eqn.params["name"] if eqn.primitive is _tap_p else None
@@ -73,8 +58,8 @@ def tap_name(eqn: JaxprEqn) -> str | None:
 
 def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
     """The names of all taps that a function meets, in their order."""
-    taps = _taps(jax.make_jaxpr(fn)(images).eqns)
-    return tuple(dict.fromkeys(eqn.params["name"] for eqn in taps))
+    names = map(tap_name, equations(jax.make_jaxpr(fn)(images)))
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 class Tapped:
@@ -82,7 +67,7 @@ class Tapped:
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
-        taps = list(_taps(closed.eqns))
+        taps = [eqn for eqn in equations(closed) if eqn.primitive is _tap_p]
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
         # Shapes, types, and how they lie on a mesh.
         self.values = jax.eval_shape(lambda *values: values, *avals)
@@ -90,7 +75,24 @@ class Tapped:
 
     def run(self, insert: Callable[[str, Array], Array]) -> Any:
         """The function's output, with every tapped value x replaced by `insert(name, x)`."""
-        values = _evaluate(self._closed, [self._images], self._names, insert)
+
+        def instead(eqn: JaxprEqn) -> Callable | None:
+            names = (
+                tap_name(other) for other in (eqn, *(e for p in inside(eqn) for e in equations(p)))
+            )
+            name = next((name for name in names if name in self._names), None)
+            if name is None:
+                return None
+            if eqn.primitive is _tap_p:
+                return lambda x: [insert(name, x)]
+            if eqn.primitive.name in CALLS:  # a tap in a call is reached by inlining it
+                return lambda *args: evaluate(inside(eqn)[0], args, instead)
+            raise ValueError(
+                f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "
+                "stands for it; take a layer outside"
+            )
+
+        values = evaluate(self._closed, [self._images], instead)
         return jax.tree.unflatten(jax.tree.structure(self.output), values)
 
 
@@ -108,42 +110,3 @@ def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:
             "take a layer that runs once"
         )
     return matches[0]
-
-
-def _evaluate(closed: ClosedJaxpr, args, names: frozenset[str], insert: Callable) -> list[Array]:
-    """Run a program as what comes before each tap, `insert`, and what comes after the last."""
-    jaxpr = closed.jaxpr
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    def run(eqns: list[JaxprEqn]) -> None:
-        outvars = [v for eqn in eqns for v in eqn.outvars if not isinstance(v, DropVar)]
-        part = jaxpr.replace(constvars=(), invars=list(values), outvars=outvars, eqns=eqns)
-        outputs = jaxpr_as_fun(ClosedJaxpr(part, ()))(*values.values())
-        values.update(zip(outvars, outputs, strict=True))
-
-    done = 0
-    for at, eqn in enumerate(jaxpr.eqns):
-        inside = (inner.params["name"] for inner in _taps([eqn]))
-        name = next((name for name in inside if name in names), None)
-        if name is None:
-            continue
-        run(jaxpr.eqns[done:at])
-        inputs = [read(atom) for atom in eqn.invars]
-        if eqn.primitive is _tap_p:
-            outputs = [insert(name, *inputs)]
-        elif eqn.primitive.name in _INLINED:
-            (inner,) = filter(_is_program, eqn.params.values())
-            program = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-            outputs = _evaluate(program, inputs, names, insert)
-        else:
-            raise ValueError(
-                f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "
-                "stands for it; take a layer outside"
-            )
-        values.update(zip(eqn.outvars, outputs, strict=True))
-        done = at + 1
-    run(jaxpr.eqns[done:])
-    return [read(atom) for atom in jaxpr.outvars]
