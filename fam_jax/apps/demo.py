@@ -160,7 +160,8 @@ def _mosaics(
     worst = int(results["contrastive"][1].argmin())
     pictures, captions = row(worst, ["fam", "contrastive"])
     right = _CELLS[games.cells[worst].tolist().index(games.targets[worst])]
-    title = f"A failure: the reference is of the photograph in the {right} cell"
+    kind = "A failure" if results["contrastive"][1][worst] < 0.5 else "The least right"
+    title = f"{kind}: the reference is of the photograph in the {right} cell"
     figures.write("failure", [pictures], [captions], title)
     return {
         name: {"mass": float(mass.mean()), "pointing": float(hits.mean())}

@@ -232,7 +232,8 @@ def _randomised(network: Network, share: float) -> Network:
     """A copy whose last parts have random parameters: at least one of them."""
     stages = network.stages()
     count = max(1, round(share * len(stages)))
-    model = metrics.randomised(network.backbone.model, tuple(stages[-count:]), jax.random.key(0))
+    parts = tuple(part for stage in stages[-count:] for part in stage)
+    model = metrics.randomised(network.backbone.model, parts, jax.random.key(0))
     return replace(network, backbone=replace(network.backbone, model=model))
 
 

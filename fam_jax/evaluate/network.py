@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 import fam_jax
 from fam_jax._core import frameworks
 from fam_jax._core.chunks import map_batches
+from fam_jax._core.tap import tap_names
 
 _BATCH = 32
 
@@ -67,10 +69,24 @@ class Network:
         except ValueError:
             return False
 
-    def stages(self) -> list[str]:
-        """Its parts with parameters, in the order of their names; a transformer's blocks singly."""
-        names = frameworks.layers(self.backbone.model)
-        return [name for name in names if re.fullmatch(r"(?!blocks$)[^.]+|blocks\.[^.]+", name)]
+    def stages(self) -> list[tuple[str, ...]]:
+        """Its parts as they run, a transformer's blocks singly; norms stand with what they follow.
+
+        Parts that do not run by themselves come first, those without parameters are left out.
+        """
+        model, names = self.backbone.model, frameworks.layers(self.backbone.model)
+        parts = [name for name in names if re.fullmatch(r"(?!blocks$)[^.]+|blocks\.[^.]+", name)]
+        tapped = frameworks.with_layers(self.encode.network, tuple(parts))
+        picture = jnp.zeros((1, *self.size, self.backbone.preprocess.channels))
+        run = tap_names(tapped, picture)
+        stages: list[tuple[str, ...]] = []
+        for name in [*(part for part in parts if part not in run), *run]:
+            axes = frameworks.parameter_axes(model, name)
+            if stages and 0 < axes < 2:
+                stages[-1] += (name,)
+            elif axes:
+                stages.append((name,))
+        return stages
 
 
 @jax.jit

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import fam_jax
+import pretrained_ports
 from fam_jax import evaluate
 from fam_jax.evaluate import tasks
 from fam_jax.evaluate.cases import Batch, in_batches
 from fam_jax.evaluate.measures import Answer, measure
+from fam_jax.evaluate.network import Network
 from tests.evaluate import toy
 from tests.evaluate.test_data import boxed, omniglot
 
@@ -146,3 +148,18 @@ def test_arrays_of_ones_own_are_compared_without_files():
     told = replace(batch, same=np.ones(3, bool))
     with pytest.raises(ValueError, match="threshold: decisions"):
         evaluate.compare(encode, told, ["fam"], ["decisions"])
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("efficientnet-lite0", ("conv_stem", "bn1"), ("conv_head", "bn2")),
+        ("vit-mini-patch8", ("patch_embed",), ("blocks.3", "norm")),
+        ("tiny", ("conv1", "bn1"), ("layer3",)),
+    ],
+)
+def test_the_last_stage_is_the_last_that_runs(name, first, last):
+    """Not the last of the names: parameters are shuffled from the output down."""
+    backbone = pretrained_ports.create(name)
+    stages = Network(backbone, backbone.layer, fam_jax.cosine).stages()
+    assert (stages[0], stages[-1]) == (first, last)

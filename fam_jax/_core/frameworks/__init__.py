@@ -39,6 +39,11 @@ def layers(model: Any) -> list[str]:
     return import_module(f"{__name__}.nnx").layers(model)
 
 
+def parameter_axes(model: Any, path: str) -> int:
+    """The most axes that a parameter below a submodule of a flax.nnx module has; 0 without any."""
+    return import_module(f"{__name__}.nnx").parameter_axes(model, path)
+
+
 def layer_names(network: Callable, images: Array) -> tuple[str, ...]:
     """The layers of a tapped model that can be tapped, or the taps that a function meets."""
     model, _ = _unwrapped(network)

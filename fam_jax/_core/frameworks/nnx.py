@@ -120,3 +120,9 @@ def find(model: Any, path: str) -> Any:
 def layers(model: Any) -> list[str]:
     """Paths of every submodule, from the input of the tree downwards."""
     return in_order([".".join(map(str, path)) for path, _ in nnx.iter_modules(model) if path])
+
+
+def parameter_axes(model: Any, path: str) -> int:
+    """The most axes that a parameter below the submodule has: 1 of a norm; 0 without any."""
+    arrays = jax.tree.leaves(nnx.state(find(model, path), nnx.Param))
+    return max((array.ndim for array in arrays), default=0)
