@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
 
 import fam_jax
 from fam_jax._core.gates import frozen
@@ -155,19 +156,43 @@ def test_a_rule_of_ones_own_is_of_the_gate():
     assert_close(tangent, x * jnp.exp(x))
 
 
-def test_features_states_and_gradients_go_through():
-    images, references = jnp.asarray(IMAGES, "float32"), jnp.asarray(REFERENCES, "float32")
-    encode = fam_jax.capture(transformer, at="norm1", tokens=(0, GRID), gates="frozen")
-    enc = encode(images)
-    again = encode.from_features(encode.features(images))
-    np.testing.assert_allclose(
-        enc.pullback(references), again.pullback(references), rtol=1e-4, atol=1e-6
-    )
+@pytest.mark.double
+@pytest.mark.parametrize("wrap", [lambda net: net, jax.checkpoint], ids=["plain", "checkpointed"])
+def test_derivatives_by_anything_else_are_the_true_ones(wrap):
+    """A loss of embeddings or of maps: the gates are constants in the pullback alone."""
+    with jax.enable_x64(True):
+        images, references = jnp.asarray(IMAGES), jnp.asarray(REFERENCES)
 
-    def energy(images):
-        return jnp.square(fam_jax.decomposition()(encode(images), references)).sum()
+        def network(images):
+            return wrap(transformer)(fam_jax.tap(images, "pictures"))
 
-    assert np.isfinite(jax.grad(energy)(images)).all()
+        free, held = (
+            fam_jax.capture(network, at="pictures", gates=gates) for gates in ("free", "frozen")
+        )
+
+        def loss(encode):
+            return jax.grad(lambda images: jnp.square(encode(images).embeddings).sum())(images)
+
+        assert_close(loss(held), loss(free), np.abs(loss(free)), 1e-12)
+
+        def energy(images):
+            return jnp.square(fam_jax.decomposition()(held(images), references)).sum()
+
+        check_grads(energy, (images,), order=1, modes=("fwd", "rev"))
+
+
+@pytest.mark.double
+def test_features_go_through_and_so_do_their_derivatives():
+    with jax.enable_x64(True):
+        images, references = jnp.asarray(IMAGES), jnp.asarray(REFERENCES)
+        encode = fam_jax.capture(transformer, at="norm1", tokens=(0, GRID), gates="frozen")
+
+        def energy(images, steps):
+            enc = encode.from_features(encode.features(images)) if steps == 2 else encode(images)
+            return jnp.square(fam_jax.decomposition()(enc, references)).sum()
+
+        once, twice = (jax.value_and_grad(energy)(images, steps) for steps in (1, 2))
+        jax.tree.map(lambda a, b: assert_close(a, b, np.abs(b).max(), 1e-12), twice, once)
 
 
 def test_an_unknown_word_is_one_line():

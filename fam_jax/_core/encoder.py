@@ -16,7 +16,7 @@ from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
-from fam_jax._core.gates import Frozen
+from fam_jax._core.gates import Frozen, released, released_pullback
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.prepare import AXES, Images, prepare
 from fam_jax._core.pytree import pytree_dataclass
@@ -168,9 +168,15 @@ class LayersEncoder:
         return _with_state(self, images)
 
 
-def _held(encode: Encoder | LayersEncoder, network: Callable) -> Callable:
-    """The encoder's network as its backward pass is to be."""
-    return Frozen(network) if encode.gates == "frozen" else network
+def _watched(
+    encode: Encoder | LayersEncoder, network: Callable, run: Callable[[Callable], Layers]
+) -> Layers:
+    """What `run` watches in the network, with the encoder's gates in the pullback."""
+    if encode.gates == "free":
+        return run(network)
+    layers = released(lambda: run(Frozen(network)))()
+    pull = layers.pullback
+    return replace(layers, pullback=replace(pull, pullback=released_pullback(pull.pullback)))
 
 
 def _words(encode: Encoder | LayersEncoder) -> str:
@@ -211,8 +217,11 @@ def _encode(
         network = with_layers(network, (*names, *further))
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
-    out = run_watched(
-        _held(encode, network), both, images, encode.layout, forms, with_state, activations
+    layout = encode.layout
+    out = _watched(
+        encode,
+        network,
+        lambda net: run_watched(net, both, images, layout, forms, with_state, activations),
     )
     layers = out.pick(further) if choices else None
     read = readings(encode.network)
@@ -225,25 +234,37 @@ def _encode(
 
 @jax.jit
 def _watch(encode: LayersEncoder, images: Array) -> Layers:
-    return run_watched(_held(encode, encode.network), encode.at, images, encode.layout)
+    return _watched(
+        encode, encode.network, lambda net: run_watched(net, encode.at, images, encode.layout)
+    )
 
 
 @jax.jit
 def _features(encode: Encoder, images: Array) -> Features:
-    return cut(_held(encode, encode.network), encode.at, encode.layout, images)
+    network = encode.network
+    if encode.gates == "free":
+        return cut(network, encode.at, encode.layout, images)
+    return released(lambda: cut(Frozen(network), encode.at, encode.layout, images))()
 
 
 @jax.jit
 def _from_features(encode: Encoder, features: Features) -> Encoding:
-    network = _held(encode, encode.network)
-    x, head = join(network, encode.at, encode.layout, features)
-    images = (features.values[0].shape[0], *features.image[0][:2])
-    form = Form(encode.at, images, encode.tokens, encode.layout)
-    A = form.to_map(x)
-    zeros = {encode.at: zeros_like(jax.eval_shape(lambda: A))}
-    z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[encode.at])), zeros)
-    pull = Pull(pullback, z, (encode.at,)).one(encode.at)
-    return Encoding(A, z, pull, readings=readings(encode.network))
+    at = encode.at
+
+    def run(network: Callable) -> Layers:
+        x, head = join(network, at, encode.layout, features)
+        form = Form(
+            at, (features.values[0].shape[0], *features.image[0][:2]), encode.tokens, encode.layout
+        )
+        A = form.to_map(x)
+        zeros = {at: zeros_like(jax.eval_shape(lambda: A))}
+        z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[at])), zeros)
+        return Layers((at,), (A,), z, Pull(pullback, z, (at,)))
+
+    out = _watched(encode, encode.network, run)
+    return Encoding(
+        out.values[0], out.embeddings, out.pullback.one(at), readings=readings(encode.network)
+    )
 
 
 def as_embedding(model: Callable) -> Callable:

@@ -7,6 +7,8 @@ import jax
 from jax import Array
 from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
+_OWN_RULES = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+
 # Calls that only wrap a piece of the program.
 CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
@@ -39,7 +41,7 @@ def evaluate(
     program: ClosedJaxpr,
     args: Sequence[Any],
     instead: Callable[[JaxprEqn], JaxprEqn | Callable[..., Sequence[Array]] | None],
-) -> list[Array]:
+) -> list[Any]:
     """Run a program with other equations, or functions of the same inputs, in places of its own.
 
     `instead(eqn)` is what takes the place of an equation; None leaves it.
@@ -67,3 +69,49 @@ def evaluate(
         values.update(zip(eqn.outvars, other(*map(read, eqn.invars)), strict=True))
     run()
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def rewritten(fn: Callable, change: Callable[[JaxprEqn], Callable | None]) -> Callable:
+    """The function with other functions in places of its equations, wherever these stand.
+
+    `change(eqn)` is a function of the equation's inputs; None leaves it. Functions with a
+    derivative of their own are entered, if there is something to change, and lose it.
+    """
+
+    def run(*args: Any) -> Any:
+        program, output = jax.make_jaxpr(fn, return_shape=True)(*args)
+        values = evaluate(program, jax.tree.leaves(args), instead)
+        return jax.tree.unflatten(jax.tree.structure(output), values)
+
+    def instead(eqn: JaxprEqn) -> JaxprEqn | Callable | None:
+        if (other := change(eqn)) is not None:
+            return other
+        if all(change(e) is None for program in inside(eqn) for e in equations(program)):
+            return None
+        if eqn.primitive.name in _OWN_RULES:
+            return lambda *args: evaluate(inside(eqn)[0], args, instead)
+        if eqn.primitive.name == "shard_map":  # its program is of the axes of a mesh
+            return on_mesh(eqn)
+        return eqn.replace(params={name: changed(param) for name, param in eqn.params.items()})
+
+    def on_mesh(eqn: JaxprEqn) -> Callable:
+        (program,), params = inside(eqn), eqn.params
+        return jax.shard_map(
+            lambda *args: evaluate(program, args, instead),
+            mesh=params["mesh"],
+            in_specs=tuple(params["in_specs"]),
+            out_specs=list(params["out_specs"]),
+            axis_names=set(params["newly_manual_axes"]),
+            check_vma=params["check_vma"],
+        )
+
+    def changed(param: Any) -> Any:
+        if isinstance(param, tuple) and any(map(is_program, param)):  # the branches of a choice
+            return tuple(map(changed, param))
+        if not is_program(param):
+            return param
+        program = closed(param)
+        other = jax.make_jaxpr(lambda *args: evaluate(program, args, instead))(*program.in_avals)
+        return other.jaxpr if isinstance(param, Jaxpr) else other
+
+    return run
