@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_float
-from fam_jax._core.encoding import Encoding, LayerChoice, Layers, Pull, chosen
+from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen, pulled
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -175,8 +175,10 @@ def _watched(
     if encode.gates == "free":
         return run(network)
     layers = released(lambda: run(Frozen(network)))()
-    pull = layers.pullback
-    return replace(layers, pullback=replace(pull, pullback=released_pullback(pull.pullback)))
+    pull, held = layers.pullback, layers.held
+    back = released_pullback(pull.pullback)
+    held = None if held is None else replace(held, pullback=back)
+    return replace(layers, pullback=replace(pull, pullback=back), held=held)
 
 
 def _words(encode: Encoder | LayersEncoder) -> str:
@@ -226,7 +228,7 @@ def _encode(
     layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
-        Encoding(A, out.embeddings, out.pullback.one(name), layers=layers, readings=read)
+        _encoding(out, name, A, layers=layers, readings=read)
         for name, A in zip(names, out.values, strict=False)
     )
     return encodings, out.state
@@ -252,19 +254,25 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
     at = encode.at
 
     def run(network: Callable) -> Layers:
-        x, head = join(network, at, encode.layout, features)
+        x, head, end = join(network, at, encode.layout, features)
         form = Form(
             at, (features.values[0].shape[0], *features.image[0][:2]), encode.tokens, encode.layout
         )
         A = form.to_map(x)
         zeros = {at: zeros_like(jax.eval_shape(lambda: A))}
-        z, pullback = jax.vjp(lambda deltas: head(form.put(x, A + deltas[at])), zeros)
-        return Layers((at,), (A,), z, Pull(pullback, z, (at,)))
+        v, pullback, needed = jax.vjp(
+            lambda deltas: head(form.put(x, A + deltas[at])), zeros, has_aux=True
+        )
+        pull, held = pulled(end, v, needed, pullback, (at,))
+        return Layers((at,), (A,), pull.embeddings, pull, held)
 
     out = _watched(encode, encode.network, run)
-    return Encoding(
-        out.values[0], out.embeddings, out.pullback.one(at), readings=readings(encode.network)
-    )
+    return _encoding(out, at, out.values[0], readings=readings(encode.network))
+
+
+def _encoding(out: Layers, at: str, A: Array, **read: Any) -> Encoding:
+    held = None if out.held is None else out.held.one(at)
+    return Encoding(A, out.embeddings, out.pullback.one(at), held, **read)
 
 
 def as_embedding(model: Callable) -> Callable:

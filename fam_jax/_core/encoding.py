@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import jax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.brief import called
+from fam_jax._core.ending import Ending, scale
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with, varying_axes
 from fam_jax._core.pytree import pytree_dataclass
@@ -25,9 +27,10 @@ LayerChoice: TypeAlias = tuple[str, ...] | Callable[[tuple[str, ...]], tuple[str
 class Pull:
     """Cotangents [b, d] -> those of the watched values `at`, in their order."""
 
-    pullback: Callable
+    pullback: Callable  # of what enters the norm at the network's end
     embeddings: Leaf[Float[Array, "b d"]]  # for their shape and type
     at: tuple[str, ...]
+    norm: Any = None  # the pullback of that norm; None if there is none
 
     def _words(self) -> str:
         return called(Pull, (), {"at": self.at})
@@ -50,8 +53,28 @@ class Pull:
                 f"encode jax.lax.pcast(images, {axes}, to='varying')"
             )
         cotangent = vary_with(cotangent.astype(self.embeddings.dtype), self.embeddings)
+        cotangent = cotangent if self.norm is None else self.norm(cotangent)
         (pulled,) = self.pullback(cotangent)
         return tuple(pulled[name] for name in self.at)
+
+
+def pulled(
+    ending: Ending, v: Array, needed: list[Array], pullback: Callable, at: tuple[str, ...]
+) -> tuple[Pull, Pull | None]:
+    """The pullback of z from that of v; and the one with the norm between them held, if any."""
+    if ending.norm is None:
+        return Pull(pullback, v, at), None
+    z, norm = jax.vjp(lambda v: ending.embedding(v, needed), v)
+    pull = Pull(pullback, z, at, Partial(_first, norm))
+    return pull, replace(pull, norm=Partial(_times, scale(v, z).astype(v.dtype)))
+
+
+def _first(pullback: Callable, cotangent: Array) -> Array:
+    return pullback(cotangent)[0]
+
+
+def _times(scale: Array, cotangent: Array) -> Array:
+    return scale * cotangent.astype(scale.dtype)
 
 
 def _pull_one(pull: Pull, cotangent: Array) -> Array:
@@ -70,6 +93,7 @@ class Layers:
     values: tuple[Leaf[Array], ...]  # every layer's output x_i
     embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Pull]
+    held: Leaf[Pull | None] = None  # the same with the norm held that the network ends in
     state: Any = None  # what the network wrote into its own variables, where that was asked for
 
     def pick(self, choice: LayerChoice) -> "Layers":
@@ -93,6 +117,9 @@ class Encoding:
         activations: A, [b, h, w, c].
         embeddings: z, [b, d].
         pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
+        held: the same for a network that ends in z = v / |v|, with 1 / |v| constant: what splits
+            the score over positions takes this, for of z itself nothing belongs to v's length.
+            None for a network that ends in no norm.
         images: the images themselves [b, H, W, c], where a method reads them; else None.
         encoder: the `Encoder` that encoded them, where a method reads the images.
         layers: the `Layers` that a method reads beside `activations`.
@@ -103,10 +130,15 @@ class Encoding:
     activations: Leaf[Float[Array, "b h w c"]]
     embeddings: Leaf[Float[Array, "b d"]]
     pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]]
+    held: Any = None
     images: Any = None
     encoder: Any = None
     layers: Any = None
     readings: frozenset[Callable] | None = None
+
+    def split(self, cotangent: Array) -> Array:
+        """The pullback of shares of the score: `held` if there is one, else `pullback`."""
+        return (self.held or self.pullback)(cotangent)
 
     def _words(self) -> str:
         arrays = {name: getattr(self, name) for name in ("activations", "embeddings", "images")}

@@ -15,6 +15,7 @@ from jax import Array, ShapeDtypeStruct
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
+from fam_jax._core.ending import Ending, ending
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.pytree import pytree_dataclass
@@ -47,7 +48,9 @@ class _Halves(NamedTuple):
 def _halves(network: Callable, at: str, layout: str, images: Any) -> _Halves:
     def run(x: Array) -> Array:
         # Binding the tap again leaves it at the top level of the new program.
-        return Tapped(network, (at,), laid_out(x, layout)).run(lambda name, v: tap(v, name))
+        tapped = Tapped(network, (at,), laid_out(x, layout))
+        v, needed, _ = tapped.run(lambda name, value: tap(value, name))
+        return tapped.ending.embedding(v, needed)
 
     closed, output = jax.make_jaxpr(run, return_shape=True)(images)
     check_embeddings(output, images.shape[0])
@@ -95,8 +98,13 @@ def cut(network: Callable, at: str, layout: str, images: Array) -> Features:
     return Features(values, (images.shape[1:], str(images.dtype)), axes)
 
 
-def join(network: Callable, at: str, layout: str, features: Features) -> tuple[Array, Callable]:
-    """The layer's output x for the features, and the head: x -> z."""
+def join(
+    network: Callable, at: str, layout: str, features: Features
+) -> tuple[Array, Callable, Ending]:
+    """The layer's output x for the features, the head, and the norm it ends in.
+
+    The head takes x to what enters the norm, and to what the norm needs beside.
+    """
     (shape, dtype), rows = features.image, features.values[0].shape[0]
     # On a mesh the head's program is that of images which vary as the features do.
     images = jax.eval_shape(
@@ -107,7 +115,7 @@ def join(network: Callable, at: str, layout: str, features: Features) -> tuple[A
     below, above = jaxpr.eqns[: halves.at], jaxpr.eqns[halves.at + 1 :]
     of_parameters = [eqn for eqn in below if halves.below.isdisjoint(eqn.outvars)]
     part = jaxpr.replace(invars=halves.crossing, eqns=of_parameters + above)
-    head = jaxpr_as_fun(ClosedJaxpr(part, halves.consts))
+    end = ending(ClosedJaxpr(part, halves.consts))
     values = zip(features.values, features.axes, strict=True)
     x, *others = (jnp.moveaxis(value, 0, axis) for value, axis in values)
-    return x, lambda x: head(x, *others)[0]
+    return x, lambda x: end.outputs(jaxpr_as_fun(end.body)(x, *others))[:2], end

@@ -9,6 +9,7 @@ from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Shaped
 
+from fam_jax._core.ending import ending
 from fam_jax._core.programs import CALLS, equations, evaluate, inside
 
 # The identity, with a name that survives tracing. A primitive rather than a context variable: a
@@ -71,10 +72,15 @@ class Tapped:
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
         # Shapes, types, and how they lie on a mesh.
         self.values = jax.eval_shape(lambda *values: values, *avals)
-        self._closed, self._names, self._images = closed, frozenset(names), images
+        self.ending = ending(closed)
+        self._names, self._images = frozenset(names), images
 
-    def run(self, insert: Callable[[str, Array], Array]) -> Any:
-        """The function's output, with every tapped value x replaced by `insert(name, x)`."""
+    def run(self, insert: Callable[[str, Array], Array]) -> tuple[Array, list[Array], Any]:
+        """Run it with every tapped value x replaced by `insert(name, x)`.
+
+        Its first output as it enters the norm at the end, what that norm needs beside, and the
+        other outputs; see `Ending`.
+        """
 
         def instead(eqn: JaxprEqn) -> Callable | None:
             names = (
@@ -92,8 +98,8 @@ class Tapped:
                 "stands for it; take a layer outside"
             )
 
-        values = evaluate(self._closed, [self._images], instead)
-        return jax.tree.unflatten(jax.tree.structure(self.output), values)
+        v, needed, others = self.ending.outputs(evaluate(self.ending.body, [self._images], instead))
+        return v, needed, jax.tree.unflatten(jax.tree.structure(self.output), [v, *others])
 
 
 def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fam_jax._core.encoding import Layers, Pull
+from fam_jax._core.encoding import Layers, pulled
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.tap import Tapped
 from fam_jax._core.tokens import TokenGrid
@@ -80,15 +80,15 @@ def run_watched(
     tapped = Tapped(run, at, laid_out(images, layout))
     check_embeddings(tapped.output[0], images.shape[0])
 
-    def head(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Any]]:
+    def head(deltas: dict[str, Array]) -> tuple[Array, tuple]:
         values = {}
 
         def insert(name: str, x: Array) -> Array:
             values[name], put = watched(name, x)
             return put(values[name] + deltas[name])
 
-        embeddings, state = tapped.run(insert)
-        return embeddings, (values, state)
+        v, needed, (_, state) = tapped.run(insert)
+        return v, (values, needed, state)
 
     def watched(name: str, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """The value that is watched, and how a changed one takes its place."""
@@ -102,9 +102,10 @@ def run_watched(
         name: zeros_like(jax.eval_shape(lambda x, name=name: watched(name, x)[0], x))
         for name, x in zip(at, tapped.values, strict=True)
     }
-    embeddings, pullback, (values, state) = jax.vjp(head, zeros, has_aux=True)
+    v, pullback, (values, needed, state) = jax.vjp(head, zeros, has_aux=True)
+    pull, held = pulled(tapped.ending, v, needed, pullback, at)
     ordered = tuple(values[name] for name in at)
-    return Layers(at, ordered, embeddings, Pull(pullback, embeddings, at), state)
+    return Layers(at, ordered, pull.embeddings, pull, held, state)
 
 
 def laid_out(images: Array, layout: str) -> Array:

@@ -20,7 +20,9 @@ def gradient_method(
 ) -> Method:
     """M = combine(G, A), G = pullback(ds/dz)."""
     check_choice("norms", norms, GRADIENTS)
-    return pullback_method(similarity, GRADIENTS[norms], combine, both=both)
+    return pullback_method(
+        similarity, GRADIENTS[norms], combine, both=both, gradient=norms == "free"
+    )
 
 
 def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:

@@ -102,8 +102,8 @@ def concepts(
 def _concepts(query, reference, similarity, *, k, steps):
     A, z = wide(query.activations, query.embeddings)
     B, r = wide(reference.activations, reference.embeddings)
-    G = query.pullback(frozen_gradient(similarity, z, r))
-    F = reference.pullback(frozen_gradient(similarity, r, z))
+    G = query.split(frozen_gradient(similarity, z, r))
+    F = reference.split(frozen_gradient(similarity, r, z))
     G, F = (jnp.mean(jnp.abs(x), axis=(1, 2)) for x in wide(G, F))
     ok = explainable(z) & explainable(r)
     for x in (A, B, G, F):

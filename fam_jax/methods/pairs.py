@@ -132,8 +132,8 @@ def position_pairs(
 
 @partial(jax.jit, static_argnames="chunk")
 def _position_pairs(query, reference, similarity, *, chunk):
-    u = position_parts(query.pullback, query.embeddings, query.activations, chunk)
-    v = position_parts(reference.pullback, reference.embeddings, reference.activations, chunk)
+    u = position_parts(query.split, query.embeddings, query.activations, chunk)
+    v = position_parts(reference.split, reference.embeddings, reference.activations, chunk)
     return all_products(u, v, query.embeddings, reference.embeddings, similarity)
 
 

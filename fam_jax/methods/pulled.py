@@ -15,7 +15,7 @@ from fam_jax.methods.method import Method, zero_unless
 from fam_jax.methods.sums import Sum
 
 
-@pytree_dataclass("shared", "both")
+@pytree_dataclass("shared", "both", "gradient")
 class Pulled:
     """Maps of one image, or of a pair; see `pullback_method`."""
 
@@ -23,9 +23,10 @@ class Pulled:
     combine: Callable[..., Sum]
     shared: bool = False
     both: bool = False
+    gradient: bool = False
 
     def _words(self) -> str:
-        flags = {name: True for name in ("shared", "both") if getattr(self, name)}
+        flags = {name: True for name in ("shared", "both", "gradient") if getattr(self, name)}
         return called(Pulled, (self.weigh, self.combine), flags)
 
     def __call__(self, similarity: Similarity, enc: Encoding, references: Any) -> Array:
@@ -44,7 +45,8 @@ class Pulled:
 
     def _maps(self, enc: Encoding, weights: Array, other: Any) -> Array:
         others = [other.activations] if self.both else []
-        terms = self.combine(*wide(enc.pullback(weights), enc.activations, *others))
+        G = enc.pullback(weights) if self.gradient else enc.split(weights)
+        terms = self.combine(*wide(G, enc.activations, *others))
         return zero_unless(~terms.is_rounding(enc.activations, enc.embeddings), terms.value)
 
 
@@ -55,6 +57,7 @@ def pullback_method(
     *,
     shared: bool = False,
     both: bool = False,
+    gradient: bool = False,
 ) -> Method:
     """A method M = combine(G, A), G = pullback(weigh(similarity, z, r)).
 
@@ -65,6 +68,8 @@ def pullback_method(
         shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
             weights with the roles of the two images exchanged.
         both: whether the map of one image looks at the activations of the other.
+        gradient: whether the weights are the score's gradient, pulled back as it is; if not, a norm
+            that the network ends in is held constant (`Encoding.split`).
         similarity: see `fam_jax.methods`.
 
     Example:
@@ -77,5 +82,5 @@ def pullback_method(
         >>> method(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[3.0, -6.0]]]
     """
-    maps = Pulled(as_pytree(weigh), as_pytree(combine), shared, both)
+    maps = Pulled(as_pytree(weigh), as_pytree(combine), shared, both, gradient)
     return Method(similarity, maps, frozenset({"other"} if both else ()))
