@@ -12,7 +12,6 @@ from jax import Array
 
 import fam_jax
 from fam_jax import methods
-from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
@@ -62,8 +61,7 @@ def explain(
         option="--background-text" if texts else "--background",
     )
     options.check_counts(map_size=map_size)
-    if fit is not None:
-        check_choice("--fit", fit, views.FITS)
+    options.check_fit(fit)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
@@ -101,7 +99,7 @@ def explain(
             out |= {k: np.asarray(fam_jax.upsample(out[k], size)) for k in out if "maps" in k}
         facts = {
             **drawing.facts(folder, paths, seen),
-            "fit": views.fit_name(net, fit),
+            "fit": fit or net.fit,
             # Of signed maps the negative part, evidence for the background, is not drawn.
             "figures": {"title": title, "clipped": bank is not None, **drawing.STYLE},
         }

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -16,6 +16,7 @@ def index(
     head: options.Head = "drop",
     layer: options.Layer = None,
     image_size: options.ImageSize = None,
+    fit: options.JobFit = None,
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
@@ -35,12 +36,14 @@ def index(
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
 
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch)
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
     model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size, compute)
+    net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     talk.say(*lines)
     with jobs.watched(quiet, distributed) as line:

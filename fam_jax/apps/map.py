@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -29,6 +29,7 @@ def map_(
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     image_size: options.ImageSize = None,
+    fit: options.JobFit = None,
     map_size: options.MapSize = None,
     dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
     once: Annotated[
@@ -56,6 +57,7 @@ def map_(
     from fam_jax.apps import hosts, jobs
 
     options.check(method, similarity, background=bool(background))
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch, map_size=map_size)
     source = pairs
     if pairs is None and queries is not None and references is not None:
@@ -66,6 +68,7 @@ def map_(
         hosts.join(coordinator, processes, process)
     model, lines = choice.choose_model(model, weights)
     net = network.open_network(model, weights, head, layer, image_size, compute)
+    net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [])
     facts = jobs.background_facts(others)

@@ -44,6 +44,12 @@ class Network:
         """One picture -> float32 [H, W, c]."""
         return self.backbone.preprocess
 
+    @property
+    def fit(self) -> str:
+        """What it sees of a picture: crop, pad, or stretch (all of it, out of shape)."""
+        own = self.preprocess
+        return "stretch" if (own.fit, own.resize) == ("crop", None) else own.fit
+
     def facts(self) -> dict[str, Any]:
         """What a manifest says of it."""
         return {
@@ -59,7 +65,11 @@ class Network:
         facts = self.facts()
         file = facts.pop("weights").get("sha256")
         weights = {"weights_sha256": file} if self.backbone.report else {"weights": RANDOM}
-        return {**facts, "compute": self.compute, "preprocess": repr(self.preprocess), **weights}
+        # Each for itself, so that the difference between two stores can be told.
+        prepared = {**vars(self.preprocess), "fit": self.fit}
+        del prepared["size"]  # the image size
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in prepared.items()}
+        return {**facts, "compute": self.compute, **values, **weights}
 
     def embed(self, given: Iterable[str | Path]) -> "Embedded":
         """The embeddings of pictures and of those in folders, a batch in memory at a time.

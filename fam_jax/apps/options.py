@@ -10,7 +10,7 @@ import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.apps.network import COMPUTE, HEADS
-from fam_jax.apps.views import FITS
+from fam_jax.apps.views import FITS, JOB_FITS
 from fam_jax.methods.registry import entry
 
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
@@ -66,6 +66,11 @@ _fit = (
     "score is theirs); the backbone's own if not given."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
+_job_fit = (
+    "What is seen of every picture: crop (its middle) or pad (all of it, with a margin to the "
+    "network's shape); the backbone's own if not given, in a search the index's."
+)
+JobFit = Annotated[str | None, _option("--fit", _job_fit, JOB_FITS)]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
@@ -100,6 +105,17 @@ def check(
             f"--method {method} shows what makes the pair more alike than others: give them with "
             f"{option}"
         )
+
+
+def check_fit(fit: str | None, *, job: bool = False) -> None:
+    """Raise ValueError for what is no --fit, or none of a job."""
+    if job and fit == "tile":
+        raise ValueError(
+            "--fit tile takes other windows of a picture for every other one; a job looks at each "
+            "in one way: crop or pad"
+        )
+    if fit is not None:
+        check_choice("--fit", fit, JOB_FITS if job else FITS)
 
 
 def check_counts(**counts: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
 from fam_jax.methods.registry import entry
@@ -19,6 +19,7 @@ def retrieve(
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
     weights: options.Weights = None,
+    fit: options.JobFit = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -44,16 +45,20 @@ def retrieve(
     from fam_jax.report import write
 
     options.check(method, similarity, background=True)
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index)
     made = gallery.settings
+    if fit not in (None, made["fit"]):
+        raise ValueError(f"{index} was made with another --fit: {made['fit']} there, {fit} now")
     weights = weights or made.get("weights") or made["weights_file"]
     model, lines = choice.choose_model(made["model"], weights)
     net = network.open_network(
         model, weights, *(made[name] for name in ("head", "layer", "image_size", "compute"))
     )
+    net = views.fitted(net, made["fit"])
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 else:
     View = Any
 
-FITS = ("crop", "pad", "tile")
+JOB_FITS = ("crop", "pad")  # of each picture, whatever it is compared with
+FITS = (*JOB_FITS, "tile")
 _BATCH = 16
 _NAMED = 3  # pictures in a line of text
 _SLIGHT = 0.005  # share of a picture that may be left out without a word
@@ -28,16 +29,10 @@ _SLIGHT = 0.005  # share of a picture that may be left out without a word
 def fitted(net: Network, fit: str | None) -> Network:
     """The network with a preprocessing that crops or pads, if that was asked for."""
     before = net.preprocess
-    if fit is None or fit == "tile":
+    if fit in (None, "tile", net.fit):
         return net
     after = replace(before, fit=fit, resize=before.resize or max(before.size))
     return replace(net, backbone=replace(net.backbone, preprocess=after))
-
-
-def fit_name(net: Network, fit: str | None) -> str:
-    """What the manifest calls it."""
-    own = net.preprocess
-    return fit or ("stretch" if (own.fit, own.resize) == ("crop", None) else own.fit)
 
 
 def opened(

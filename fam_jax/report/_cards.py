@@ -99,7 +99,7 @@ def _draw_map(
         return None, "no map: its values are not finite"
     if signed:  # evidence for the background is not drawn
         map_ = np.maximum(map_, 0)
-    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height))
+    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height), thumbnail.part)
     if not m.any():
         return None, "no map: it is the same everywhere"
     _heat.save(m, file)
