@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import fam_jax
+from fam_jax._core.brief import legible
 from fam_jax.apps.network import RANDOM, Network
 
 _MODEL, _SMALL, _WITH_TEXT = "efficientnet-lite0", "tiny", "clip-vit-b32"
@@ -22,7 +23,7 @@ def choose_model(
     lines = []
     if model is None:
         if weights not in (None, RANDOM):
-            model, why = find_model(read(weights)), f"which {weights} fits"
+            model, why = find_model(read(weights)), f"which {legible(weights)} fits"
         elif text:
             model, why = _WITH_TEXT, "the default for sentences"
         elif pretrained_ports.weights_installed(_MODEL):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import fam_jax
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 from fam_jax.io import files, photographs
@@ -71,7 +72,7 @@ def demo(
         table.add_row(name, f"{score['mass']:.2f}", f"{score['pointing']:.2f}")
     talk.show(table)
     listed = [str(folder / name) for name in written]
-    talk.say(*listed)
+    talk.say(*map(legible, listed))
     talk.result(model=model, notes=lines, mosaics=GAMES, chance=0.25, scores=scores, files=listed)
 
 

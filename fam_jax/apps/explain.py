@@ -12,6 +12,7 @@ from jax import Array
 
 import fam_jax
 from fam_jax import methods
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
@@ -128,18 +129,18 @@ def explain(
     talk.say(*views.left_out(str(query), names, seen, facts["fit"]))
     pairs = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
-        talk.say(f"{what} {score:.4f}  {query} ~ {name}")
+        talk.say(f"{what} {score:.4f}  {legible(query)} ~ {legible(name)}")
         pair = {"text": texts[i]} if texts else {"reference": name}
         pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
         if not out["valid"][i]:
             z, *r = (net.encode(view.input[None]).embeddings[0] for view in seen[i])
             pairs[-1]["reason"] = _why((str(query), z), (name, aims[i] if texts else r[0]))
         elif flat[i]:
-            pairs[-1]["reason"] = " and ".join(f"{n} is of one colour" for n in flat[i])
+            pairs[-1]["reason"] = " and ".join(f"{legible(n)} is of one colour" for n in flat[i])
         if "reason" in pairs[-1]:
             talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
     listed = [str(folder / name) for name in written]
-    talk.say(*listed)
+    talk.say(*map(legible, listed))
     talk.result(
         query=str(query),
         model=model,
@@ -203,8 +204,8 @@ def _of_sentences(encode: fam_jax.Encoder, seen: list, texts: Array, method: Any
 def _why(*images: tuple[str, Array]) -> str:
     for name, z in images:
         if not jnp.all(jnp.isfinite(z)):
-            return f"the embedding of {name} is not finite"
+            return f"the embedding of {legible(name)} is not finite"
         if not jnp.any(z):
-            return f"the embedding of {name} is zero"
-    names = " ~ ".join(name for name, _ in images)
+            return f"the embedding of {legible(name)} is zero"
+    names = " ~ ".join(legible(name) for name, _ in images)
     return f"no evidence at this layer for {names}; take another with --layer"

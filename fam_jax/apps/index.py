@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
@@ -57,7 +58,8 @@ def index(
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )
-    talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
+    readable = f"{summary.pictures:,} pictures, {summary.invalid:,} of them not readable"
+    talk.say(f"{legible(output)}: {readable}")
     reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}
     reasons = dict(list(reasons.items())[: jobs.LISTED])
     talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))

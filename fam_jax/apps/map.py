@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
@@ -93,9 +94,11 @@ def map_(
             workers=workers,
             on_step=line,
         )
-    talk.say(f"{output}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps")
+    talk.say(
+        f"{legible(output)}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps"
+    )
     reasons = jobs.reasons(bulk.open_store(output)) if summary.invalid and not talk.silent else {}
-    talk.say(*(f"  {name}: {reason}" for name, reason in reasons.items()))
+    talk.say(*(f"  {legible(name)}: {reason}" for name, reason in reasons.items()))
     if summary.invalid > len(reasons):
         more = summary.invalid - len(reasons)
         talk.say(f"  and {more:,} more: `reason` in the store, where `status` is 2")

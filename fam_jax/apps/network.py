@@ -14,6 +14,7 @@ from jax import Array
 
 import fam_jax
 from fam_jax._core import frameworks
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax._core.chunks import map_batches
 from fam_jax.io import files, pictures
@@ -99,7 +100,9 @@ class Network:
             raise ValueError("; ".join(left_out.values()))
         for path, row in kept:
             if not np.isfinite(row.astype(np.float32)).all():
-                raise ValueError(f"{path}: its embedding, computed in {row.dtype}, is not finite")
+                raise ValueError(
+                    f"{legible(path)}: its embedding, computed in {row.dtype}, is not finite"
+                )
         rows = jnp.asarray(np.stack([row for _, row in kept])) if kept else None
         return Embedded([path for path, _ in kept], rows, left_out)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
@@ -52,7 +53,9 @@ def retrieve(
     gallery = bulk.open_index(index)
     made = gallery.settings
     if fit not in (None, made["fit"]):
-        raise ValueError(f"{index} was made with another --fit: {made['fit']} there, {fit} now")
+        raise ValueError(
+            f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
+        )
     weights = weights or made.get("weights") or made["weights_file"]
     model, lines = choice.choose_model(made["model"], weights)
     net = network.open_network(
@@ -81,11 +84,11 @@ def retrieve(
         page = write(pairs, output, title="Nearest pictures", overwrite=overwrite)
     names, nearest = dict(zip(paths, queries, strict=True)), []
     for i, path in enumerate(hits.queries):
-        talk.say(names[path])
+        talk.say(legible(names[path]))
         nearest.append({"query": names[path], "hits": []})
         for j, (score, row) in enumerate(zip(hits.scores[i].tolist(), hits.rows[i], strict=True)):
             hit = {"score": score, "picture": gallery.pictures[row]}
-            line = f"  {j + 1:3}  {score:.4f}  {hit['picture']}"
+            line = f"  {j + 1:3}  {score:.4f}  {legible(hit['picture'])}"
             if margins is not None:
                 hit["margin"] = float(margins[i, j])
                 line += f"  (margin {hit['margin']:.4f})"
@@ -93,7 +96,7 @@ def retrieve(
             talk.say(line)
     left_out = others.left_out | {names[path]: why for path, why in hits.left_out.items()}
     talk.say_left_out(left_out)
-    talk.say(str(page[0]))
+    talk.say(legible(page[0]))
     invalid = hits.summary.invalid
     talk.result(
         nearest=nearest,

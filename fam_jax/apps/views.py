@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax._core.chunks import map_batches
 from fam_jax.apps.network import Network
 
@@ -97,7 +98,7 @@ def left_out(query: str, names: Sequence[str], seen: Sequence[tuple], fit: str) 
     least = sorted((part, name) for name, part in shares.items() if part < 1 - _SLIGHT)
     if not least:
         return []
-    some = ", ".join(f"{part:.0%} of {Path(name).name}" for part, name in least[:_NAMED])
+    some = ", ".join(f"{part:.0%} of {legible(Path(name).name)}" for part, name in least[:_NAMED])
     more = f" and part of {len(least) - _NAMED} more" if len(least) > _NAMED else ""
     if fit == "tile":
         return [f"the windows most alike are {some}{more}; the rest is grey in the figures"]

@@ -8,6 +8,7 @@ import numpy as np
 
 import fam_jax
 from fam_jax import methods
+from fam_jax._core.brief import message
 from fam_jax._core.checks import AnyArray, check_choice
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
@@ -61,7 +62,7 @@ def refusal(network: Network, name: str, question: Question) -> str | None:
         if method.needs_images:
             jax.eval_shape(lambda images: network.encode(images, method), question.images)
     except (TypeError, ValueError) as error:
-        return " ".join(str(error).split())
+        return message(error)
     return None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from fam_jax._core.brief import legible
 from fam_jax.evaluate import figures, tables, tasks
 from fam_jax.evaluate.asking import Question, refusal
 from fam_jax.evaluate.cases import Cases
@@ -77,7 +78,7 @@ def evaluate(
     for heading, lines in (("left out", left_out), ("no evidence", silent)):
         for line in lines:
             say(f"{heading}: {line}")
-    say(str(folder / "table.md"))
+    say(legible(folder / "table.md"))
     return outcome
 
 
@@ -106,7 +107,9 @@ def _silent(results: Results, methods: Sequence[str], count: int) -> list[str]:
     for method in methods:
         silent = results.arrays(method)["silent"]
         if len(silent):
-            some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+            some = ", ".join(map(legible, silent[:_NAMED])) + (
+                ", ..." if len(silent) > _NAMED else ""
+            )
             lines.append(f"{method}: {len(silent)} of {count} maps are all zeros ({some})")
     return lines
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from fam_jax._core.brief import message
+
 SIDE = 320  # pixels of the longer side
 _QUALITY = 80
 
@@ -50,7 +52,7 @@ class Thumbnails:
         try:
             picture = self._read(path)
         except (OSError, ValueError) as error:
-            return Thumbnail(problem=" ".join(str(error).split()) or type(error).__name__)
+            return Thumbnail(problem=message(error))
         width, height = picture.size
         left, top, right, bottom = box = box or (0, 0, width, height)
         if not (left < right and top < bottom and _is_of(picture.size, box)):
