@@ -49,7 +49,7 @@ def evaluate(
     cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
     measures, threshold = measures or tasks.find(task).measures, cases.figures.get("threshold")
     results = Results(folder, settings, overwrite=overwrite)
-    left_out = list(cases.left_out)
+    refused: dict[str, list[str]] = {}
     say(f"{settings['model']}, {task}: {_summary(cases)}")
 
     def answers(method: str) -> Iterator[Answer]:
@@ -65,11 +65,14 @@ def evaluate(
             progress.update(bar, description=name, completed=i * len(cases.batches))
             if results.has(name):
                 continue
-            reason = refusal(network, name, Question.of(cases.batches[0]))
+            question = Question.of(cases.batches[0])
+            reason = refusal(network.encode, network.similarity, name, question)
             if reason is None:
                 results.add(name, *_measured(answers(name), measures))
             else:
-                left_out.append(f"{name}: {reason}")
+                refused.setdefault(reason, []).append(name)
+    unsaid = [f"{', '.join(some)}: {reason}" for reason, some in refused.items()]
+    left_out = [*cases.left_out, *unsaid]
     done = [name for name in names if results.has(name)]
     if not done:
         raise ValueError(f"no method could be run: {'; '.join(left_out[:_NAMED])}")
