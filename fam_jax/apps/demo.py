@@ -50,7 +50,7 @@ def demo(
 
     talk, folder = Output(quiet, as_json), Path(output)
     with files.folder(folder, overwrite=overwrite) as stage:
-        model, lines = choice.choose_model(None, None)
+        model, _, lines = choice.choose_model(None)
         talk.say(*lines)
         net = network.open_network(model, image_size=TINY if model == "tiny" else None)
         figures, size = Figures(stage, {}), net.preprocess.size[0]

@@ -73,10 +73,11 @@ def explain(
             raise ValueError("; ".join(left_out.values()))
         references = [path for path, _ in readable]
         paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
-        model, lines = choice.choose_model(model, weights, text=bool(texts))
-        tower = _text_tower(model, weights, tokenizer) if texts else None
+        model, source, lines = choice.choose_model(model, weights, text=bool(texts))
+        tower = _text_tower(model, source, tokenizer) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = views.fitted(network.open_network(model, weights, head, layer, image_size), fit)
+        net = views.fitted(network.open_network(model, source, head, layer, image_size), fit)
+        del source
         others = net.embed(others)
         left_out |= others.left_out
         bank = tower(other_texts) if tower and other_texts else others.embeddings
@@ -154,7 +155,7 @@ def explain(
     raise typer.Exit(INCOMPLETE if left_out else 0)
 
 
-def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
+def _text_tower(model: str, weights: Any, tokenizer: Path | None) -> Any:
     import pretrained_ports
 
     if weights == network.RANDOM:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
-from fam_jax.apps import choice, network, options, views
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -17,7 +17,7 @@ def index(
     head: options.Head = "drop",
     layer: options.Layer = None,
     image_size: options.ImageSize = None,
-    fit: options.JobFit = None,
+    fit: options.Fit = None,
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
@@ -42,8 +42,7 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
-    model, lines = choice.choose_model(model, weights)
-    net = network.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     talk.say(*lines)
@@ -65,7 +64,7 @@ def index(
     talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))
     talk.result(
         index=output,
-        model=model,
+        model=net.backbone.name,
         notes=lines,
         pictures=summary.pictures,
         invalid=summary.invalid,

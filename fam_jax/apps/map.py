@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
-from fam_jax.apps import choice, network, options, views
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -30,7 +30,7 @@ def map_(
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     image_size: options.ImageSize = None,
-    fit: options.JobFit = None,
+    fit: options.Fit = None,
     map_size: options.MapSize = None,
     dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
     once: Annotated[
@@ -67,8 +67,7 @@ def map_(
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
-    model, lines = choice.choose_model(model, weights)
-    net = network.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [])
@@ -104,7 +103,7 @@ def map_(
         talk.say(f"  and {more:,} more: `reason` in the store, where `status` is 2")
     talk.result(
         store=output,
-        model=model,
+        model=net.backbone.name,
         method=method,
         notes=lines,
         left_out=others.left_out,

@@ -21,8 +21,11 @@ from fam_jax.io import files, pictures
 
 if TYPE_CHECKING:
     from pretrained_ports import Backbone, Preprocess, TextBackbone
+    from pretrained_ports.checkpoints import Checkpoint
 else:
-    Backbone = Preprocess = TextBackbone = Any  # imported by those commands alone that need one
+    Backbone = Checkpoint = Preprocess = TextBackbone = (
+        Any  # imported by those commands alone that need one
+    )
 
 RANDOM = "random"  # in place of a checkpoint file
 HEADS = ("drop", "keep")
@@ -117,7 +120,7 @@ class Embedded(NamedTuple):
 
 def open_network(
     model: str,
-    weights: str | Path | None = None,
+    weights: "str | Path | Checkpoint | None" = None,
     head: str = "drop",
     layer: str | None = None,
     image_size: int | Sequence[int] | None = None,
@@ -125,8 +128,9 @@ def open_network(
 ) -> Network:
     """The network that the options name; None is the backbone's own.
 
-    `weights` may be RANDOM, `image_size` the side of the pictures in pixels, or height and width.
-    Refused with one line: a size that the network does not take, a map of one cell.
+    `weights` may be RANDOM, or a checkpoint that is read, `image_size` the side of the pictures in
+    pixels, or height and width. Refused with one line: a size that the network does not take, a map
+    of one cell.
     """
     import pretrained_ports
 

@@ -62,15 +62,10 @@ ImageSize = Annotated[
 ]
 _fit = (
     "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
-    "shape) or tile (of windows that cover it the one that is most like one of the other's; the "
-    "score is theirs); the backbone's own if not given."
+    "shape) or, for explain alone, tile (of windows that cover it the one that is most like one of "
+    "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
-_job_fit = (
-    "What is seen of every picture: crop (its middle) or pad (all of it, with a margin to the "
-    "network's shape); the backbone's own if not given, in a search the index's."
-)
-JobFit = Annotated[str | None, _option("--fit", _job_fit, JOB_FITS)]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from fam_jax._core.brief import legible
-from fam_jax.apps import choice, network, options, views
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
 from fam_jax.methods.registry import entry
@@ -20,7 +20,7 @@ def retrieve(
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
     weights: options.Weights = None,
-    fit: options.JobFit = None,
+    fit: options.Fit = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -57,10 +57,8 @@ def retrieve(
             f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
         )
     weights = weights or made.get("weights") or made["weights_file"]
-    model, lines = choice.choose_model(made["model"], weights)
-    net = network.open_network(
-        model, weights, *(made[name] for name in ("head", "layer", "image_size", "compute"))
-    )
+    own = (made[name] for name in ("head", "layer", "image_size", "compute"))
+    net, lines = choice.open_network(made["model"], weights, *own)
     net = views.fitted(net, made["fit"])
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
@@ -100,7 +98,7 @@ def retrieve(
     invalid = hits.summary.invalid
     talk.result(
         nearest=nearest,
-        model=model,
+        model=net.backbone.name,
         method=method,
         notes=lines,
         left_out=left_out,
