@@ -1,6 +1,7 @@
 """What the commands take where --model or --method is not given, and what they say of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fam_jax import bulk
 from fam_jax.apps.choice import choose_method, choose_model
 from fam_jax.apps.network import open_network
 from fam_jax.io import pictures
+from pretrained_ports.checkpoints import readers
 from tests.close import assert_close
 from tests.commands import TINY, run
 
@@ -33,24 +35,26 @@ def without(monkeypatch):
 
 def test_with_the_package_it_is_the_network_of_the_package(monkeypatch):
     monkeypatch.setattr(pretrained_ports, "weights_installed", lambda name: name == LITE0)
-    assert choose_model(None) == (LITE0, [INSTALLED])
+    assert choose_model(None) == (LITE0, None, [INSTALLED])
 
 
 def test_without_the_package_it_is_the_embedded_one(without):
     assert not pretrained_ports.weights_installed(LITE0)
-    assert choose_model(None) == ("tiny", [MISSING, KNOWS])
-    assert choose_model(None, "random") == ("tiny", [MISSING])
+    assert choose_model(None) == ("tiny", None, [MISSING, KNOWS])
+    assert choose_model(None, "random") == ("tiny", "random", [MISSING])
 
 
 def test_what_is_asked_for_is_taken(without):
-    assert choose_model("resnet50") == ("resnet50", [])
-    assert choose_model("tiny") == ("tiny", [KNOWS])
-    assert choose_model("tiny", "random") == ("tiny", [])
+    assert choose_model("resnet50") == ("resnet50", None, [])
+    assert choose_model("tiny") == ("tiny", None, [KNOWS])
+    assert choose_model("tiny", "random") == ("tiny", "random", [])
 
 
 def test_a_checkpoint_is_opened_as_the_model_that_it_fits(here):
     file = "headed.safetensors"
-    assert choose_model(None, file) == ("tiny", [f"model: tiny, which {file} fits"])
+    model, checkpoint, lines = choose_model(None, file)
+    assert (model, lines) == ("tiny", [f"model: tiny, which {file} fits"])
+    assert str(checkpoint.path) == file
     assert choose_model(None, file, text=True)[0] == "tiny"
     result = run("explain", *PAIR, "--weights", "pairs.csv", "-o", "out")
     assert result.exit_code == 2
@@ -58,8 +62,28 @@ def test_a_checkpoint_is_opened_as_the_model_that_it_fits(here):
     assert "pairs.csv" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("explain", *PAIR),
+        ("map", "pairs.csv", "--batch", 2),
+        ("index", "some", "--batch", 2),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_checkpoint_that_names_the_model_is_read_once(command, here, tmp_path, monkeypatch):
+    read = []
+    unwrap = readers.unwrap
+    monkeypatch.setattr(readers, "unwrap", lambda *of: read.append(of[1]) or unwrap(*of))
+    options = ("--weights", "headed.safetensors", "--image-size", 32, "-o", tmp_path / "out")
+    result = run(*command, *options)
+    assert result.exit_code == 0, result.output
+    assert "model: tiny, which headed.safetensors fits" in result.output
+    assert read == [Path("headed.safetensors")]
+
+
 def test_sentences_have_a_network_that_reads_them():
-    expected = ("clip-vit-b32", ["model: clip-vit-b32, the default for sentences"])
+    expected = ("clip-vit-b32", None, ["model: clip-vit-b32, the default for sentences"])
     assert choose_model(None, text=True) == expected
 
 

@@ -40,6 +40,7 @@ SHARED = {
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
     "--batch": {*JOBS, "retrieve"},
+    "--fit": {*JOBS, "retrieve", "explain"},
     **dict.fromkeys(
         ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
         JOBS,

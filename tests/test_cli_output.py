@@ -6,7 +6,7 @@ import pytest
 
 import pretrained_ports
 from fam_jax import bulk
-from tests.commands import TINY, run
+from tests.commands import TINY, inputs, run
 
 BATCH = ("--batch", 2)  # each of eight devices fills one up
 SMALL = (*TINY, "--image-size", 32, *BATCH)
@@ -93,3 +93,46 @@ def test_quiet_commands_say_nothing_but_errors(here):
     result = run("explain", "some/a.png", "none.png", *TINY, "--quiet", "--json", "-o", "other")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: no such file: none.png\n"
+
+
+NASTY = "a\nb\x1b[31m.png"  # a file may be called so
+ESCAPED = r"a\nb\x1b[31m.png"
+
+
+def test_names_do_not_reach_the_terminal_as_control_characters(tmp_path, monkeypatch):
+    """By every command that says one, or an error of one: one line, escaped."""
+    pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
+    here = inputs(tmp_path)
+    monkeypatch.chdir(here)
+    (here / "some" / "a.png").rename(here / "some" / NASTY)
+    (here / "some" / f"bad{NASTY}").write_text("no picture")
+    picture, bad, gone = (f"some/{x}{NASTY}" for x in ("", "bad", "gone"))
+    job = ("--index", "index", "--top", 1, "--method", "fam", *BATCH)
+    said = [
+        ("explain", picture, "some/b.png", bad, *SMALL[:4], "-o", f"out{NASTY}"),
+        ("index", "some", *SMALL, "-o", "index"),
+        ("map", "--queries", "some", "--references", "some/more", *SMALL, "-o", f"maps{NASTY}"),
+        ("retrieve", picture, *job, "-o", "page", "--maps", "hits"),
+        ("redraw", f"out{NASTY}", "-o", f"again{NASTY}"),
+        ("explain", gone, "some/b.png", *TINY, "-o", "none"),
+        ("redraw", gone),
+        ("report", gone),
+        ("retrieve", picture, "--index", gone),
+        ("evaluate", "fewshot", *TINY, "--data", gone, "-o", "none"),
+        ("convert", gone, "x.safetensors"),
+        ("models", gone),
+        ("explain", picture, "some/b.png", "--weights", gone, "-o", "none"),
+    ]
+    for command in said:
+        result = run(*command)
+        text = result.stdout + result.stderr
+        assert text.replace("\n", "").isprintable(), command
+        if command[0] not in ("convert", "models") and "--weights" not in command:
+            assert ESCAPED in text, (command, text)
+        if result.exit_code == 2:
+            assert result.stderr.count("\n") == 1, text
+        else:
+            assert result.exit_code in (0, 3), text
+    page = (here / "page" / "index.html").read_text()
+    assert ESCAPED in page
+    assert "\x1b" not in page

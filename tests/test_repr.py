@@ -1,6 +1,7 @@
 """What an object says of itself: one line, with names, layers and shapes and without parameters."""
 
 import functools
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ from jax.tree_util import Partial
 
 import fam_jax
 import pretrained_ports
-from fam_jax._core.brief import brief
+from fam_jax._core.brief import brief, legible, message
 from fam_jax.evaluate import Batch
 from fam_jax.io.photographs import Photograph
 from fam_jax.methods.method import as_method
@@ -162,3 +163,15 @@ def test_methods_with_other_options_say_so_at_any_length():
     for one, other in pairs:
         assert brief(one) != brief(other)
     assert " at 0x" not in "".join(brief(method) for pair in pairs for method in pair)
+
+
+def test_names_from_outside_are_one_line_of_at_most_200_letters():
+    assert legible(Path("猫 é.png")) == "猫 é.png"
+    assert legible("a\nb\x1b[31m\u202e\udce9\x85.png") == r"a\nb\x1b[31m\u202e\udce9\x85.png"
+    long = legible(f"{'a' * 300}/{'b' * 300}.png")
+    assert len(long) == 200
+    assert long.startswith("aaa")
+    assert long.endswith("bbb.png")
+    assert legible("c" * 200) == "c" * 200
+    assert message(ValueError("two\n  lines\x1b[0m")) == r"two lines\x1b[0m"
+    assert message(MemoryError()) == "MemoryError"

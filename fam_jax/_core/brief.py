@@ -1,4 +1,7 @@
-"""What objects say of themselves: arrays by type and shape, functions by name, no parameters."""
+"""What objects say of themselves, and how names from outside and errors are told, in a line.
+
+Objects tell arrays by type and shape, functions by name, and no parameters.
+"""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +14,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 _LENGTH = 118  # of a line in a terminal or a notebook
+_NAME = 200  # letters of a name from outside
+# What a terminal acts on, ends a line, turns its direction, or no file of UTF-8 can hold.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _LOCALS = re.compile(r"[\w.<>]*<locals>\.")
 _PLAIN = bool | int | float | str | bytes | tuple | frozenset | None
@@ -49,6 +55,30 @@ def one_line(self: Any) -> str:
     """A `__repr__` for dataclasses and named tuples: `brief`, cut where a line ends."""
     text = _LOCALS.sub("", brief(self))
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """The text with escapes in place of control characters."""
+    return _CONTROLS.sub(lambda letter: letter[0].encode("unicode_escape").decode(), text)
+
+
+def legible(name: object) -> str:
+    r"""A name from outside (of a file, a folder, a key) in a line: escaped, its middle cut.
+
+    Example:
+        >>> from fam_jax._core.brief import legible
+        >>> legible("a\nb.png")
+        'a\\nb.png'
+    """
+    text = escaped(str(name))
+    return (
+        text if len(text) <= _NAME else f"{text[: _NAME // 3]}...{text[_NAME // 3 + 3 - _NAME :]}"
+    )
+
+
+def message(error: Exception | str) -> str:
+    """What an error says, on one line; its type if nothing."""
+    return escaped(" ".join(str(error).split())) or type(error).__name__
 
 
 def _telling(value: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fam_jax._core.gates import Frozen, released, released_pullback
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.prepare import AXES, Images, prepare
 from fam_jax._core.pytree import pytree_dataclass
-from fam_jax._core.tokens import TokenGrid
+from fam_jax._core.tokens import TokenGrid, known_grid
 from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
 
 
@@ -60,6 +60,8 @@ class Encoder:
         encode = self if change is None else replace(self, network=changed(self.network, change))
         choices = tuple(method.layers for method in methods if "layers" in method.needs)
         (encoding,), _ = _encode(encode, images, choices=choices)
+        if any("tokens" in method.needs for method in methods):
+            known_grid(self.tokens)
         if any({"images", "layers"} & method.needs for method in methods):
             encoding = replace(encoding, images=jnp.asarray(images), encoder=encode)
         return encoding

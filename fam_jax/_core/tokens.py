@@ -55,6 +55,15 @@ def _grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
     return next((grid for grid in grids if grid[0] * grid[1] == patches), (0, 0))
 
 
+def known_grid(tokens: TokenGrid | None) -> TokenGrid:
+    """The grid of an encoder, for a method that reads tokens; TypeError if it knows none."""
+    if tokens is None:
+        raise TypeError(
+            "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
+        )
+    return tokens
+
+
 def as_token_grid(tokens: Any) -> TokenGrid | None:
     """A `TokenGrid` from one, or from any tuple (prefix, shape)."""
     if tokens is None or isinstance(tokens, TokenGrid):

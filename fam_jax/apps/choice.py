@@ -1,28 +1,42 @@
 """What a command takes where --model or --method is not given, and the lines that say so."""
 
 from contextlib import suppress
+from typing import Any
 
 import fam_jax
+from fam_jax._core.brief import legible
+from fam_jax.apps import network
 from fam_jax.apps.network import RANDOM, Network
 
 _MODEL, _SMALL, _WITH_TEXT = "efficientnet-lite0", "tiny", "clip-vit-b32"
 
 
+def open_network(
+    model: str | None, weights: str | None, *options: Any, **named: Any
+) -> tuple[Network, list[str]]:
+    """The network of `network.open_network`'s options, and what is to be said of it."""
+    model, source, lines = choose_model(model, weights)
+    return network.open_network(model, source, *options, **named), lines
+
+
 def choose_model(
     model: str | None, weights: str | None = None, *, text: bool = False
-) -> tuple[str, list[str]]:
-    """The model's name, and what is to be said of it.
+) -> tuple[str, Any, list[str]]:
+    """The model's name, its weights, and what is to be said of it.
 
-    Of a checkpoint it is the one that the file fits; ValueError if that is none, or several.
+    Of a checkpoint it is the one that the file fits; ValueError if that is none, or several. What
+    was read for that is given in place of the file's name: it may be large.
     """
     import pretrained_ports
-    from pretrained_ports.checkpoints.readers import read
+    from pretrained_ports.checkpoints.readers import Checkpoint, read
     from pretrained_ports.conversion import find_model
 
-    lines = []
+    lines, source = [], weights
+    if weights is not None and weights != RANDOM and (model is None or text):
+        source = read(weights)  # once, for the choice and for both towers
     if model is None:
-        if weights not in (None, RANDOM):
-            model, why = find_model(read(weights)), f"which {weights} fits"
+        if isinstance(source, Checkpoint):
+            model, why = find_model(source), f"which {legible(weights)} fits"
         elif text:
             model, why = _WITH_TEXT, "the default for sentences"
         elif pretrained_ports.weights_installed(_MODEL):
@@ -33,29 +47,27 @@ def choose_model(
         lines.append(f"model: {model}, {why}")
     if model == _SMALL and weights is None:
         lines.append(f"{_SMALL} knows 18 photographs and little else; --model takes another")
-    return model, lines
+    return model, source, lines
 
 
-def choose_method(
-    method: str | None, network: Network, background: str = ""
-) -> tuple[str, list[str]]:
+def choose_method(method: str | None, net: Network, background: str = "") -> tuple[str, list[str]]:
     """The method's name, and what is to be said of it: which was best in docs/evaluation.md.
 
     `background` is what the line calls it, empty if there is none.
     """
     if method is not None:
         return method, []
-    if _is_transformer(network):
-        return "le-grad", [f"method: le-grad, since {network.backbone.name} is a transformer"]
+    if _is_transformer(net):
+        return "le-grad", [f"method: le-grad, since {net.backbone.name} is a transformer"]
     if background:
         return "contrastive", [f"method: contrastive, which compares with {background}"]
     return "fam", []
 
 
-def _is_transformer(network: Network) -> bool:
+def _is_transformer(net: Network) -> bool:
     """Whether its attention can be read."""
     with suppress(ValueError, TypeError):
-        return network.backbone.tokens is not None and bool(
-            fam_jax.attention_layers(network.backbone.model)
+        return net.backbone.tokens is not None and bool(
+            fam_jax.attention_layers(net.backbone.model)
         )
     return False

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import network, options
 from fam_jax.apps.output import Output
@@ -33,7 +34,7 @@ def convert(
     report = backbone.report
     assert report is not None
     talk = Output(quiet, as_json)
-    talk.say(report.full(), f"wrote {target} ({backbone.name})")
+    talk.say(*report.full().split("\n"), f"wrote {legible(target)} ({backbone.name})")
     talk.result(
         model=backbone.name,
         dialect=report.dialect,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import fam_jax
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 from fam_jax.io import files, photographs
@@ -49,7 +50,7 @@ def demo(
 
     talk, folder = Output(quiet, as_json), Path(output)
     with files.folder(folder, overwrite=overwrite) as stage:
-        model, lines = choice.choose_model(None, None)
+        model, _, lines = choice.choose_model(None)
         talk.say(*lines)
         net = network.open_network(model, image_size=TINY if model == "tiny" else None)
         figures, size = Figures(stage, {}), net.preprocess.size[0]
@@ -71,7 +72,7 @@ def demo(
         table.add_row(name, f"{score['mass']:.2f}", f"{score['pointing']:.2f}")
     talk.show(table)
     listed = [str(folder / name) for name in written]
-    talk.say(*listed)
+    talk.say(*map(legible, listed))
     talk.result(model=model, notes=lines, mosaics=GAMES, chance=0.25, scores=scores, files=listed)
 
 

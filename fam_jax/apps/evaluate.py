@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import choice, network, options
+from fam_jax.apps import choice, options
 from fam_jax.apps.output import Output
 
 
@@ -38,8 +38,8 @@ def evaluate(
     measures: Annotated[
         str | None,
         typer.Option(
-            help="Some of the task's, with commas: sanity, randomisation, place, region, "
-            "faithfulness, road (slow on large pictures), pairs, fidelity, decisions."
+            help="Some of the task's, with commas (road is slow on large pictures); a wrong name "
+            "lists them."
         ),
     ] = None,
     similarity: options.Similarity = "cosine",
@@ -69,8 +69,7 @@ def evaluate(
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
-    model, lines = choice.choose_model(model, weights)
-    net = network.open_network(model, weights, head, layer, image_size)
+    net, lines = choice.open_network(model, weights, head, layer, image_size)
     explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}
@@ -89,7 +88,7 @@ def evaluate(
         for method, row in outcome["means"].items()
     }
     outcome["files"] = [str(folder / name) for name in outcome["files"]]
-    talk.result(task=task, model=model, notes=lines, layer=net.encode.at, **outcome)
+    talk.result(task=task, model=net.backbone.name, notes=lines, layer=net.encode.at, **outcome)
 
 
 def _measures(task: str, given: str | None) -> list[str]:

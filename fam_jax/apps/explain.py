@@ -12,7 +12,7 @@ from jax import Array
 
 import fam_jax
 from fam_jax import methods
-from fam_jax._core.checks import check_choice
+from fam_jax._core.brief import legible
 from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
@@ -62,8 +62,7 @@ def explain(
         option="--background-text" if texts else "--background",
     )
     options.check_counts(map_size=map_size)
-    if fit is not None:
-        check_choice("--fit", fit, views.FITS)
+    options.check_fit(fit)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
@@ -74,10 +73,11 @@ def explain(
             raise ValueError("; ".join(left_out.values()))
         references = [path for path, _ in readable]
         paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
-        model, lines = choice.choose_model(model, weights, text=bool(texts))
-        tower = _text_tower(model, weights, tokenizer) if texts else None
+        model, source, lines = choice.choose_model(model, weights, text=bool(texts))
+        tower = _text_tower(model, source, tokenizer) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = views.fitted(network.open_network(model, weights, head, layer, image_size), fit)
+        net = views.fitted(network.open_network(model, source, head, layer, image_size), fit)
+        del source
         others = net.embed(others)
         left_out |= others.left_out
         bank = tower(other_texts) if tower and other_texts else others.embeddings
@@ -101,7 +101,7 @@ def explain(
             out |= {k: np.asarray(fam_jax.upsample(out[k], size)) for k in out if "maps" in k}
         facts = {
             **drawing.facts(folder, paths, seen),
-            "fit": views.fit_name(net, fit),
+            "fit": fit or net.fit,
             # Of signed maps the negative part, evidence for the background, is not drawn.
             "figures": {"title": title, "clipped": bank is not None, **drawing.STYLE},
         }
@@ -130,18 +130,18 @@ def explain(
     talk.say(*views.left_out(str(query), names, seen, facts["fit"]))
     pairs = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
-        talk.say(f"{what} {score:.4f}  {query} ~ {name}")
+        talk.say(f"{what} {score:.4f}  {legible(query)} ~ {legible(name)}")
         pair = {"text": texts[i]} if texts else {"reference": name}
         pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
         if not out["valid"][i]:
             z, *r = (net.encode(view.input[None]).embeddings[0] for view in seen[i])
             pairs[-1]["reason"] = _why((str(query), z), (name, aims[i] if texts else r[0]))
         elif flat[i]:
-            pairs[-1]["reason"] = " and ".join(f"{n} is of one colour" for n in flat[i])
+            pairs[-1]["reason"] = " and ".join(f"{legible(n)} is of one colour" for n in flat[i])
         if "reason" in pairs[-1]:
             talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
     listed = [str(folder / name) for name in written]
-    talk.say(*listed)
+    talk.say(*map(legible, listed))
     talk.result(
         query=str(query),
         model=model,
@@ -155,7 +155,7 @@ def explain(
     raise typer.Exit(INCOMPLETE if left_out else 0)
 
 
-def _text_tower(model: str, weights: str | None, tokenizer: Path | None) -> Any:
+def _text_tower(model: str, weights: Any, tokenizer: Path | None) -> Any:
     import pretrained_ports
 
     if weights == network.RANDOM:
@@ -205,8 +205,8 @@ def _of_sentences(encode: fam_jax.Encoder, seen: list, texts: Array, method: Any
 def _why(*images: tuple[str, Array]) -> str:
     for name, z in images:
         if not jnp.all(jnp.isfinite(z)):
-            return f"the embedding of {name} is not finite"
+            return f"the embedding of {legible(name)} is not finite"
         if not jnp.any(z):
-            return f"the embedding of {name} is zero"
-    names = " ~ ".join(name for name, _ in images)
+            return f"the embedding of {legible(name)} is zero"
+    names = " ~ ".join(legible(name) for name, _ in images)
     return f"no evidence at this layer for {names}; take another with --layer"

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import jax
 
+from fam_jax._core.brief import message
+
 _LOST = (
     "error: this process was ended before the job was done, by a signal or because another "
     "process of the job was lost; what is written stays: run the same command again on every host"
@@ -35,6 +37,6 @@ def join(
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"--distributed: {' '.join(str(error).split())}; where jax does not find the other "
+            f"--distributed: {message(error)}; where jax does not find the other "
             "processes by itself, give --coordinator HOST:PORT, --processes and --process"
         ) from None

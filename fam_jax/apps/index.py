@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax._core.brief import legible
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -16,6 +17,7 @@ def index(
     head: options.Head = "drop",
     layer: options.Layer = None,
     image_size: options.ImageSize = None,
+    fit: options.Fit = None,
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
@@ -35,12 +37,13 @@ def index(
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
 
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch)
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
-    model, lines = choice.choose_model(model, weights)
-    net = network.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     talk.say(*lines)
     with jobs.watched(quiet, distributed) as line:
@@ -54,13 +57,14 @@ def index(
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )
-    talk.say(f"{output}: {summary.pictures:,} pictures, {summary.invalid:,} of them not readable")
+    readable = f"{summary.pictures:,} pictures, {summary.invalid:,} of them not readable"
+    talk.say(f"{legible(output)}: {readable}")
     reasons = bulk.open_index(output).reasons() if summary.invalid and not talk.silent else {}
     reasons = dict(list(reasons.items())[: jobs.LISTED])
     talk.say(*(f"  {row}: {reason}" for row, reason in reasons.items()))
     talk.result(
         index=output,
-        model=model,
+        model=net.backbone.name,
         notes=lines,
         pictures=summary.pictures,
         invalid=summary.invalid,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import fam_jax
+from fam_jax._core.brief import message
 from fam_jax.apps.convert import convert
 from fam_jax.apps.demo import demo
 from fam_jax.apps.evaluate import evaluate
@@ -59,7 +60,7 @@ def _one_line_errors(command: Callable) -> Callable:
         except (ValueError, TypeError, OSError, ImportError) as error:
             if _DEBUG in sys.argv:
                 raise
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {message(error)}", err=True)
             raise typer.Exit(2) from None
 
     return run
@@ -88,7 +89,6 @@ def main(args: Sequence[str] | None = None) -> None:
 def _one_line(error: Exception) -> str:
     format_message = getattr(error, "format_message", None)
     if format_message is not None:  # bad use, found by typer itself
-        message = " ".join(format_message().split()).rstrip(".")
-        return f"error: {message}; see {_NAME} --help"
-    what = " ".join(str(error).split())[:300]
-    return f"internal error: {type(error).__name__}: {what} ({_DEBUG} shows where)"
+        return f"error: {message(format_message()).rstrip('.')}; see {_NAME} --help"
+    what = f"{type(error).__name__}: {message(error)[:300]}"
+    return f"internal error: {what} ({_DEBUG} shows where)"

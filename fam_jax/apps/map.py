@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax._core.brief import legible
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -29,6 +30,7 @@ def map_(
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     image_size: options.ImageSize = None,
+    fit: options.Fit = None,
     map_size: options.MapSize = None,
     dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
     once: Annotated[
@@ -56,6 +58,7 @@ def map_(
     from fam_jax.apps import hosts, jobs
 
     options.check(method, similarity, background=bool(background))
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch, map_size=map_size)
     source = pairs
     if pairs is None and queries is not None and references is not None:
@@ -64,8 +67,8 @@ def map_(
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
-    model, lines = choice.choose_model(model, weights)
-    net = network.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [])
     facts = jobs.background_facts(others)
@@ -90,15 +93,17 @@ def map_(
             workers=workers,
             on_step=line,
         )
-    talk.say(f"{output}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps")
+    talk.say(
+        f"{legible(output)}: {summary.pairs:,} pairs, {summary.invalid:,} of them without maps"
+    )
     reasons = jobs.reasons(bulk.open_store(output)) if summary.invalid and not talk.silent else {}
-    talk.say(*(f"  {name}: {reason}" for name, reason in reasons.items()))
+    talk.say(*(f"  {legible(name)}: {reason}" for name, reason in reasons.items()))
     if summary.invalid > len(reasons):
         more = summary.invalid - len(reasons)
         talk.say(f"  and {more:,} more: `reason` in the store, where `status` is 2")
     talk.result(
         store=output,
-        model=model,
+        model=net.backbone.name,
         method=method,
         notes=lines,
         left_out=others.left_out,

@@ -14,14 +14,18 @@ from jax import Array
 
 import fam_jax
 from fam_jax._core import frameworks
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax._core.chunks import map_batches
 from fam_jax.io import files, pictures
 
 if TYPE_CHECKING:
     from pretrained_ports import Backbone, Preprocess, TextBackbone
+    from pretrained_ports.checkpoints import Checkpoint
 else:
-    Backbone = Preprocess = TextBackbone = Any  # imported by those commands alone that need one
+    Backbone = Checkpoint = Preprocess = TextBackbone = (
+        Any  # imported by those commands alone that need one
+    )
 
 RANDOM = "random"  # in place of a checkpoint file
 HEADS = ("drop", "keep")
@@ -44,6 +48,12 @@ class Network:
         """One picture -> float32 [H, W, c]."""
         return self.backbone.preprocess
 
+    @property
+    def fit(self) -> str:
+        """What it sees of a picture: crop, pad, or stretch (all of it, out of shape)."""
+        own = self.preprocess
+        return "stretch" if (own.fit, own.resize) == ("crop", None) else own.fit
+
     def facts(self) -> dict[str, Any]:
         """What a manifest says of it."""
         return {
@@ -59,7 +69,11 @@ class Network:
         facts = self.facts()
         file = facts.pop("weights").get("sha256")
         weights = {"weights_sha256": file} if self.backbone.report else {"weights": RANDOM}
-        return {**facts, "compute": self.compute, "preprocess": repr(self.preprocess), **weights}
+        # Each for itself, so that the difference between two stores can be told.
+        prepared = {**vars(self.preprocess), "fit": self.fit}
+        del prepared["size"]  # the image size
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in prepared.items()}
+        return {**facts, "compute": self.compute, **values, **weights}
 
     def embed(self, given: Iterable[str | Path]) -> "Embedded":
         """The embeddings of pictures and of those in folders, a batch in memory at a time.
@@ -89,7 +103,9 @@ class Network:
             raise ValueError("; ".join(left_out.values()))
         for path, row in kept:
             if not np.isfinite(row.astype(np.float32)).all():
-                raise ValueError(f"{path}: its embedding, computed in {row.dtype}, is not finite")
+                raise ValueError(
+                    f"{legible(path)}: its embedding, computed in {row.dtype}, is not finite"
+                )
         rows = jnp.asarray(np.stack([row for _, row in kept])) if kept else None
         return Embedded([path for path, _ in kept], rows, left_out)
 
@@ -104,7 +120,7 @@ class Embedded(NamedTuple):
 
 def open_network(
     model: str,
-    weights: str | Path | None = None,
+    weights: "str | Path | Checkpoint | None" = None,
     head: str = "drop",
     layer: str | None = None,
     image_size: int | Sequence[int] | None = None,
@@ -112,8 +128,9 @@ def open_network(
 ) -> Network:
     """The network that the options name; None is the backbone's own.
 
-    `weights` may be RANDOM, `image_size` the side of the pictures in pixels, or height and width.
-    Refused with one line: a size that the network does not take, a map of one cell.
+    `weights` may be RANDOM, or a checkpoint that is read, `image_size` the side of the pictures in
+    pixels, or height and width. Refused with one line: a size that the network does not take, a map
+    of one cell.
     """
     import pretrained_ports
 

@@ -10,7 +10,7 @@ import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.apps.network import COMPUTE, HEADS
-from fam_jax.apps.views import FITS
+from fam_jax.apps.views import FITS, JOB_FITS
 from fam_jax.methods.registry import entry
 
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
@@ -62,8 +62,8 @@ ImageSize = Annotated[
 ]
 _fit = (
     "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
-    "shape) or tile (of windows that cover it the one that is most like one of the other's; the "
-    "score is theirs); the backbone's own if not given."
+    "shape) or, for explain alone, tile (of windows that cover it the one that is most like one of "
+    "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
 MapSize = Annotated[
@@ -100,6 +100,17 @@ def check(
             f"--method {method} shows what makes the pair more alike than others: give them with "
             f"{option}"
         )
+
+
+def check_fit(fit: str | None, *, job: bool = False) -> None:
+    """Raise ValueError for what is no --fit, or none of a job."""
+    if job and fit == "tile":
+        raise ValueError(
+            "--fit tile takes other windows of a picture for every other one; a job looks at each "
+            "in one way: crop or pad"
+        )
+    if fit is not None:
+        check_choice("--fit", fit, JOB_FITS if job else FITS)
 
 
 def check_counts(**counts: int | None) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fam_jax._core.brief import escaped
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -29,10 +31,10 @@ class Output:
         return self.quiet and not self.as_json
 
     def say(self, *lines: str) -> None:
-        """Show lines of text."""
+        """Show lines of text, whatever names they hold: each is one line."""
         if not (self.quiet or self.as_json):
             for line in lines:
-                typer.echo(line)
+                typer.echo(escaped(line))
 
     def say_left_out(self, reasons: Mapping[str, str]) -> None:
         """Show which pictures could not be read, and why."""

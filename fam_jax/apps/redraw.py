@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import options
 from fam_jax.apps.output import Output
@@ -62,14 +63,14 @@ def redraw(
         about["figures"]["versions"] = files.versions()
         written = files.write_manifest(stage, **about)
     listed = [str(target / name) for name in written]
-    talk.say(*listed)
+    talk.say(*map(legible, listed))
     talk.result(files=listed)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Manifest and maps of a folder of `fam-jax explain`."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}")
+        raise FileNotFoundError(f"no such folder: {legible(folder)}")
     try:
         about = json.loads((folder / files.MANIFEST).read_text())
         with (folder / MAPS).open("rb") as raw, np.load(raw) as file:
@@ -78,12 +79,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         whole = whole and len(about["query_boxes"]) == len(arrays["query_maps"])
     except FileNotFoundError as error:
         name = Path(error.filename).name
-        raise FileNotFoundError(f"{folder} is not from fam-jax explain: no {name} in it") from None
+        raise FileNotFoundError(
+            f"{legible(folder)} is not from fam-jax explain: no {name} in it"
+        ) from None
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile):
         whole = False
     if not whole:
         raise ValueError(
-            f"{folder}: {files.MANIFEST} and {MAPS} are not, or not as fam-jax explain wrote them"
+            f"{legible(folder)}: {files.MANIFEST} and {MAPS} are not, or not as fam-jax explain "
+            "wrote them"
         )
     del about["files"]
     return about, arrays

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from fam_jax._core.brief import legible
 from fam_jax.apps import options
 
 
@@ -25,5 +26,5 @@ def report(
 
     page = write(bulk.open_store(store), output, limit=limit, order=order, overwrite=overwrite)
     talk = jobs.output(quiet, as_json)
-    talk.say(str(page[0]))
+    talk.say(legible(page[0]))
     talk.result(store=store, files=[str(file) for file in page])

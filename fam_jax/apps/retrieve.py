@@ -7,7 +7,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from fam_jax.apps import choice, network, options
+from fam_jax._core.brief import legible
+from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
 from fam_jax.methods.registry import entry
@@ -19,6 +20,7 @@ def retrieve(
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
     weights: options.Weights = None,
+    fit: options.Fit = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -44,16 +46,20 @@ def retrieve(
     from fam_jax.report import write
 
     options.check(method, similarity, background=True)
+    options.check_fit(fit, job=True)
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index)
     made = gallery.settings
+    if fit not in (None, made["fit"]):
+        raise ValueError(
+            f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
+        )
     weights = weights or made.get("weights") or made["weights_file"]
-    model, lines = choice.choose_model(made["model"], weights)
-    net = network.open_network(
-        model, weights, *(made[name] for name in ("head", "layer", "image_size", "compute"))
-    )
+    own = (made[name] for name in ("head", "layer", "image_size", "compute"))
+    net, lines = choice.open_network(made["model"], weights, *own)
+    net = views.fitted(net, made["fit"])
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
@@ -76,11 +82,11 @@ def retrieve(
         page = write(pairs, output, title="Nearest pictures", overwrite=overwrite)
     names, nearest = dict(zip(paths, queries, strict=True)), []
     for i, path in enumerate(hits.queries):
-        talk.say(names[path])
+        talk.say(legible(names[path]))
         nearest.append({"query": names[path], "hits": []})
         for j, (score, row) in enumerate(zip(hits.scores[i].tolist(), hits.rows[i], strict=True)):
             hit = {"score": score, "picture": gallery.pictures[row]}
-            line = f"  {j + 1:3}  {score:.4f}  {hit['picture']}"
+            line = f"  {j + 1:3}  {score:.4f}  {legible(hit['picture'])}"
             if margins is not None:
                 hit["margin"] = float(margins[i, j])
                 line += f"  (margin {hit['margin']:.4f})"
@@ -88,11 +94,11 @@ def retrieve(
             talk.say(line)
     left_out = others.left_out | {names[path]: why for path, why in hits.left_out.items()}
     talk.say_left_out(left_out)
-    talk.say(str(page[0]))
+    talk.say(legible(page[0]))
     invalid = hits.summary.invalid
     talk.result(
         nearest=nearest,
-        model=model,
+        model=net.backbone.name,
         method=method,
         notes=lines,
         left_out=left_out,

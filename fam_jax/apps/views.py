@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax._core.chunks import map_batches
 from fam_jax.apps.network import Network
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 else:
     View = Any
 
-FITS = ("crop", "pad", "tile")
+JOB_FITS = ("crop", "pad")  # of each picture, whatever it is compared with
+FITS = (*JOB_FITS, "tile")
 _BATCH = 16
 _NAMED = 3  # pictures in a line of text
 _SLIGHT = 0.005  # share of a picture that may be left out without a word
@@ -28,16 +30,10 @@ _SLIGHT = 0.005  # share of a picture that may be left out without a word
 def fitted(net: Network, fit: str | None) -> Network:
     """The network with a preprocessing that crops or pads, if that was asked for."""
     before = net.preprocess
-    if fit is None or fit == "tile":
+    if fit in (None, "tile", net.fit):
         return net
     after = replace(before, fit=fit, resize=before.resize or max(before.size))
     return replace(net, backbone=replace(net.backbone, preprocess=after))
-
-
-def fit_name(net: Network, fit: str | None) -> str:
-    """What the manifest calls it."""
-    own = net.preprocess
-    return fit or ("stretch" if (own.fit, own.resize) == ("crop", None) else own.fit)
 
 
 def opened(
@@ -102,7 +98,7 @@ def left_out(query: str, names: Sequence[str], seen: Sequence[tuple], fit: str) 
     least = sorted((part, name) for name, part in shares.items() if part < 1 - _SLIGHT)
     if not least:
         return []
-    some = ", ".join(f"{part:.0%} of {Path(name).name}" for part, name in least[:_NAMED])
+    some = ", ".join(f"{part:.0%} of {legible(Path(name).name)}" for part, name in least[:_NAMED])
     more = f" and part of {len(least) - _NAMED} more" if len(least) > _NAMED else ""
     if fit == "tile":
         return [f"the windows most alike are {some}{more}; the rest is grey in the figures"]

@@ -13,6 +13,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import padded_batches
 from fam_jax._core.encoder import Encoder
@@ -203,9 +204,9 @@ def open_index(path: str | os.PathLike) -> Index:
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:
-        raise FileNotFoundError(f"no index at {path}; fam-jax index makes one")
+        raise FileNotFoundError(f"no index at {legible(path)}; fam-jax index makes one")
     if "columns" not in settings:
-        raise ValueError(f"{path} is a store of maps, not an index")
+        raise ValueError(f"{legible(path)} is a store of maps, not an index")
     return Index(path, settings)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 from jax import Array
 
+from fam_jax._core.brief import legible
 from fam_jax.bulk._pairs import Grid, Pairs, StoredPairs
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
 from fam_jax.store import VALID, Row
@@ -151,7 +152,7 @@ def open_store(path: str | os.PathLike) -> MapStore:
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:
-        raise FileNotFoundError(f"no store at {path}; fam-jax map makes one")
+        raise FileNotFoundError(f"no store at {legible(path)}; fam-jax map makes one")
     if "map_shapes" not in settings:
-        raise ValueError(f"{path} is an index, not a store of maps")
+        raise ValueError(f"{legible(path)} is an index, not a store of maps")
     return MapStore(path, settings)

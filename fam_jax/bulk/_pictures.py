@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from fam_jax._core.brief import legible, message
 from fam_jax.io import pictures
 
 _THREADS = 16
@@ -42,7 +43,7 @@ class PictureLoader:
             try:
                 image, box = self._load(path)
             except Exception as error:  # whatever is wrong with a picture, the job goes on
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = message(error)
         return {"image": image, "box": box, "reason": np.array(reason)}
 
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +51,7 @@ class PictureLoader:
         image = np.asarray(self._preprocess(picture))
         if image.shape != self.shape:
             raise ValueError(
-                f"{path}: preprocess gave {image.shape} where others have {self.shape}"
+                f"{legible(path)}: preprocess gave {image.shape} where others have {self.shape}"
             )
         # What the network sees: all of the picture, unless `preprocess` says otherwise.
         region = getattr(self._preprocess, "region", lambda size: (0, 0, *size))

@@ -5,6 +5,7 @@ explain_chunk    features of a chunk's pictures, its pairs -> maps, ranges, scor
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,13 +14,16 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoding import Encoding
 from fam_jax._core.maps import upsample
 from fam_jax.bulk._maps import MAPS, quantise
 from fam_jax.methods import Method
 from fam_jax.methods.explain import explain_encodings
 
 _AXIS = "chunks"
+_KEPT = 2**30  # bytes of other layers, attention matrices say, that are there at a time
 
 
 def explain_chunk(
@@ -28,17 +32,33 @@ def explain_chunk(
     """Maps for a chunk of pairs; its pictures come as `images`, or as `features`.
 
     Each picture is encoded once, and a pair is two rows of them; for a method that reads more of
-    the network than its head every pair is encoded.
+    the network than its head every pair is encoded, as many at a time as their layers leave room.
     """
     encode, method = parameters
-    rows = inputs["query"], inputs["reference"]
+    rows, maps = (inputs["query"], inputs["reference"]), partial(_maps, size=size, dtype=dtype)
     if method.needs_images:
-        query, reference = (encode(inputs["images"][some], method) for some in rows)
-    else:
-        kept = inputs["features"] if "features" in inputs else encode.features(inputs["images"])
-        query, reference = (
-            encode.from_features(jax.tree.map(lambda x, some=some: x[some], kept)) for some in rows
-        )
+        images = inputs["images"]
+
+        def explain(rows: tuple[Array, Array]) -> dict[str, Array]:
+            return maps(method, *(encode(images[some], method) for some in rows))
+
+        return map_chunks(explain, rows, _pairs_at_a_time(encode, method, images[:1]))
+    kept = inputs["features"] if "features" in inputs else encode.features(inputs["images"])
+    both = (encode.from_features(jax.tree.map(lambda x, some=some: x[some], kept)) for some in rows)
+    return maps(method, *both)
+
+
+def _pairs_at_a_time(encode: Encoder, method: Method, image: Array) -> int:
+    """So many that what the method reads of other layers fits into `_KEPT`; all if none is."""
+    layers = jax.eval_shape(lambda x: encode(x, method).layers, image)
+    picture = 0 if layers is None else sum(x.size * x.dtype.itemsize for x in layers.values)
+    return max(1, _KEPT // max(1, 2 * picture))
+
+
+def _maps(
+    method: Method, query: Encoding, reference: Encoding, *, size: int | None, dtype: str
+) -> dict[str, Array]:
+    """What is stored of pairs that are encoded."""
     *maps, scores, valid = explain_encodings(query, reference, method)
     if size is not None:
         maps = [upsample(m, (size, size)) for m in maps]

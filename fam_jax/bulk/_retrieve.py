@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
-from fam_jax._core.brief import one_line
+from fam_jax._core.brief import legible, one_line
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import map_batches
 from fam_jax._core.encoder import Encoder
@@ -80,7 +80,9 @@ def retrieve(
     """
     check_count("batch", batch)
     if digest(encode) != index.settings["parameters_sha256"]:
-        raise ValueError(f"{index.path} was made with another network, or with other weights")
+        raise ValueError(
+            f"{legible(index.path)} was made with another network, or with other weights"
+        )
     method = fam() if method is None else as_method(method)
     queries = list(dict.fromkeys(queries))
     with TemporaryDirectory(prefix="fam-jax-") as scratch, no_size_warnings():

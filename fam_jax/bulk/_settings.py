@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from fam_jax._core.brief import escaped, legible
 from fam_jax.bulk._zarr import (
     Column,
     Group,
@@ -58,8 +59,8 @@ def prepare_store(
         ]
         if differences:
             raise ValueError(
-                f"{path} is the store of another job ({'; '.join(differences)}); take another "
-                "--output"
+                f"{legible(path)} is the store of another job ({'; '.join(differences)}); take "
+                "another --output"
             )
     barrier("settings")  # nobody writes before all have looked
     if existing is None:
@@ -67,7 +68,7 @@ def prepare_store(
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = escaped(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -81,10 +82,11 @@ def _make_store(
         if not others:
             save(folder)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+        raise OSError(f"cannot write {legible(path)}: {error.strerror or error}") from None
     if others:
         raise FileExistsError(
-            f"{path} is no store and not empty: it holds {', '.join(sorted(others)[:3])}"
+            f"{legible(path)} is no store and not empty: it holds "
+            f"{', '.join(map(legible, sorted(others)[:3]))}"
         )
     write_settings(path, settings)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import parquet
 
+from fam_jax._core.brief import legible, message
 from fam_jax.io import files
 
 FILE = "pairs.parquet"
@@ -45,14 +46,14 @@ def scan(source: epath.Path | Sequence, batch: int) -> Scan:
     for group in _groups(source, batch):
         for i, row in enumerate(group):
             if empty := [name for name in NEEDED if not row.get(name)]:
-                raise ValueError(f"{table}: no {empty[0]} in row {rows + i + 1}")
+                raise ValueError(f"{legible(table)}: no {empty[0]} in row {rows + i + 1}")
             digest.update(("\x1f".join(row.get(name) or "" for name in COLUMNS) + "\n").encode())
         for i in range(0, len(group), batch):
             pictures = {row[name] for row in group[i : i + batch] for name in NEEDED}
             max_pictures = max(max_pictures, len(pictures))
         rows += len(group)
     if not rows:
-        raise ValueError(f"{table}: no pairs")
+        raise ValueError(f"{legible(table)}: no pairs")
     return Scan(rows, max_pictures, digest.hexdigest())
 
 
@@ -103,9 +104,11 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
         return _as_dicts(source)
     suffix = source.suffix.lower()
     if suffix not in _READERS:
-        raise ValueError(f"{source}: pairs are read from .csv, .jsonl or .parquet, not {suffix!r}")
+        raise ValueError(
+            f"{legible(source)}: pairs are read from .csv, .jsonl or .parquet, not {suffix!r}"
+        )
     if not source.exists():
-        raise FileNotFoundError(f"no such file: {source}")
+        raise FileNotFoundError(f"no such file: {legible(source)}")
     return _READERS[suffix](source)
 
 
@@ -122,7 +125,8 @@ def _as_dicts(rows: Iterable) -> Iterator[dict[str, Any]]:
 def _check_columns(source: epath.Path, names: Sequence[str]) -> None:
     if missing := [name for name in NEEDED if name not in names]:
         raise ValueError(
-            f"{source}: no column {' and no column '.join(missing)}; there are: {', '.join(names)}"
+            f"{legible(source)}: no column {' and no column '.join(missing)}; "
+            f"there are: {', '.join(map(legible, names))}"
         )
 
 
@@ -138,7 +142,7 @@ def _csv(source: epath.Path) -> Iterator[dict[str, Any]]:
             for row in reader:
                 yield {name: row[name] for name in COLUMNS if name in row}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{source} is no CSV file: {error}") from None
+        raise ValueError(f"{legible(source)} is no CSV file: {message(error)}") from None
 
 
 def _json_lines(source: epath.Path) -> Iterator[dict[str, Any]]:
@@ -149,10 +153,10 @@ def _json_lines(source: epath.Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{source}, line {number}: not JSON: {error}") from None
+                raise ValueError(f"{legible(source)}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise ValueError(
-                    f"{source}, line {number}: expected an object with query, reference"
+                    f"{legible(source)}, line {number}: expected an object with query, reference"
                 )
             if number == 1:
                 _check_columns(source, list(row))
@@ -164,7 +168,7 @@ def _parquet(source: epath.Path) -> Iterator[dict[str, Any]]:
         try:
             file = parquet.ParquetFile(data)
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{source} is no Parquet file: {error}") from None
+            raise ValueError(f"{legible(source)} is no Parquet file: {message(error)}") from None
         _check_columns(source, file.schema_arrow.names)
         columns = [name for name in COLUMNS if name in file.schema_arrow.names]
         for batch in file.iter_batches(_GROUP, columns=columns):

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
+from fam_jax._core.brief import escaped, legible, message
 from fam_jax.store import INVALID
 
 TEXT = 160  # bytes of a text; longer ones are cut
@@ -66,10 +67,10 @@ def wait(*futures: Any, doing: str) -> list[Any]:
     try:
         return [future.result() for future in futures]
     except Exception as error:  # TensorStore raises by its own status codes
-        text = " ".join(str(error).split())
+        text = message(error)
         # The operating system's message, without TensorStore's text around it.
         known = (message for message in _SYSTEM_ERRORS if message.lower() in text.lower())
-        raise StoreError(f"cannot {doing}: {next(known, text[:300])}") from None
+        raise StoreError(f"cannot {escaped(doing)}: {next(known, text[:300])}") from None
 
 
 def _kvstore(path: str) -> Any:
@@ -88,7 +89,7 @@ def read_settings(path: str) -> dict[str, Any] | None:
     try:
         return json.loads(entry.value)["attributes"]["fam_jax"]
     except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{path} is a zarr group of something else") from None
+        raise StoreError(f"{legible(path)} is a zarr group of something else") from None
 
 
 def write_settings(path: str, settings: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax.evaluate.data import because
 from fam_jax.io.pictures import MIN_SIDE, SUFFIXES, read
 
@@ -40,7 +41,7 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
     indices, and where it is bright for a picture of black and white.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"--data: no such folder: {folder}")
+        raise FileNotFoundError(f"--data: no such folder: {legible(folder)}")
     usable, left_out = [], []
     files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
     masks = {f.stem.removesuffix(e): f for e in _MASKS for f in files if f.stem.endswith(e)}
@@ -55,13 +56,15 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
             elif mask is not None:
                 usable.append(_with_mask(path, mask))
             else:
-                left_out.append(f"{path.name}: neither {boxes.name} nor a mask lies beside it")
+                left_out.append(
+                    f"{legible(path.name)}: neither {legible(boxes.name)} nor a mask lies beside it"
+                )
         except (ValueError, OSError) as error:
             left_out.append(str(error))
     if not usable:
         raise ValueError(
-            f"--data: no picture of {folder} has boxes (NAME.xml) or a mask (NAME_mask.png)"
-            f"{because(left_out)}"
+            f"--data: no picture of {legible(folder)} has boxes (NAME.xml) or a mask "
+            f"(NAME_mask.png){because(left_out)}"
         )
     return usable, left_out
 
@@ -73,17 +76,19 @@ def _with_boxes(path: Path, boxes: Path) -> Annotated:
         places = [_place(thing) for thing in objects]
         label = objects[0].findtext("name", "object") if objects else ""
     except (ET.ParseError, TypeError, ValueError, AttributeError):
-        raise ValueError(f"{boxes.name} is not a Pascal-VOC annotation, or damaged") from None
+        raise ValueError(
+            f"{legible(boxes.name)} is not a Pascal-VOC annotation, or damaged"
+        ) from None
     if not places:
-        raise ValueError(f"{boxes.name} has no object")
+        raise ValueError(f"{legible(boxes.name)} has no object")
     mask = np.zeros((image.height, image.width), bool)
     for box in places:
         if not (0 <= box.left < box.right <= image.width) or not (
             0 <= box.top < box.bottom <= image.height
         ):
             raise ValueError(
-                f"{boxes.name}: the box {tuple(box)} lies outside the picture of {image.width} x "
-                f"{image.height} pixels, or is empty"
+                f"{legible(boxes.name)}: the box {tuple(box)} lies outside the picture of "
+                f"{image.width} x {image.height} pixels, or is empty"
             )
         mask[box.top : box.bottom, box.left : box.right] = True
     return Annotated(path.name, label, image, mask)
@@ -104,14 +109,17 @@ def _with_mask(path: Path, mask: Path) -> Annotated:
         indices = np.asarray(file if file.mode in ("1", "L", "P") else file.convert("L"))
     if indices.shape != (image.height, image.width):
         raise ValueError(
-            f"{mask.name} is {indices.shape[1]} x {indices.shape[0]} pixels, its picture "
-            f"{path.name} {image.width} x {image.height}: a mask of the same size is expected"
+            f"{legible(mask.name)} is {indices.shape[1]} x {indices.shape[0]} pixels, its picture "
+            f"{legible(path.name)} {image.width} x {image.height}: a mask of the same size is "
+            "expected"
         )
     indices = indices.astype(np.uint8)
     two_levels = set(np.unique(indices)) <= {0, indices.max()}
     place = indices > 0 if two_levels else (indices > 0) & (indices < 255)
     if not place.any() or place.all():
-        raise ValueError(f"{mask.name} marks {'all' if place.all() else 'nothing'} of its picture")
+        raise ValueError(
+            f"{legible(mask.name)} marks {'all' if place.all() else 'nothing'} of its picture"
+        )
     return Annotated(path.name, "object", image, place)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 import fam_jax
 from fam_jax import methods
+from fam_jax._core.brief import message
 from fam_jax._core.checks import AnyArray, check_choice
 from fam_jax.evaluate.cases import Batch
-from fam_jax.evaluate.network import Network
 from fam_jax.methods.registry import entry
 
 
@@ -48,20 +48,22 @@ def _beside(encode, method, images, others):
     return method(encode(images, method), encode(others, method))
 
 
-def refusal(network: Network, name: str, question: Question) -> str | None:
+def refusal(
+    encode: fam_jax.Encoder, similarity: fam_jax.Similarity, name: str, question: Question
+) -> str | None:
     """Why a method has nothing to say of this network, its similarity or the task, in one line.
 
     Methods refuse when they are made, or when what they read of the network is looked up; what
     goes wrong later, in their maps, is an error.
     """
     try:
-        method = made(name, network.similarity, question.background)
+        method = made(name, similarity, question.background)
         if "other" in method.needs and question.others is None:
             return _NO_IMAGE
         if method.needs_images:
-            jax.eval_shape(lambda images: network.encode(images, method), question.images)
+            jax.eval_shape(lambda images: encode(images, method), question.images)
     except (TypeError, ValueError) as error:
-        return " ".join(str(error).split())
+        return message(error)
     return None
 
 
@@ -75,6 +77,7 @@ MAIN = (
     *("random", "centre", "activation-sum", "eigen-cam", "fam", "fam-contrastive"),
     *("decomposition", "contrastive", "grad-cam", "grad-cam-free", "hires-cam-free"),
     *("contrastive-free", "relevance-cam"),
+    *("attention-rollout", "chefer", "le-grad", "grad-eclip"),  # of transformers
 )
 BASELINES = ("random", "centre", "activation-sum", "eigen-cam", "grad-cam", "decomposition")
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax.io import photographs
 from fam_jax.io.pictures import SUFFIXES, read
 
@@ -62,7 +63,7 @@ class Pair(NamedTuple):
 def opened(path: Path) -> Iterator[Path]:
     """The folder, or what a .zip file unpacks to while the block runs."""
     if not path.exists():
-        raise FileNotFoundError(f"--data: no such file or folder: {path}")
+        raise FileNotFoundError(f"--data: no such file or folder: {legible(path)}")
     if path.suffix.lower() != ".zip":
         yield path
         return
@@ -71,7 +72,7 @@ def opened(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)
         except zipfile.BadZipFile:
-            raise ValueError(f"--data: {path} is not a zip file, or damaged") from None
+            raise ValueError(f"--data: {legible(path)} is not a zip file, or damaged") from None
         yield Path(folder)
 
 
@@ -88,7 +89,9 @@ def classes(data: str, rng: np.random.Generator) -> Classes:
     queries, gallery = [], []
     for label, pictures in by_class.items():
         if len(pictures) < 2:
-            left_out.append(f"class {label}: {len(pictures)} picture; at least 2 are needed")
+            left_out.append(
+                f"class {legible(label)}: {len(pictures)} picture; at least 2 are needed"
+            )
             continue
         order = rng.permutation(len(pictures))
         half = (len(pictures) + 1) // 2
@@ -130,9 +133,11 @@ def _crops(rng: np.random.Generator) -> Classes:
 def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[str]]:
     """Folder -> its pictures, and a line for each that cannot be read and each empty folder."""
     if not root.is_dir():
-        raise ValueError(f"--data: {shown} is a file; a folder with a folder per class is expected")
+        raise ValueError(
+            f"--data: {legible(shown)} is a file; a folder with a folder per class is expected"
+        )
     left_out = [
-        f"class {folder.name}: its folder is empty"
+        f"class {legible(folder.name)}: its folder is empty"
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
     ]
@@ -147,7 +152,7 @@ def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[s
                 left_out.append(str(error))
     if not by_class:
         raise ValueError(
-            f"--data: no pictures in folders of {shown}; a folder per class is expected"
+            f"--data: no pictures in folders of {legible(shown)}; a folder per class is expected"
         )
     return by_class, left_out
 
@@ -170,7 +175,8 @@ def _run(folder: Path) -> Episode:
     rows = [line.split() for line in (folder / "class_labels.txt").read_text().splitlines() if line]
     if not rows or any(len(row) != 2 for row in rows):
         raise ValueError(
-            f"{folder.name}/class_labels.txt: expected two columns, a test and a training picture"
+            f"{legible(folder.name)}/class_labels.txt: expected two columns, a test and a "
+            "training picture"
         )
     training = [(name, name) for name in sorted({train for _, train in rows})]
     support, queries = (
@@ -205,16 +211,16 @@ def episodes(
 def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
     """Pairs of a CSV file, whose paths are relative to it, and a line for each not usable one."""
     if not path.is_file():
-        raise FileNotFoundError(f"--data: no such file: {path}")
+        raise FileNotFoundError(f"--data: no such file: {legible(path)}")
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns, rows = reader.fieldnames or (), list(reader)
     if missing := [name for name in _COLUMNS if name not in columns]:
         raise ValueError(
-            f"--data: {path} lacks the column {' and '.join(missing)}; expected: "
+            f"--data: {legible(path)} lacks the column {' and '.join(missing)}; expected: "
             f"{','.join(_COLUMNS)}; it has: {','.join(columns) or 'nothing'}"
         )
-    pairs, left_out = [], []
+    pairs, left_out, where = [], [], legible(path.name)
 
     @cache
     def picture(name: str) -> Picture:
@@ -225,13 +231,13 @@ def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
             same = _SAME[(row["same"] or "").strip().lower()]
             pairs.append(Pair(picture(row["first"]), picture(row["second"]), same))
         except KeyError:
-            left_out.append(f"{path.name}, line {line}: same is {row['same']!r}, expected 1 or 0")
+            left_out.append(f"{where}, line {line}: same is {row['same']!r}, expected 1 or 0")
         except (ValueError, OSError) as error:
-            left_out.append(f"{path.name}, line {line}: {error}")
+            left_out.append(f"{where}, line {line}: {error}")
     if len({pair.same for pair in pairs}) < 2:
         raise ValueError(
-            f"--data: {path} needs pairs of both kinds, same 1 and same 0; {len(pairs)} usable"
-            f"{because(left_out)}"
+            f"--data: {legible(path)} needs pairs of both kinds, same 1 and same 0; "
+            f"{len(pairs)} usable{because(left_out)}"
         )
     return pairs, left_out
 

@@ -1,5 +1,6 @@
 """What is measured of a method's maps: numbers per case, by the name of the measure."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -12,7 +13,7 @@ import numpy as np
 import fam_jax
 from fam_jax import metrics
 from fam_jax._core.checks import check_choice
-from fam_jax.evaluate.asking import Question, answer, named
+from fam_jax.evaluate.asking import Question, answer, named, refusal
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 
@@ -83,7 +84,8 @@ def compare(
         encode: any encoder, from `capture` or `encoder`.
         batch: the cases: images, what they are compared with, and what else a measure asks for.
         methods: names from `fam_jax.methods.names()`, your own registered ones among them, or of
-            groups ("main", "baselines", "quick", "all").
+            groups ("main", "baselines", "quick", "all"); those of a group that have nothing to
+            say of this network are left out, with a warning.
         measures: names from `MEASURES`.
         similarity: what is explained.
         steps: of a deletion or insertion.
@@ -105,7 +107,14 @@ def compare(
         (4,)
     """
     case = encode, similarity, batch, jax.random.key(0), threshold, steps
-    return {name: measure(measures, Answer(name, *case)) for name in named(methods)}
+    values = {}
+    for name in named(methods):
+        brought = name not in methods  # by a group
+        if brought and (reason := refusal(encode, similarity, name, Question.of(batch))):
+            warnings.warn(f"left out: {name}: {reason}", stacklevel=2)
+        else:
+            values[name] = measure(measures, Answer(name, *case))
+    return values
 
 
 def measure(names: Sequence[str], answer: Answer) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax._core.similarity import normalize
 from fam_jax.evaluate import data
 from fam_jax.evaluate.annotated import annotated, beside, box_of
@@ -82,7 +83,7 @@ def localization(network: Network, options: Options, rng: np.random.Generator) -
     masks = np.stack([_resized(network, p.mask) for p in pictures])
     shown = masks.any((1, 2)) & ~masks.all((1, 2))
     left_out += [
-        f"{pictures[i].name}: the crop shows the object everywhere or nowhere"
+        f"{legible(pictures[i].name)}: the crop shows the object everywhere or nowhere"
         for i in np.flatnonzero(~shown)
     ]
     if not shown.any():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fam_jax._core.brief import legible
 from fam_jax.io import files
 
 _METHODS = "methods"
@@ -35,8 +36,8 @@ class Results:
             other = [k for k in {**before, **settings} if _differs(before.get(k), settings.get(k))]
             if other:
                 raise FileExistsError(
-                    f"{folder} holds a run that differs in: {', '.join(other)}; pass --overwrite "
-                    "or another folder"
+                    f"{legible(folder)} holds a run that differs in: {', '.join(other)}; pass "
+                    "--overwrite or another folder"
                 )
         (folder / _METHODS).mkdir(parents=True, exist_ok=True)
         files.write_text(asked, json.dumps(settings, indent=2) + "\n")

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from fam_jax._core.brief import legible
 from fam_jax.evaluate import figures, tables, tasks
 from fam_jax.evaluate.asking import Question, refusal
 from fam_jax.evaluate.cases import Cases
@@ -48,7 +49,7 @@ def evaluate(
     cases = tasks.build(task, network, options)  # before the folder: bad data leaves none
     measures, threshold = measures or tasks.find(task).measures, cases.figures.get("threshold")
     results = Results(folder, settings, overwrite=overwrite)
-    left_out = list(cases.left_out)
+    refused: dict[str, list[str]] = {}
     say(f"{settings['model']}, {task}: {_summary(cases)}")
 
     def answers(method: str) -> Iterator[Answer]:
@@ -64,11 +65,14 @@ def evaluate(
             progress.update(bar, description=name, completed=i * len(cases.batches))
             if results.has(name):
                 continue
-            reason = refusal(network, name, Question.of(cases.batches[0]))
+            question = Question.of(cases.batches[0])
+            reason = refusal(network.encode, network.similarity, name, question)
             if reason is None:
                 results.add(name, *_measured(answers(name), measures))
             else:
-                left_out.append(f"{name}: {reason}")
+                refused.setdefault(reason, []).append(name)
+    unsaid = [f"{', '.join(some)}: {reason}" for reason, some in refused.items()]
+    left_out = [*cases.left_out, *unsaid]
     done = [name for name in names if results.has(name)]
     if not done:
         raise ValueError(f"no method could be run: {'; '.join(left_out[:_NAMED])}")
@@ -77,7 +81,7 @@ def evaluate(
     for heading, lines in (("left out", left_out), ("no evidence", silent)):
         for line in lines:
             say(f"{heading}: {line}")
-    say(str(folder / "table.md"))
+    say(legible(folder / "table.md"))
     return outcome
 
 
@@ -106,7 +110,9 @@ def _silent(results: Results, methods: Sequence[str], count: int) -> list[str]:
     for method in methods:
         silent = results.arrays(method)["silent"]
         if len(silent):
-            some = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+            some = ", ".join(map(legible, silent[:_NAMED])) + (
+                ", ..." if len(silent) > _NAMED else ""
+            )
             lines.append(f"{method}: {len(silent)} of {count} maps are all zeros ({some})")
     return lines
 

@@ -126,5 +126,6 @@ def run(
         figure = plot.points_figure(images[0], images[1], shares["point-to-point, centred"][0])
         figure.savefig(stage / "points.png")
         written = files.write_manifest(stage, command="evaluate", **settings)
-    say(text)
+    for line in text.splitlines():
+        say(line)
     return {"means": means, "files": written}

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 import fam_jax
+from fam_jax._core.brief import legible
 
 MANIFEST = "manifest.json"
 
@@ -65,7 +66,7 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
     try:
         staging = tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
     except OSError as error:
-        raise OSError(f"cannot write to {path}: {error.strerror or error}") from None
+        raise OSError(f"cannot write to {legible(path)}: {error.strerror or error}") from None
     with staging as name:
         yield Path(name)
         path.mkdir(parents=True, exist_ok=True)
@@ -79,9 +80,11 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
 def refuse(path: Path, *, overwrite: bool) -> None:
     """Raise FileExistsError for a file, and for what nobody said to replace."""
     if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file; a folder is expected")
+        raise FileExistsError(f"{legible(path)} is a file; a folder is expected")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise FileExistsError(f"the folder {path} is not empty; pass --overwrite or another folder")
+        raise FileExistsError(
+            f"the folder {legible(path)} is not empty; pass --overwrite or another folder"
+        )
 
 
 def _listed(manifest: Path) -> list[str]:
@@ -130,8 +133,12 @@ def found_again(facts: Mapping[str, str], folder: Path) -> Path:
         if file_facts(path)["sha256"] == facts["sha256"]:
             return path
     if there:
-        raise ValueError(f"{there[0]} has changed since {folder} was made: another SHA-256")
-    raise FileNotFoundError(f"no such file: {was}, nor {was.name} in {folder} or beside it")
+        raise ValueError(
+            f"{legible(there[0])} has changed since {legible(folder)} was made: another SHA-256"
+        )
+    raise FileNotFoundError(
+        f"no such file: {legible(was)}, nor {legible(was.name)} in {legible(folder)} or beside it"
+    )
 
 
 def traceable_facts(path: str | os.PathLike, folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fam_jax._core.brief import legible, message
 from fam_jax._core.extras import needed
 
 MIN_SIDE, MAX_SIDE = 8, 16_384  # pixels
@@ -55,7 +56,7 @@ def readable(
         try:
             picture = read(path)
         except (OSError, ValueError) as error:
-            left_out[str(path)] = " ".join(str(error).split())
+            left_out[str(path)] = message(error)
         else:
             yield path, picture
 
@@ -74,14 +75,16 @@ def read_in_thread(path: str | os.PathLike) -> Image.Image:
         with _path(path).open("rb") as file:
             return _decode(file, path)
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"no such file: {path}") from None
+        raise FileNotFoundError(f"no such file: {legible(path)}") from None
     except IsADirectoryError:
-        raise IsADirectoryError(f"{path} is a folder; a picture file is expected") from None
+        raise IsADirectoryError(
+            f"{legible(path)} is a folder; a picture file is expected"
+        ) from None
 
 
 def _decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
     if not file.read(1):
-        raise ValueError(f"{path} is empty (0 bytes)")
+        raise ValueError(f"{legible(path)} is empty (0 bytes)")
     file.seek(0)
     try:
         with Image.open(file) as image:
@@ -89,19 +92,19 @@ def _decode(file: IO[bytes], path: str | os.PathLike) -> Image.Image:
             image.load()
             return _as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+        raise ValueError(f"{legible(path)} is not a picture that Pillow can read") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has too many pixels; shrink it first") from None
+        raise ValueError(f"{legible(path)} has too many pixels; shrink it first") from None
     except PermissionError:
         raise
     except (OSError, SyntaxError, EOFError) as error:
         # Pillow reports damage by format: OSError for JPEG, SyntaxError for PNG, ...
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{legible(path)} is damaged: {message(error)}") from None
 
 
 def _check_sides(path: str | os.PathLike, size: tuple[int, int]) -> None:
     width, height = size
-    given = f"{path} is {width} x {height} pixels"
+    given = f"{legible(path)} is {width} x {height} pixels"
     if min(size) < MIN_SIDE:
         raise ValueError(f"{given}; at least {MIN_SIDE} on each side are needed")
     if max(size) > MAX_SIDE:
@@ -128,7 +131,7 @@ def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
     files = []
     for path in map(Path, paths):
         if not path.exists():
-            raise FileNotFoundError(f"no such file or folder: {path}")
+            raise FileNotFoundError(f"no such file or folder: {legible(path)}")
         files += map(Path, listed(path)) if path.is_dir() else [path]
     return files
 
@@ -150,12 +153,14 @@ def listed(folder: str | os.PathLike) -> list[str]:
     """
     path = _path(folder)
     if not path.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}")
+        raise FileNotFoundError(f"no such folder: {legible(folder)}")
     if isinstance(path, Path):
         path = path.absolute()
     files = sorted(_pictures_in(path))
     if not files:
-        raise FileNotFoundError(f"no pictures in the folder {path} ({', '.join(sorted(SUFFIXES))})")
+        raise FileNotFoundError(
+            f"no pictures in the folder {legible(path)} ({', '.join(sorted(SUFFIXES))})"
+        )
     return files
 
 
@@ -167,7 +172,7 @@ def _path(path: str | os.PathLike) -> Any:
     try:
         return epath.Path(path)
     except KeyError:  # of its table of schemes
-        raise ValueError(f"{path}: URLs of this kind are not read") from None
+        raise ValueError(f"{legible(path)}: URLs of this kind are not read") from None
 
 
 def _pictures_in(folder: Any) -> Iterator[str]:

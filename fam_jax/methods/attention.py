@@ -8,6 +8,7 @@ from fam_jax._core import frameworks
 from fam_jax._core.checks import wide
 from fam_jax._core.encoding import LayerChoice, Layers
 from fam_jax._core.similarity import Similarity, cosine, frozen_gradient
+from fam_jax._core.tokens import known_grid
 from fam_jax.methods import attention_rules as rules
 from fam_jax.methods.method import Method
 
@@ -131,7 +132,7 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
 def _method(similarity: Similarity, rule: Callable, choice: LayerChoice, layers: Any) -> Method:
     choice = choice if layers is None else tuple(layers)
     maps = partial(_attention, rule=rule, choice=choice)
-    return Method(similarity, maps, frozenset({"layers"}), layers=choice)
+    return Method(similarity, maps, frozenset({"layers", "tokens"}), layers=choice)
 
 
 def attention_among(names: Iterable[str]) -> tuple[str, ...]:
@@ -156,11 +157,7 @@ def _last_block(names: tuple[str, ...]) -> tuple[str, ...]:
 def _attention(similarity, enc, references, *, rule, choice):
     layers = enc.layers.pick(choice)
     _check(layers, values=rule is rules.value_gradient)
-    grid = enc.encoder.tokens
-    if grid is None:
-        raise TypeError(
-            "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
-        )
+    grid = known_grid(enc.encoder.tokens)
     h, w = grid.grid(layers.values[-1].shape[-1], enc.images.shape[1:3])
     gradients = None
     if rule is not rules.rollout:

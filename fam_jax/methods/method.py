@@ -33,7 +33,8 @@ class Method:
             needs it) -> raw maps [b, h, w]. With a method `pair(similarity, query, reference)` it
             makes both maps of a pair at once.
         needs: what it reads beside activations, embeddings and pullback. "images": `enc.images`
-            and `enc.encoder`; "layers": `enc.layers`; "other": the other image's encoding.
+            and `enc.encoder`; "layers": `enc.layers`; "other": the other image's encoding;
+            "tokens": where the patches are, `enc.encoder.tokens`.
         layers: the names of these "layers", or a function that picks them out of all there are.
         network: a function model -> model, for methods that read the network in another way.
     """
@@ -51,7 +52,7 @@ class Method:
 
     def __post_init__(self) -> None:
         for need in self.needs:
-            check_choice("needs", need, ("images", "layers", "other"))
+            check_choice("needs", need, ("images", "layers", "other", "tokens"))
         object.__setattr__(self, "similarity", as_similarity(self.similarity))
         object.__setattr__(self, "maps", as_pytree(self.maps))
         object.__setattr__(self, "needs", frozenset(self.needs))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fam_jax._core.brief import escaped, legible
 from fam_jax.report import _heat
 from fam_jax.report._thumbnails import Thumbnail, Thumbnails
 from fam_jax.store import VALID, Row, Store
 
 _ROWS = 64  # rows, with their maps, in memory at a time
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what HTML has no place for
 _AFTER_SEPARATOR = re.compile(f"(?<=[/{re.escape(os.sep)}])")
 
 
@@ -75,16 +75,16 @@ def _card(row: Row, stage: Path, thumbnails: Thumbnails, signed: bool) -> Card:
         if valid and thumbnail.file:
             file = stage / f"map-{index:07d}-{role}.png"
             heat, note = _draw_map(map_, thumbnail, file, signed)
-        thumbnail = replace(thumbnail, problem=printable(thumbnail.problem))
+        thumbnail = replace(thumbnail, problem=escaped(thumbnail.problem))
         sides.append(Side(role, str(path), thumbnail, heat, note))
     score = float(row.score)
     return Card(
         index=index,
-        name=printable(str(row.id)) or f"pair {index}",
-        label="" if row.label is None else printable(str(row.label)),
+        name=legible(row.id) or f"pair {index}",
+        label="" if row.label is None else escaped(row.label),
         score=score if math.isfinite(score) else None,
         valid=valid,
-        reason=printable(row.reason or "no reason was noted"),
+        reason=escaped(row.reason or "no reason was noted"),
         sides=tuple(sides),
     )
 
@@ -99,7 +99,7 @@ def _draw_map(
         return None, "no map: its values are not finite"
     if signed:  # evidence for the background is not drawn
         map_ = np.maximum(map_, 0)
-    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height))
+    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height), thumbnail.part)
     if not m.any():
         return None, "no map: it is the same everywhere"
     _heat.save(m, file)
@@ -116,12 +116,7 @@ def shorten_names(cards: Sequence[Card]) -> tuple[list[Card], str]:
     shared = "".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, folders))
 
     def renamed(side: Side) -> Side:
-        return replace(side, name=printable(side.name[len(shared) :]))
+        return replace(side, name=legible(side.name[len(shared) :]))
 
     short = [replace(card, sides=tuple(map(renamed, card.sides))) for card in cards]
-    return short, printable(shared)
-
-
-def printable(text: str) -> str:
-    """The text without control characters and what no UTF-8 file can hold."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    return short, legible(shared)

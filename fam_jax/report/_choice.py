@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.store import NOT_DONE, VALID, Store
 
@@ -30,11 +31,11 @@ def choose(store: Store, limit: int, order: str) -> Choice:
     check_choice("order", order, ORDERS)
     check_count("limit", limit)
     if len(store) == 0:
-        raise ValueError(f"{store.path} holds no pairs: there is nothing to report")
+        raise ValueError(f"{legible(store.path)} holds no pairs: there is nothing to report")
     status = np.asarray(store.status())
     done = np.flatnonzero(status != NOT_DONE)
     if not done.size:
-        raise ValueError(f"none of the {len(store)} pairs of {store.path} is done yet")
+        raise ValueError(f"none of the {len(store)} pairs of {legible(store.path)} is done yet")
     if order != "store":
         scores = np.asarray(store.scores(), np.float64)[done]
         keys = np.where(np.isfinite(scores), scores if order == "lowest" else -scores, np.inf)

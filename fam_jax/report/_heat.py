@@ -1,5 +1,6 @@
 """A raw map as a small transparent picture, and in words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -20,8 +21,12 @@ _PLACES = (
 )
 
 
-def scaled(map: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+def scaled(
+    map: Float[np.ndarray, "h w"], size: tuple[int, int], part: Sequence[float] = (0, 0, 1, 1)
+) -> Float[np.ndarray, "H W"]:
     """The raw map on a picture of `size` (width, height), in [0, 1]; zero if it is constant.
+
+    The picture shows a part of what the map is of: left, top, right, bottom in shares of its sides.
 
     Example:
         >>> import numpy as np
@@ -29,11 +34,14 @@ def scaled(map: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.nda
         >>> _heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
         (64, 96)
     """
-    smaller = [max(1, round(SIDE / max(size) * side)) for side in size]
+    left, top, right, bottom = part
+    w, h = (max(1, round(SIDE / max(size) * side)) for side in size)
+    smaller = max(w, round(w / (right - left))), max(h, round(h / (bottom - top)))
     # Pillow's bilinear is that of `maps.upsample`, and averages where a map is larger than this.
     picture = Image.fromarray(np.asarray(map, np.float32))
     resized = picture.resize(smaller, Image.Resampling.BILINEAR)
-    return np.asarray(rescale(np.asarray(resized), axes=(0, 1)))
+    x, y = (min(round(a * n), n - m) for a, n, m in zip((left, top), smaller, (w, h), strict=True))
+    return np.asarray(rescale(np.asarray(resized), axes=(0, 1)))[y : y + h, x : x + w]
 
 
 def save(m: Float[np.ndarray, "H W"], file: Path) -> None:

@@ -6,9 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fam_jax._core.brief import escaped
 from fam_jax._core.extras import needed
 from fam_jax.report import _heat
-from fam_jax.report._cards import Card, printable
+from fam_jax.report._cards import Card
 from fam_jax.report._choice import ORDERS, Choice
 
 with needed("the report needs", "report"):
@@ -40,7 +41,7 @@ def write_page(
     stream = environment.from_string(_part("page.html")).stream(
         style=Markup(_part("page.css")),
         script=Markup(_part("page.js")),
-        title=printable(title or TITLE),
+        title=escaped(title or TITLE),
         setup=_setup(settings),
         order=order,
         orders=ORDERS,
@@ -64,7 +65,7 @@ def _setup(settings: Mapping[str, Any]) -> list[str]:
     """The main settings that are short: names, not the representations of objects."""
     method = settings.get("method_name") or settings.get("method")
     values = settings.get("model"), settings.get("layer"), method, settings.get("similarity")
-    return [printable(v) for v in values if isinstance(v, str) and 0 < len(v) <= 60]
+    return [escaped(v) for v in values if isinstance(v, str) and 0 < len(v) <= 60]
 
 
 def _summary(choice: Choice, order: str) -> str:
@@ -82,7 +83,7 @@ def _listed(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, value in settings.items()
         if value not in (None, "", [], {})
     }
-    return [(printable(name), printable(text)) for name, text in texts.items()]
+    return [(escaped(name), escaped(text)) for name, text in texts.items()]
 
 
 def _part(name: str) -> str:

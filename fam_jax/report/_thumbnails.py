@@ -7,18 +7,25 @@ from pathlib import Path
 
 from PIL import Image
 
+from fam_jax._core.brief import message
+
 SIDE = 320  # pixels of the longer side
 _QUALITY = 80
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A file beside the page, or the reason why there is none."""
+    """A file beside the page, or the reason why there is none.
+
+    `part` is where in what the network saw it lies, in shares of its sides: left, top, right,
+    bottom. It is not all of that where the picture was padded.
+    """
 
     file: str = ""
     width: int = 0
     height: int = 0
     problem: str = ""
+    part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 class Thumbnails:
@@ -45,18 +52,18 @@ class Thumbnails:
         try:
             picture = self._read(path)
         except (OSError, ValueError) as error:
-            return Thumbnail(problem=" ".join(str(error).split()) or type(error).__name__)
+            return Thumbnail(problem=message(error))
         width, height = picture.size
-        left, top, right, bottom = box or (0, 0, width, height)
-        # A store may have rounded the box: half a pixel is no other picture.
-        inside = min(left, top, width - right, height - bottom) >= -0.5
-        if not (inside and left < right and top < bottom):
+        left, top, right, bottom = box = box or (0, 0, width, height)
+        if not (left < right and top < bottom and _is_of(picture.size, box)):
             return Thumbnail(
                 problem=f"not the picture that was explained: it has {width} x {height} pixels; "
                 f"the part that was seen is {left:g}, {top:g} to {right:g}, {bottom:g}"
             )
+        wide, high, x, y = right - left, bottom - top, left, top
         left, top = max(left, 0), max(top, 0)
         right, bottom = min(right, width), min(bottom, height)
+        part = (left - x) / wide, (top - y) / high, (right - x) / wide, (bottom - y) / high
         scale = min(1, SIDE / max(right - left, bottom - top))
         size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
         small = picture.resize(
@@ -65,4 +72,14 @@ class Thumbnails:
         small.info.clear()  # what a camera notes is nobody's business here
         name = f"picture-{next(self._numbers):05d}.jpg"
         small.save(self._stage / name, "JPEG", quality=_QUALITY, optimize=True)
-        return Thumbnail(name, *size)
+        return Thumbnail(name, *size, part=part)
+
+
+def _is_of(size: tuple[int, int], box: Sequence) -> bool:
+    """Whether a box is a part of a picture of this size, or a padding to both sides of all of it.
+
+    A store may have rounded the box: half a pixel is no other picture.
+    """
+    left, right, top, bottom = -box[0], box[2] - size[0], -box[1], box[3] - size[1]  # beyond
+    padded = abs(left - right) <= 1 and abs(top - bottom) <= 1 and abs(min(left, top)) <= 0.5
+    return padded or max(left, right, top, bottom) <= 0.5

@@ -1,5 +1,6 @@
 """The commands for large jobs, as a user meets them."""
 
+import dataclasses
 import io
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -115,6 +117,49 @@ def test_index_retrieve_and_report(table, tmp_path):
     assert result.exit_code == 0, result.stderr
 
 
+def test_all_of_uncropped_pictures_is_seen_with_fit_pad(tmp_path):
+    """By every command for a gallery; what was made one way does not go on, or answer, another."""
+    pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
+    rng, gallery = np.random.default_rng(0), tmp_path / "gallery"
+    gallery.mkdir()
+    for name, shape in (("tall.png", (80, 40, 3)), ("wide.png", (40, 100, 3))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(gallery / name)
+    boxes = [(-20.0, 0.0, 60.0, 80.0), (0.0, -30.0, 100.0, 70.0)]
+    own = pretrained_ports.load("tiny").preprocess
+    padded = dataclasses.replace(own, fit="pad")
+
+    job = ["map", "--queries", gallery, "--references", gallery, *TINY, "-o", tmp_path / "maps"]
+    assert run(*job, "--fit", "pad").exit_code == 0
+    store = bulk.open_store(tmp_path / "maps")
+    row = store.rows([1])[0]
+    assert [row.query_box, row.reference_box] == boxes
+    encode = fam_jax.capture(pretrained_ports.load("tiny"))
+    pair = [padded(pictures.read(path))[None] for path in (row.query, row.reference)]
+    assert row.score == pytest.approx(
+        float(fam_jax.explain_pairs(encode, *pair).scores[0]), abs=1e-5
+    )
+    result = run(*job, "--fit", "crop")
+    assert result.exit_code == 2
+    assert "(fit: pad there, crop now); take another --output" in result.stderr
+
+    made = ["index", gallery, *TINY, "-o", tmp_path / "index"]
+    assert run(*made, "--fit", "pad").exit_code == 0
+    result = run(*made)
+    assert result.exit_code == 2
+    assert "(fit: pad there, crop now); take another --output" in result.stderr
+    search = ["retrieve", gallery / "tall.png", "--index", tmp_path / "index", "--top", 2]
+    search += ["--method", "fam", "-o", tmp_path / "page", "--maps", tmp_path / "hits"]
+    result = run(*search, "--fit", "crop")
+    assert result.exit_code == 2
+    assert "index was made with another --fit: pad there, crop now\n" in result.stderr
+    assert run(*search).exit_code == 0
+    hits = bulk.open_store(tmp_path / "hits").rows([0, 1])
+    assert [hit.reference_box for hit in hits] == boxes
+    assert hits[1].score == pytest.approx(row.score, abs=1e-3)
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count('class="map"') == 4, "a picture without its map"
+
+
 def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
     pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
     (path,) = toy.pictures(tmp_path / "gallery", 1)
@@ -137,6 +182,8 @@ def test_an_index_of_other_weights_is_not_searched_with_these(tmp_path):
         (["map", "a.csv", "--method", "magic"], "--method: expected one of"),
         (["map", "a.csv", "--compute", "int8"], "--compute: expected one of float32, bfloat16"),
         (["map", "a.csv", "--batch", "0"], "--batch"),
+        (["map", "a.csv", "--fit", "tile"], "--fit tile takes other windows of a picture for"),
+        (["map", "a.csv", "--fit", "crops"], "--fit: expected one of crop, pad, got 'crops'"),
         (["map", "a.csv", "--model", "resnet51"], "resnet51"),
         (["index", "none"], "no such folder: none"),
         (["retrieve", "a.png", "--index", "none"], "fam-jax index makes one"),

@@ -1,5 +1,7 @@
 """A store of maps holds what `explain_pairs` says of the same pictures."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 import fam_jax
 from fam_jax import bulk
+from fam_jax.bulk import _programs
 from fam_jax.io import pictures
 from tests.bulk import toy
 from tests.close import assert_close
@@ -41,6 +44,45 @@ def test_rows_are_explained_pairs(job, once):
     row = store.rows([3])[0]
     assert row.id == "pair-3"
     assert row.query_box == (4.0, 0.0, 28.0, 24.0)  # the middle of 32 x 24 pixels
+
+
+def attention(images):
+    """A class token and 8 x 8 patches that attend to each other, by 4 heads, twice."""
+    x = images.reshape(-1, 8, 2, 8, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 64, 12)
+    x = jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1)
+    for block in range(2):
+        qk = fam_jax.tap(x, f"qk{block}").reshape(-1, 65, 4, 3)
+        A = fam_jax.tap(jax.nn.softmax(jnp.einsum("bihc,bjhc->bhij", qk, qk)), f"attn{block}")
+        x = x + jnp.einsum("bhij,bjhc->bihc", A, qk).reshape(-1, 65, 12)
+    return x[:, 0]
+
+
+def test_attention_of_a_few_pairs_is_in_memory_at_a_time(monkeypatch):
+    """The same maps; and four times the pairs take no more than their own results beside it."""
+    encode = fam_jax.capture(attention, at="qk0", tokens=fam_jax.TokenGrid(prefix=1))
+    method = fam_jax.le_grad(layers=("attn0", "attn1"))
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (6, toy.SIDE, toy.SIDE, 3)).astype(np.float32)
+    picture = 2 * 4 * 65 * 65 * 4  # bytes of two layers' matrices
+
+    def explained(pairs, kept):
+        monkeypatch.setattr(_programs, "_KEPT", kept)
+        rows = {side: np.arange(pairs) * k % 6 for side, k in (("query", 1), ("reference", 5))}
+        explain = partial(_programs.explain_chunk, size=None, dtype="float32")
+        given = (encode, method), {"images": images, **rows}
+        run = jax.jit(lambda *given: explain(*given)).lower(*given).compile()
+        return run(*given), run.memory_analysis().temp_size_in_bytes
+
+    few, some = explained(8, 2 * 2 * picture)
+    many, more = explained(32, 2 * 2 * picture)
+    assert more - some < 2 * picture
+    assert more > 2 * 2 * picture, "what is measured holds no matrices"
+    whole, most = explained(32, 2**30)
+    assert most > 5 * more
+    assert whole["query_maps"].any((1, 2)).all()
+    for name, x in whole.items():
+        assert_close(many[name], x)
+        assert_close(few[name], x[:8])
 
 
 @pytest.mark.numerics

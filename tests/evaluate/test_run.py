@@ -10,7 +10,7 @@ import pytest
 
 import fam_jax
 from fam_jax.apps.main import main
-from fam_jax.evaluate import tasks
+from fam_jax.evaluate import asking, tasks
 from fam_jax.evaluate.results import Results
 from fam_jax.evaluate.run import evaluate
 from fam_jax.methods import registry
@@ -32,12 +32,13 @@ def go(
     overwrite=False,
     similarity=fam_jax.cosine,
     measures=(),
+    network=None,
     **options,
 ):
     lines = []
     settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
     evaluate(
-        toy.network(similarity=similarity),
+        network or toy.network(similarity=similarity),
         task,
         tasks.Options(data, **options),
         methods,
@@ -144,6 +145,23 @@ def test_a_refusal_leaves_a_method_out(colours, tmp_path, monkeypatch):
     assert "left out: refuses_when_made: similarity: expected the cosine\n" in lines
     assert "left out: refuses_networks: no such layers here\n" in lines
     assert [row["method"] for row in table(tmp_path / "out")] == ["fam"] * 2
+
+
+ATTENTION = ["attention-rollout", "chefer", "le-grad", "grad-eclip"]
+
+
+def test_the_main_methods_are_those_for_transformers_too():
+    assert [name for name in asking.named(["main"]) if name in ATTENTION] == ATTENTION
+
+
+def test_a_transformer_that_knows_no_tokens_is_evaluated_without_its_attention(colours, tmp_path):
+    """One line says which methods that leaves out, and why."""
+    network = toy.network(model=toy.Attentive)
+    options = {"cases": 2, "measures": ["place"], "network": network}
+    lines = go("mosaic", colours, tmp_path / "out", ["fam", *ATTENTION[:3]], **options)
+    why = "tokens: this method reads tokens; expected capture(..., tokens=TokenGrid(...))"
+    assert f"left out: {', '.join(ATTENTION[:3])}: {why}\n" in lines
+    assert {row["method"] for row in table(tmp_path / "out")} == {"fam"}
 
 
 def test_an_error_in_a_methods_maps_is_not_hidden(colours, tmp_path, monkeypatch):

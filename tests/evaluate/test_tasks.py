@@ -8,7 +8,7 @@ import pytest
 import fam_jax
 import pretrained_ports
 from fam_jax import evaluate
-from fam_jax.evaluate import tasks
+from fam_jax.evaluate import asking, tasks
 from fam_jax.evaluate.cases import Batch, in_batches
 from fam_jax.evaluate.measures import Answer, measure
 from fam_jax.evaluate.network import Network
@@ -123,7 +123,7 @@ def test_a_task_of_a_users_own_is_drawn_and_measured(colours, tmp_path, monkeypa
         evaluate.register_task("other", first_of_each, ["places"])
 
 
-def test_arrays_of_ones_own_are_compared_without_files():
+def test_arrays_of_ones_own_are_compared_without_files(monkeypatch):
     """A users's encoder, images and masks: a map in closed form points at what was marked."""
     encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
     images = np.zeros((3, 8, 8, 2), np.float32)
@@ -137,6 +137,11 @@ def test_arrays_of_ones_own_are_compared_without_files():
     assert values["activation-sum"]["mass inside"].tolist() == [0.5] * 3
     table = evaluate.means(values)
     assert table["contrastive"]["pointing"].mean == 1
+    monkeypatch.setattr(asking, "MAIN", ("fam", "le-grad"))
+    with pytest.warns(UserWarning, match="^left out: le-grad: this method is for transformers"):
+        assert [*evaluate.compare(encode, batch, ["main"], ["place"])] == ["fam"]
+    with pytest.raises(ValueError, match="this method is for transformers"):
+        evaluate.compare(encode, batch, ["le-grad"], ["place"])
     with pytest.raises(ValueError, match=r"^methods: expected one of .*; did you mean 'fam'"):
         evaluate.compare(encode, batch, ["fan"])
     with pytest.raises(ValueError, match=r"^methods: no method is named"):

@@ -31,10 +31,24 @@ class Colours(nnx.Module):
         return self.conv(images).mean((1, 2))
 
 
-def network(size=16, similarity=fam_jax.cosine):
+class Attentive(Colours):
+    """Patches that attend to each other by their colours, before the mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn_drop = nnx.Dropout(0.0)
+
+    def __call__(self, images):
+        x = self.conv(images)
+        x = x.reshape(len(x), -1, 3)
+        A = self.attn_drop(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None])
+        return (A[:, 0] @ x).mean(1)
+
+
+def network(size=16, similarity=fam_jax.cosine, model=Colours):
     backbone = Backbone(
         name="colours",
-        model=Colours(),
+        model=model(),
         layer="conv",
         tokens=None,
         preprocess=Preprocess((size, size), None, mean=(0.0,) * 3, std=(1.0,) * 3),

@@ -73,6 +73,32 @@ def test_a_box_that_was_rounded_is_still_inside(tmp_path):
         assert written.size == (32, 24)
 
 
+def test_a_padded_picture_is_shown_whole_with_its_part_of_the_map(tmp_path):
+    """The margin's share of the map is cut off: what is left lies as in `plot.overlay`."""
+    box, picture = (0.0, -100.0, 400.0, 300.0), np.full((200, 400, 3), 128, np.uint8)
+    map_ = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    row = stand_in.row(0, "a", "b", query_map=map_, query_box=box)
+    report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.fromarray(picture))
+    with Image.open(tmp_path / "picture-00001.jpg") as written:
+        shown = np.asarray(written.convert("RGB"))
+    assert shown.shape == (160, 320, 3)
+    with Image.open(tmp_path / "map-0000000-query.png") as file:
+        layer = np.asarray(file.convert("RGBA").resize((400, 200)), np.float32) / 255
+    t = 0.65 * layer[..., 3:]
+    seen = (1 - t) * picture / 255 + t * layer[..., :3]
+    expected = plot.overlay(picture, map_, box=box) / 255
+    inside = slice(4, -4), slice(4, -4)  # of the frame
+    assert np.abs(seen - expected)[inside].mean() < 0.02
+    elsewhere = plot.overlay(picture, map_) / 255
+    assert np.abs(seen - elsewhere)[inside].mean() > 0.05
+
+
+def test_the_padding_of_another_picture_is_none_of_this_one(tmp_path):
+    row = stand_in.row(0, "a", "b", query_box=(0.0, -100.0, 400.0, 300.0))
+    report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (400, 260)))
+    assert "not the picture that was explained" in (tmp_path / "index.html").read_text()
+
+
 def test_small_pictures_are_not_enlarged(tmp_path):
     row = stand_in.row(0, "a", "b")
     report.write(stand_in.Store([row]), tmp_path, read=lambda path: Image.new("RGB", (32, 24)))

@@ -46,11 +46,11 @@ def test_names_of_files_ids_labels_and_settings_are_text_not_html(store, tmp_pat
     assert f"query cats/{stand_in.NASTY}" in alts
 
 
-def test_names_that_no_page_can_hold_are_mended(store, tmp_path):
+def test_names_that_no_page_can_hold_are_escaped(store, tmp_path):
     store = store.but(0, id="a\nb\x00c", label="caf\udce9")
     page = parse(page_of(store, tmp_path))
-    assert page.texts("h3")[0] == "a\ufffdb\ufffdc"
-    assert "caf\ufffd" in page.texts("bdi")
+    assert page.texts("h3")[0] == "a\\nb\\x00c"
+    assert "caf\\udce9" in page.texts("bdi")
 
 
 def test_the_page_is_usable_without_sight(store, tmp_path):
