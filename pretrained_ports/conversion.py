@@ -24,6 +24,7 @@ def convert_file(
     dialect: str = "auto",
     overwrite: bool = False,
     head: Literal["drop", "keep"] = "drop",
+    positions: str = "auto",
 ) -> Backbone:
     """Read a checkpoint in any dialect and write the model it holds as `.safetensors`.
 
@@ -34,6 +35,7 @@ def convert_file(
         dialect: As for `load`.
         overwrite: Whether an existing `target` is replaced.
         head: As for `load`.
+        positions: As for `load`; the header says which it was.
 
     Returns:
         The backbone that was written, with the account of every tensor in `.report`.
@@ -65,7 +67,7 @@ def convert_file(
         raise ValueError(f"the folder {target.parent} does not exist")
     checkpoint = read(source)
     name = model or find_model(checkpoint, dialect)
-    backbone = zoo.load(name, checkpoint, dialect=dialect, head=head)
+    backbone = zoo.load(name, checkpoint, dialect=dialect, head=head, positions=positions)
     write(target, backbone.model, provenance(name, source), _text_tower(name, checkpoint))
     return backbone
 

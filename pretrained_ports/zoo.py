@@ -14,13 +14,15 @@ from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES, find_entry
 from pretrained_ports.catalog.entry import Entry, abstract
-from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE
 from pretrained_ports.checkpoints.matching import convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
 from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.network import AnyNetwork
 from pretrained_ports.models.projection import LAYER, with_head
 from pretrained_ports.models.state import Shapes, check_dtype, parameters
+from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.models.vit_variants import PROJECTS
 from pretrained_ports.preprocess import Preprocess, View
 from pretrained_ports.weights.default import default_weights
 from pretrained_ports.weights.random import randomise
@@ -106,6 +108,7 @@ def load(
     dialect: str = "auto",
     param_dtype: DTypeLike = jnp.float32,
     head: Literal["drop", "keep"] = "drop",
+    positions: str = "auto",
 ) -> Backbone:
     """A backbone with trained weights.
 
@@ -117,9 +120,13 @@ def load(
         param_dtype: Type of the parameters, and of the computation.
         head: Self-supervised checkpoints may hold a projection head: "drop" compares what enters
             it, "keep" what leaves it. The similarity that is explained is another one.
+        positions: How a vision transformer's positions are fitted to pictures of another size than
+            it was trained on: as the "authors" do it, "timm" or "transformers". "auto" is what the
+            header of a converted file says, transformers for a file with its names, else authors.
 
     Raises:
-        ValueError: Unknown name or dialect, float64 without 64-bit mode, or no default weights.
+        ValueError: Unknown name or dialect, float64 without 64-bit mode, no default weights, or
+            `positions` of a model that has none to resample.
         CheckpointError: The file cannot be had or read, does not fit the model, or has no head to
             keep.
 
@@ -138,6 +145,8 @@ def load(
         raise ValueError(
             f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(entry.dialects)}"
         )
+    if positions not in ("auto", *PROJECTS):
+        raise ValueError(f"positions: expected auto, {', '.join(PROJECTS)}, got {positions!r}")
     source = ""
     if weights is None:
         weights, source = default_weights(name, entry)
@@ -156,8 +165,26 @@ def load(
         raise CheckpointError(
             f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
         )
+    if isinstance(model, VisionTransformer):
+        model.positions = _project(checkpoint, report) if positions == "auto" else positions
+    elif positions != "auto":
+        raise ValueError(f"positions: {name} has none that are fitted to the size of a picture")
     shapes = {path: array.shape for path, array in parameters(model).items()}
     return _bundle(name, _fitted(entry, shapes), model, source, report)
+
+
+def _project(checkpoint: Checkpoint, report: Report) -> str:
+    """Whose positions a file's are: as its header says, if it is one of ours, or its names."""
+    table = DIALECTS[report.dialect]
+    if table is not NATIVE:
+        return table.positions
+    said = checkpoint.metadata.get("positions", table.positions)
+    if said not in PROJECTS:
+        raise CheckpointError(
+            f"{checkpoint.path}: its header has positions of {said!r}; known are "
+            f"{', '.join(PROJECTS)}"
+        )
+    return said
 
 
 def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:

@@ -90,24 +90,40 @@ def by_the_functions(encode, method, images, others):
     by_hand = method(encode(images, method), encode(others, method))
     references = encode(others).embeddings
     if "other" in method.needs:
-        each = by_hand
         every = fam_jax.explain_all(encode, images, others, method)
+        one = by_hand, pairs.valid
     else:
-        each = fam_jax.explain(encode, images, references, method).maps
         every = fam_jax.explain_all(encode, images, references, method)
+        one = fam_jax.explain(encode, images, references, method)[::2]
     own = jnp.stack([every.maps[i, i] for i in range(2)])
-    return pairs.query_maps, (by_hand, each, own), (pairs.valid, every.valid.diagonal())
+    return pairs, by_hand, one, (own, every.valid.diagonal())
 
 
 @every
 def test_by_the_functions(name, suited):
     """`explain`, `explain_pairs`, `explain_all` and the method itself say the same."""
-    maps, others, (valid, valid_of_all) = by_the_functions(*suited(name), IMAGES, OTHERS)
+    pairs, by_hand, (each, _), (own, valid_of_all) = by_the_functions(*suited(name), IMAGES, OTHERS)
+    maps = pairs.query_maps
     assert maps.shape[0] == 2
     assert np.isfinite(maps).all()
-    for other in others:
+    for other in (by_hand, each, own):
         assert_close(other, maps)
-    assert (valid_of_all >= valid).all()
+    assert (valid_of_all >= pairs.valid).all()
+
+
+@every
+def test_a_map_of_zeros_is_not_valid(name, suited):
+    """A picture that is no number has one; the picture beside it keeps its own."""
+    bad = IMAGES.copy()
+    bad[1] = np.nan
+    pairs, by_hand, *others = by_the_functions(*suited(name), bad, OTHERS)
+    something = by_hand.any((1, 2))
+    assert something.tolist()[1] is False
+    for maps, valid in others:
+        assert np.array_equal(maps.any((1, 2)), valid)
+        assert np.array_equal(valid, something)
+    both = pairs.query_maps.any((1, 2)) & pairs.reference_maps.any((1, 2))
+    assert np.array_equal(pairs.valid, both)
 
 
 BOTH = [name for name in methods.names() if "other" in entry(name).factory(fam_jax.cosine).needs]

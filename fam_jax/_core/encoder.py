@@ -212,7 +212,8 @@ def _encode(
     network = encode.network
     if choices:
         every = layer_names(network, laid_out(images, encode.layout))
-        further = tuple(dict.fromkeys(name for c in choices for name in chosen(c, every)))
+        wanted = dict.fromkeys(name for c in choices for name in chosen(c, every))
+        further = (*(n for n in every if n in wanted), *(n for n in wanted if n not in every))
         if same := {*names} & {*further}:
             raise ValueError(
                 f"the method reads the layer {same.pop()!r} as it is, the encoder as a map; "

@@ -6,19 +6,20 @@ score is blind to length v is what is explained: a pullback that takes s u for v
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 from fam_jax._core.checks import wide
 from fam_jax._core.programs import CALLS, evaluate, inside
 
 _LONGEST = 64  # equations of a norm
-_SMALL = 1e-3  # a constant that is added to a norm, or bounds it from below
+_TINY = 1e-3  # a constant that is added to a norm, or bounds it from below
 
 
 class Ending(NamedTuple):
@@ -75,7 +76,7 @@ def _split(program: ClosedJaxpr) -> Ending | None:
     """Walk back from the output; of the places where one vector per image is left, the first."""
     jaxpr = program.jaxpr
     z = jaxpr.outvars[0]
-    if isinstance(z, Literal) or len(z.aval.shape) != 2:
+    if isinstance(z, Literal) or len(_shape(z)) != 2:
         return None
     of_images = set(jaxpr.invars)
     for eqn in jaxpr.eqns:
@@ -90,9 +91,9 @@ def _split(program: ClosedJaxpr) -> Ending | None:
         tail.insert(0, eqn)
         inputs = [v for v in _variables(eqn.invars) if v in of_images]
         frontier = (frontier - {*eqn.outvars}) | {*inputs}
-        if not frontier or any(len(v.aval.shape) > 2 for v in frontier):
+        if not frontier or any(len(_shape(v)) > 2 for v in frontier):
             break
-        if len(frontier) > 1 or next(iter(frontier)).aval.shape != z.aval.shape:
+        if len(frontier) > 1 or _shape(next(iter(frontier))) != _shape(z):
             continue
         (v,) = frontier
         if _kinds(tail, {v: _Kind("row", Fraction(1))}).get(z) == ("row", 0):
@@ -118,27 +119,14 @@ class _Kind(NamedTuple):
     """What a value is of v, and the power of t by which it grows when v becomes t v."""
 
     # "row": parallel to v; "entries": of its entries one by one; "scale": of its length;
-    # "small": a constant that is next to nothing beside a norm
+    # "small": next to nothing beside a norm, "constant": neither depends on v;
+    # "other": what cannot be told
     of: str
-    degree: Fraction
+    degree: Fraction = Fraction(0)
 
 
-def _kinds(eqns: Sequence[JaxprEqn], known: dict[Var, _Kind]) -> dict[Var, _Kind]:
-    """What all values of a piece of a program are of v, as far as it can be told."""
-    known = dict(known)
-    for eqn in eqns:
-        kinds = [_small(x) if isinstance(x, Literal) else known.get(x) for x in eqn.invars]
-        if eqn.primitive.name in {*CALLS, "custom_jvp_call", "custom_vjp_call"}:
-            (program, *_) = inside(eqn)
-            given = zip(program.jaxpr.invars, kinds, strict=True)
-            inner = _kinds(program.eqns, {v: kind for v, kind in given if kind is not None})
-            outer = zip(eqn.outvars, program.jaxpr.outvars, strict=True)
-            known |= {v: inner[x] for v, x in outer if not isinstance(x, Literal) and x in inner}
-        elif any(kinds) and (kind := _kind(eqn, kinds)) is not None:
-            known[eqn.outvars[0]] = kind
-    return known
-
-
+_OTHER, _SMALL, _CONSTANT = _Kind("other"), _Kind("small"), _Kind("constant")
+_WITHOUT_V = {"small", "constant"}
 _SAME = {
     "broadcast_in_dim",
     "convert_element_type",
@@ -157,73 +145,91 @@ _COMPARISONS = {"eq", "ne", "gt", "lt", "ge", "le"}
 _REDUCED = {"reduce_sum", "reduce_max"}
 
 
-def _small(literal: Literal) -> _Kind | None:
+def _kinds(eqns: Sequence[JaxprEqn], known: dict[Var, _Kind]) -> dict[Var, _Kind]:
+    """What the values of a piece of a program are of v, as far as it can be told."""
+    known = dict(known)
+
+    def kind_of(x: Any) -> _Kind:
+        return _of_literal(x) if isinstance(x, Literal) else known.get(x, _CONSTANT)
+
+    for eqn in eqns:
+        kinds = [kind_of(x) for x in eqn.invars]
+        if eqn.primitive.name in {*CALLS, "custom_jvp_call", "custom_vjp_call"}:
+            program = inside(eqn)[0].jaxpr
+            inner = _kinds(program.eqns, dict(zip(program.invars, kinds, strict=True)))
+            outer = zip(eqn.outvars, program.outvars, strict=True)
+            known |= {v: inner[x] for v, x in outer if not isinstance(x, Literal) and x in inner}
+        elif {kind.of for kind in kinds} - {"constant"}:
+            known |= dict.fromkeys(eqn.outvars, _OTHER) | {eqn.outvars[0]: _kind(eqn, kinds)}
+    return known
+
+
+def _of_literal(literal: Literal) -> _Kind:
     value = np.asarray(literal.val)
-    if value.ndim or not np.issubdtype(value.dtype, np.floating) or abs(value) > _SMALL:
-        return None
-    return _Kind("small", Fraction(0))
+    small = not value.ndim and np.issubdtype(value.dtype, np.floating) and abs(value) <= _TINY
+    return _SMALL if small else _CONSTANT
 
 
-def _kind(eqn: JaxprEqn, kinds: list[_Kind | None]) -> _Kind | None:
-    name, first = eqn.primitive.name, kinds[0]
-    small = [kind is not None and kind.of == "small" for kind in kinds]
-    if any(small):
-        if len(kinds) == 1:
-            return first if name in _SAME else None
-        if name in {"add", "max"} and len(kinds) == 2:
-            kind = kinds[1 - small.index(True)]
-            return kind if kind is not None and kind.of in {"scale", "small"} else None
-        kinds = [None if is_small else k for is_small, k in zip(small, kinds, strict=True)]
-        first = kinds[0]
-        if not any(kinds):
-            return None
+def _kind(eqn: JaxprEqn, kinds: list[_Kind]) -> _Kind:
+    if len(kinds) == 1:
+        return _of_one(eqn, kinds[0])
+    name, of = eqn.primitive.name, [kind.of for kind in kinds]
     if name in _COMPARISONS:
-        return _Kind("scale", Fraction(0)) if {k.of for k in kinds if k} == {"scale"} else None
+        return _Kind("scale") if "scale" in of and {*of} <= {"scale", *_WITHOUT_V} else _OTHER
     if name == "select_n":  # where(norm == 0, 1, norm)
-        of_v = {kind for kind in kinds[1:] if kind is not None}
-        alike = len(of_v) == 1 and (first is not None or next(iter(of_v)).of == "scale")
-        return of_v.pop() if alike else None
-    if name == "pow" and isinstance(eqn.invars[1], Literal) and first.of == "scale":
-        return _Kind("scale", first.degree * Fraction(float(eqn.invars[1].val)))
-    if name == "mul" and None not in kinds:
-        return _product(*kinds)
-    if name == "div" and None not in kinds:
-        if kinds[1].of != "scale":
-            return None
-        return _product(kinds[0], kinds[1]._replace(degree=-kinds[1].degree))
-    if name in {"mul", "div"} and len([k for k in kinds if k is not None]) == 1:
-        return _with_constant(eqn, kinds)
-    if name == "dot_general" and None not in kinds and kinds[0] == kinds[1]:
-        return _Kind("scale", 2 * first.degree) if eqn.outvars[0].aval.ndim == 1 else None
-    if len(kinds) != 1:
-        return None
-    if name in _REDUCED and first.of == "entries":
-        entries = tuple(eqn.params["axes"]) == (eqn.invars[0].aval.ndim - 1,)
-        return first._replace(of="scale") if entries else None
-    power = _POWERS.get(name) or (
-        Fraction(eqn.params["y"])
-        if name == "integer_pow"
-        else Fraction(1)
-        if name == "abs"
-        else None
-    )
-    if power is not None:
-        of = "scale" if first.of == "scale" else "entries"
-        return _Kind(of, power * first.degree) if of == "scale" or power > 0 else None
-    return first if name in _SAME else None
+        of_v = {kind for kind in kinds[1:] if kind.of not in _WITHOUT_V}
+        alike = len(of_v) == 1 and (of[0] == "scale" or next(iter(of_v)).of == "scale")
+        return of_v.pop() if alike else _OTHER
+    if name == "dot_general" and kinds[0] == kinds[1] and of[0] == "row":
+        each = len(_shape(eqn.outvars[0])) == 1
+        return _Kind("scale", 2 * kinds[0].degree) if each else _OTHER
+    if len(kinds) != 2:
+        return _OTHER
+    if name in {"add", "max"} and "small" in of:
+        kind = kinds[1 - of.index("small")]
+        return kind if kind.of in {"scale", "small"} else _OTHER
+    if name == "pow" and isinstance(eqn.invars[1], Literal) and of[0] == "scale":
+        return _Kind("scale", kinds[0].degree * Fraction(float(np.asarray(eqn.invars[1].val))))
+    if name in {"mul", "div"}:
+        return _product(eqn, kinds)
+    return _OTHER
 
 
-def _product(a: _Kind, b: _Kind) -> _Kind | None:
+def _of_one(eqn: JaxprEqn, kind: _Kind) -> _Kind:
+    name = eqn.primitive.name
+    if name in _SAME:
+        return kind
+    if name in _REDUCED and kind.of == "entries":
+        entries = tuple(eqn.params["axes"]) == (len(_shape(eqn.invars[0])) - 1,)
+        return kind._replace(of="scale") if entries else _OTHER
+    powers = _POWERS | {"abs": Fraction(1), "integer_pow": Fraction(eqn.params.get("y", 1))}
+    if name not in powers or kind.of in {"other", *_WITHOUT_V}:
+        return _OTHER
+    degree = powers[name] * kind.degree
+    if kind.of == "scale":
+        return _Kind("scale", degree)
+    return _Kind("entries", degree) if powers[name] > 0 else _OTHER
+
+
+def _product(eqn: JaxprEqn, kinds: list[_Kind]) -> _Kind:
+    """Of a product, or a quotient."""
+    a, b = kinds
+    if eqn.primitive.name == "div":
+        if b.of in {"row", "entries"}:
+            return _OTHER
+        b = b._replace(degree=-b.degree)
+    if "other" in (a.of, b.of):
+        return _OTHER
+    constants = [x for x, kind in zip(eqn.invars, kinds, strict=True) if kind.of in _WITHOUT_V]
+    if any(n != 1 for x in constants for n in _shape(x)):  # not one number for all
+        return _OTHER
+    if a.of in _WITHOUT_V or b.of in _WITHOUT_V:
+        return b if a.of in _WITHOUT_V else a
     degree = a.degree + b.degree
     if "scale" in (a.of, b.of):
         return _Kind(b.of if a.of == "scale" else a.of, degree)
     return _Kind("entries", degree)
 
 
-def _with_constant(eqn: JaxprEqn, kinds: list[_Kind | None]) -> _Kind | None:
-    """A value of v times, or over, a number that is the same for all."""
-    (place,) = (i for i, kind in enumerate(kinds) if kind is not None)
-    other, kind = eqn.invars[1 - place], kinds[place]
-    if eqn.primitive.name == "div" and place == 1:
-        kind = kind._replace(degree=-kind.degree) if kind.of == "scale" else None
-    return kind if all(n == 1 for n in other.aval.shape) else None
+def _shape(x: Any) -> tuple[int, ...]:
+    return cast(ShapedArray, x.aval).shape

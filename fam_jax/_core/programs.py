@@ -108,7 +108,7 @@ def rewritten(fn: Callable, change: Callable[[JaxprEqn], Callable | None]) -> Ca
     def changed(param: Any) -> Any:
         if isinstance(param, tuple) and any(map(is_program, param)):  # the branches of a choice
             return tuple(map(changed, param))
-        if not is_program(param):
+        if not isinstance(param, ClosedJaxpr | Jaxpr):
             return param
         program = closed(param)
         other = jax.make_jaxpr(lambda *args: evaluate(program, args, instead))(*program.in_avals)

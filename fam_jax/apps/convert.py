@@ -17,6 +17,13 @@ def convert(
     model: options.Model = None,
     dialect: Annotated[str, typer.Option(help="The names in it: auto, timm, ...")] = "auto",
     head: options.Head = "drop",
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="Whose way a vision transformer's positions are fitted to other sizes: auto (by "
+            "the names in the file), authors, timm or transformers."
+        ),
+    ] = "auto",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -29,7 +36,7 @@ def convert(
 
     check_choice("--head", head, network.HEADS)
     backbone = convert_file(
-        source, target, model, dialect, overwrite, cast(Literal["drop", "keep"], head)
+        source, target, model, dialect, overwrite, cast(Literal["drop", "keep"], head), positions
     )
     report = backbone.report
     assert report is not None

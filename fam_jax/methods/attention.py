@@ -1,8 +1,14 @@
 """Explaining vision transformers by attention matrices A and the similarity's gradient by them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
 
 from fam_jax._core import frameworks
 from fam_jax._core.checks import wide
@@ -20,12 +26,13 @@ def attention_rollout(
 ) -> Method:
     """Attention rollout: which patches the tokens mix in, whatever the reference.
 
-        R = prod_l (mean_h A_l + I) / 2,   M = the class token's row of R
+        R = prod_l (mean_h A_l + I) / 2,   M = mean of the rows of R that the embedding reads
 
     Like `activation_sum` a baseline: it knows nothing of what the image is compared with.
-    The encoder's `tokens` say where the patches are: with tokens before them, the first is taken
-    for the class token and its row read; without, the mean of all rows. `layers` are those whose
-    outputs are attention matrices, first to last; all named "attn_drop" if not given.
+    The encoder's `tokens` say where the patches are. The rows are those by whose attention in the
+    last layer the embedding has a gradient: the class token's, the patches' where a network pools
+    them, whatever tokens stand before. `layers` are those whose outputs are attention matrices,
+    first to last; all named "attn_drop" if not given.
 
     Example:
         >>> import jax.numpy as jnp
@@ -33,7 +40,7 @@ def attention_rollout(
         >>> def embed(images):  # every patch attends to all four alike
         ...     x = fam_jax.tap(images.reshape(1, 4, -1), "tokens")
         ...     A = fam_jax.tap(jnp.full((1, 2, 4, 4), 0.25), "attn_drop")
-        ...     return x.mean(1) * A[:, 0, 0].sum()
+        ...     return (A[:, 0] @ x).mean(1)
         >>> encode = fam_jax.capture(embed, at="tokens", tokens=fam_jax.TokenGrid())
         >>> method, images = fam_jax.attention_rollout(), jnp.ones((1, 2, 2, 3))
         >>> fam_jax.explain(encode, images, jnp.ones((1, 3)), method).maps.tolist()
@@ -47,10 +54,10 @@ def attention_rollout(
 def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
     """Relevance through self-attention: attention that the score wants more of, rolled out.
 
-        R <- R + mean_h relu(A_l dA_l) R from R = I,   M = the class token's row of R - I
+        R <- R + mean_h relu(A_l dA_l) R from R = I,   M = mean of the rows of R - I that are read
 
-    Not negative. Arguments as `attention_rollout`; the authors' CLIP example starts at a late
-    layer: `attention_layers(model)[6:]`.
+    Not negative. Rows and arguments as `attention_rollout`; the authors' CLIP example starts at a
+    late layer: `attention_layers(model)[6:]`.
 
     Example:
         >>> import jax
@@ -104,9 +111,10 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
 
     g: gradient of the class token's attention output, v_i: the patches' values, q and k_i: query
     and keys over all heads, as the layer "qkv" gives them (the authors' code compares them after
-    the output projection, and runs its last block as a single head). `layers` are the two of one
-    block that give queries, keys and values side by side, and attention matrices; "qkv" and
-    "attn_drop" of the last if not given. Not negative. Other arguments: see `fam_jax.methods`.
+    the output projection, and runs its last block as a single head). Where other rows are read
+    (see `attention_rollout`), the mean over them before the ReLU. `layers` are the two of one block
+    that give queries, keys and values side by side, and attention matrices; "qkv" and "attn_drop"
+    of the last if not given. Not negative. Other arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax
@@ -130,9 +138,22 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
 
 
 def _method(similarity: Similarity, rule: Callable, choice: LayerChoice, layers: Any) -> Method:
-    choice = choice if layers is None else tuple(layers)
+    watched = choice
+    if layers is not None:
+        choice = tuple(layers)
+        watched = _WithLast(choice)
     maps = partial(_attention, rule=rule, choice=choice)
-    return Method(similarity, maps, frozenset({"layers", "tokens"}), layers=choice)
+    return Method(similarity, maps, frozenset({"layers", "tokens"}), layers=watched)
+
+
+@dataclass(frozen=True)
+class _WithLast:
+    """Layers by name, and the network's last attention, which tells what the embedding reads."""
+
+    layers: tuple[str, ...]
+
+    def __call__(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.layers, *attention_among(names)[-1:])))
 
 
 def attention_among(names: Iterable[str]) -> tuple[str, ...]:
@@ -162,7 +183,23 @@ def _attention(similarity, enc, references, *, rule, choice):
     gradients = None
     if rule is not rules.rollout:
         gradients = wide(*layers.pullback(frozen_gradient(similarity, enc.embeddings, references)))
-    return rule(wide(*layers.values), gradients, grid.prefix)[:, grid.prefix :].reshape(-1, h, w)
+    values = wide(*layers.values)
+    last = (attention_among(enc.layers.names) or layers.names)[-1]
+    rows = _rows(enc.layers.pick((last,)), values[-1].dtype)
+    return rule(values, gradients, rows, grid.prefix)[:, grid.prefix :].reshape(-1, h, w)
+
+
+def _rows(last: Layers, dtype: DTypeLike) -> Array:
+    """1 / n for each of the n tokens by whose attention the embedding has a gradient, [b tokens].
+
+    Exact zeros tell the others, so the gradient is that in any one direction which no embedding is
+    bound to be orthogonal to (a constant one is to what a layer norm gives).
+    """
+    z = last.embeddings
+    direction = jax.random.normal(jax.random.key(0), z.shape[1:], jnp.float32)
+    (dA,) = last.pullback(jnp.broadcast_to(direction, z.shape))
+    read = jnp.any(dA != 0, axis=(1, 3)).astype(dtype)
+    return read / jnp.maximum(jnp.sum(read, axis=1, keepdims=True), 1)
 
 
 def _check(layers: Layers, values: bool) -> None:

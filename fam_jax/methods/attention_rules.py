@@ -1,7 +1,7 @@
 """What attention matrices A [b heads n n] and gradients dA of a score say of each token, [b n].
 
 A row of A belongs to the token that looks, a column to the token that is seen. What is read in the
-end is the row of the class token, the first; without tokens before the patches, the rows' mean.
+end is `rows` [b n], how much every row counts: 1 for a class token's alone, or a mean's 1 / n.
 """
 
 from functools import reduce
@@ -15,34 +15,36 @@ from fam_jax._core.similarity import normalize
 from fam_jax.methods.sums import matmul
 
 
-def rollout(attentions: tuple[Array, ...], gradients: None, prefix: int) -> Array:
-    """The row of prod_l (mean_h A_l + I) / 2, later layers on the left."""
-    first, *later = (jnp.mean(A, 1) for A in attentions)
-    R = (first + jnp.eye(first.shape[1], dtype=first.dtype)[None]) / 2
-    for A in later:
-        R = (matmul(A, R) + R) / 2
-    return _row(R, prefix)
+def rollout(attentions: tuple[Array, ...], gradients: None, rows: Array, prefix: int) -> Array:
+    """The rows of prod_l (mean_h A_l + I) / 2, later layers on the left."""
+    mixed = rows[:, None]  # a vector from the last layer to the first: no product of matrices
+    for A in reversed(attentions):
+        mixed = (matmul(mixed, jnp.mean(A, 1)) + mixed) / 2
+    return mixed[:, 0]
 
 
-def propagate(attentions: tuple[Array, ...], gradients: tuple[Array, ...], prefix: int) -> Array:
-    """The row of R - I, where R <- R + mean_h relu(A dA) R from R = I, layer by layer."""
-    pairs = zip(attentions, gradients, strict=True)
-    first, *later = (jnp.mean(jax.nn.relu(A * dA), 1) for A, dA in pairs)
-    gained = first  # R - I: a difference of the two would lose digits of what is small
-    for C in later:
-        gained = gained + matmul(C, gained) + C
-    return _row(gained, prefix)
+def propagate(
+    attentions: tuple[Array, ...], gradients: tuple[Array, ...], rows: Array, prefix: int
+) -> Array:
+    """The rows of R - I, where R <- R + mean_h relu(A dA) R from R = I, layer by layer."""
+    start = rows[:, None]
+    gained = jnp.zeros_like(start)  # a difference of R and I would lose digits of what is small
+    for A, dA in zip(reversed(attentions), reversed(gradients), strict=True):
+        gained = gained + matmul(gained + start, jnp.mean(jax.nn.relu(A * dA), 1))
+    return gained[:, 0]
 
 
 def gradient_mean(
-    attentions: tuple[Array, ...], gradients: tuple[Array, ...], prefix: int
+    attentions: tuple[Array, ...], gradients: tuple[Array, ...], rows: Array, prefix: int
 ) -> Array:
     """The mean of relu(dA) over heads, looking tokens and layers."""
     means = (jnp.mean(jax.nn.relu(dA), (1, 2)) for dA in gradients)
     return reduce(jnp.add, means) / len(gradients)
 
 
-def value_gradient(values: tuple[Array, Array], gradients: tuple[Array, Array], prefix: int):
+def value_gradient(
+    values: tuple[Array, Array], gradients: tuple[Array, Array], rows: Array, prefix: int
+) -> Array:
     """relu(lambda_i sum_c g_c v_ic), lambda = minmax over patches of cos(q, k_i).
 
     q, k, v: the layer "qkv", heads side by side; g: gradient of the row's output.
@@ -50,13 +52,7 @@ def value_gradient(values: tuple[Array, Array], gradients: tuple[Array, Array], 
     """
     q, k, _ = jnp.split(values[0], 3, axis=-1)
     dA = jnp.sum(gradients[1], 1)
-    rows = slice(0, 1 if prefix else None)
     unit = jax.vmap(normalize)
-    cosines = matmul(unit(q[:, rows]), unit(k).swapaxes(1, 2))
-    near = minmax(cosines[..., prefix:])
-    patches = jax.nn.relu(jnp.mean(near * dA[:, rows, prefix:], 1))
+    near = minmax(matmul(unit(q), unit(k[:, prefix:]).swapaxes(1, 2)))
+    patches = jax.nn.relu(matmul(rows[:, None], near * dA[..., prefix:])[:, 0])
     return jnp.pad(patches, ((0, 0), (prefix, 0)))
-
-
-def _row(R: Array, prefix: int) -> Array:
-    return R[:, 0] if prefix else jnp.mean(R, 1)

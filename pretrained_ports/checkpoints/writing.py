@@ -10,6 +10,7 @@ from safetensors.numpy import save
 from pretrained_ports.checkpoints.casting import check_finite
 from pretrained_ports.checkpoints.readers import sha256
 from pretrained_ports.models.state import parameters
+from pretrained_ports.models.vit import VisionTransformer
 
 CONVERTER_VERSION = "1"  # goes up when a table maps an old file to other weights
 
@@ -26,6 +27,7 @@ def write(
         path: The file to write.
         model: Any module; all its parameters and batch statistics are written.
         metadata: Goes into the header, strings only: "architecture" at least; see `provenance`.
+            Of a vision transformer, whose way it resamples "positions" in is added.
         text: The text tower beside an image tower; "text." comes before its module paths.
 
     Returns:
@@ -44,6 +46,8 @@ def write(
     if text is not None:
         arrays |= {f"text.{key}": np.asarray(value) for key, value in parameters(text).items()}
     check_finite(arrays, str(path))
+    if isinstance(model, VisionTransformer):
+        metadata = {"positions": model.positions, **metadata}
     header = {"dialect": "native", "converter_version": CONVERTER_VERSION, **metadata}
     content = save(arrays, {key: str(value) for key, value in header.items()})
     part = path.with_name(f".{path.name}.part")  # an older file is replaced whole or not at all

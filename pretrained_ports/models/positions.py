@@ -15,7 +15,7 @@ from pretrained_ports.models.transformer import wide
 
 
 class Resampling(NamedTuple):
-    """How a family resamples.
+    """How a project resamples.
 
     Attributes:
         antialias: False is PyTorch's plain bicubic (a = -0.75, four taps whatever the scale); True

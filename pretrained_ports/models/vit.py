@@ -71,6 +71,8 @@ class VisionTransformer(Network):
     a norm alone, which forgets their length: gradient times activation is 0 there, too. Explain
     what the last attention reads, "blocks.N.norm1" ("norm" where "attn_pool" is what reads).
 
+    `positions`, one of `vit_variants.PROJECTS`, is whose way positions are fitted to another grid.
+
     Args:
         variant: A row of `vit_variants.VARIANTS`.
         rngs: Random numbers for the initial weights.
@@ -113,6 +115,7 @@ class VisionTransformer(Network):
         if variant.output:
             self.head = linear(dim, variant.output, bias=variant.output_bias, **init)
         self.variant = variant
+        self.positions = "authors"
 
     def __call__(self, images: Float[Array, "b H W c"]) -> Float[Array, "b d"]:
         """Embed normalised images.
@@ -135,9 +138,8 @@ class VisionTransformer(Network):
         b, h, w, c = cells.shape
         variant, positions = self.variant, self.pos_embed[...]
         own, rest = positions[:, : variant.positioned], positions[:, variant.positioned :]
-        x = cells.reshape(b, h * w, c) + resample(
-            rest, (variant.grid, variant.grid), (h, w), variant.resampling
-        )
+        how = variant.resampled_by(self.positions)
+        x = cells.reshape(b, h * w, c) + resample(rest, (variant.grid, variant.grid), (h, w), how)
         if not variant.tokens:
             return x
         prefix = jnp.concatenate([getattr(self, name)[...] for name, _ in variant.tokens], 1)

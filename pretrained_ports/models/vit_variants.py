@@ -25,7 +25,7 @@ class Variant(NamedTuple):
         hidden: Channels inside the MLP; 4 dim where it is 0.
         tokens: Learned tokens before the patches, [1 k dim] each, and how many of each.
         positioned: How many of those tokens have a position of their own, from the first.
-        resampling: How positions are fitted to another grid.
+        resampling: How its authors fit positions to another grid.
         epsilon: Of the layer norms.
         act: The MLP's activation; None for SwiGLU.
         layer_scale: Whether every branch has a factor per channel.
@@ -58,6 +58,18 @@ class Variant(NamedTuple):
         """Tokens before the patches."""
         return sum(count for _, count in self.tokens)
 
+    def resampled_by(self, project: str) -> Resampling:
+        """How one of `PROJECTS` fits its positions to another grid."""
+        if project == "authors":
+            return self.resampling
+        # transformers passes interpolate the size; antialiased for DINOv2 with registers alone
+        return Resampling(antialias=project == "timm" or "reg_token" in dict(self.tokens))
+
+
+# Whose code says how positions are fitted to another grid: a model's authors' (a column of the
+# table), or that of a project that serves the same weights and resamples in a way of its own.
+PROJECTS = ("authors", "timm", "transformers")
+
 
 # name -> dim, depth, heads
 _SIZES = {
@@ -69,8 +81,8 @@ _SIZES = {
     "giant": (1536, 40, 24),
 }
 
-# facebookresearch/dino and dinov2 give interpolate the factor (patches + 0.1) / trained patches.
-# transformers passes the size instead, and timm antialiases: theirs differ slightly.
+# facebookresearch/dino and dinov2 give interpolate the factor (patches + 0.1) / trained patches;
+# dinov2 with registers the size, antialiased
 _DINO = Resampling(antialias=False, offset=0.1)
 _PLAIN = Resampling(antialias=False)  # facebookresearch/deit
 # timm and OpenCLIP; also for those that never had another size: MoCo v3, SigLIP

@@ -1,4 +1,7 @@
-"""Vision transformers give the numbers of transformers: the embedding and every block."""
+"""Vision transformers give the numbers of transformers: the embedding and every block.
+
+At another size than the trained one, where positions are resampled as transformers does it.
+"""
 
 import re
 
@@ -44,8 +47,11 @@ def on_disk(tmp_path):
     return rename
 
 
-def class_token(model, images):
-    return model(images).last_hidden_state[:, 0]
+RESAMPLED = {"interpolate_pos_encoding": True}  # which DINOv2 does unasked
+
+
+def class_token(model, images, **options):
+    return model(images, **options).last_hidden_state[:, 0]
 
 
 @pytest.mark.parametrize("name", ["vit-small-patch16", "dino-small-patch16"])
@@ -58,10 +64,9 @@ def test_hf_vit(check_vit, on_disk, name):
         reference,
         name,
         small.blocks("model.vit.layers.{}"),
-        small.SQUARE,
         dialect="hf-vit",
         state=on_disk(reference),
-        embed=small.Embed(reference, lambda model, x: class_token(model.vit, x)),
+        embed=small.Embed(reference, lambda model, x: class_token(model.vit, x, **RESAMPLED)),
     )
 
 
@@ -70,7 +75,7 @@ def test_hf_deit(check_vit, on_disk, distilled):
     options = {"intermediate_size": 4 * small.DIM, "layer_norm_eps": 1e-6}
 
     def embed(model, x):
-        tokens = model(x, interpolate_pos_encoding=True).last_hidden_state
+        tokens = model(x, **RESAMPLED).last_hidden_state
         return tokens[:, :2].mean(1) if distilled else tokens[:, 0]
 
     kind = "DeiTModel" if distilled else "ViTModel"
@@ -100,7 +105,6 @@ def test_hf_dinov2(check_vit, on_disk, monkeypatch, registers, swiglu):
         reference,
         name,
         small.blocks("model.encoder.layer.{}"),
-        small.WIDE if registers else small.SQUARE,  # without registers it leaves the 0.1 out
         dialect="hf-dinov2",
         variant={"hidden": 4 * small.DIM * 2 // 3} if swiglu else None,
         state=on_disk(reference),
@@ -122,11 +126,10 @@ def test_hf_clip(check_vit, on_disk, act):
         "clip-vit-b16" if act == "quick_gelu" else "clip-vit-b16-datacomp",
         {"norm_pre": "model.vision_model.pre_layrnorm"}
         | small.blocks("model.vision_model.encoder.layers.{}"),
-        small.SQUARE,
         dialect="hf-clip",
         variant={"output": 7},
         state=on_disk(reference),
-        embed=small.Embed(reference, lambda model, x: model(x).image_embeds),
+        embed=small.Embed(reference, lambda model, x: model(x, **RESAMPLED).image_embeds),
     )
 
 
@@ -136,8 +139,7 @@ def test_hf_siglip(check_vit, on_disk):
         reference,
         "siglip2-base-patch16",
         small.blocks("model.encoder.layers.{}"),
-        small.SQUARE,
         dialect="hf-siglip",
         state=on_disk(reference),
-        embed=small.Embed(reference, lambda model, x: model(x).pooler_output),
+        embed=small.Embed(reference, lambda model, x: model(x, **RESAMPLED).pooler_output),
     )

@@ -41,6 +41,8 @@ def test_timm_at_full_size(tmp_path, record_property):
         ),
         ("dinov2-giant-reg4", {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}, {}),
         ("vit-small-patch16-moco-v3", {}, {}),
+        ("dino-small-patch16", {}, {}),
+        ("dinov2-small", {"init_values": 0.1}, {}),
     ],
 )
 def test_timm(check_vit, name, options, variant):
@@ -58,6 +60,7 @@ def test_timm(check_vit, name, options, variant):
         paths,
         dialect="timm-vit",
         variant=variant,
+        positions="timm",  # of these DINO alone is used in another way by its authors
         embed=small.Embed(reference, small.before_the_head),
     )
 
@@ -86,16 +89,16 @@ def test_timm_siglip(check_vit):
 
 
 def test_timm_deit_distilled(check_vit):
-    """At the trained size: timm antialiases positions, DeiT's own code does not."""
+    """Timm antialiases positions, DeiT's own code does not."""
     compare.import_torchvision()
     from timm.models.deit import VisionTransformerDistilled
 
-    reference = VisionTransformerDistilled(**small.TIMM)
+    reference = VisionTransformerDistilled(**small.TIMM, dynamic_img_size=True)
     check_vit(
         reference,
         "deit-tiny-patch16-distilled",
         small.blocks("model.blocks.{}"),
-        small.SQUARE,
         dialect="timm-vit",
+        positions="timm",
         embed=small.Embed(reference, small.before_the_head),
     )

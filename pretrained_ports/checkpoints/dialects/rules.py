@@ -43,6 +43,8 @@ class Dialect:
         head: Where a projection head goes, for those who keep it.
         needs: Regular expression of a key that every such file has, where the rest of the table
             would fit other files too.
+        positions: Whose way to fit a transformer's positions to another grid such files are used
+            in; one of `models.vit_variants.PROJECTS`.
 
     Example:
         >>> dialect = Dialect("toy", conv(r"layer(\d)", r"block\1"), (Ignore("fc.*", "head"),))
@@ -58,6 +60,7 @@ class Dialect:
     prefix: str = ""
     head: tuple[Rule, ...] = ()
     needs: str = ""
+    positions: str = "authors"
 
     def claims(self, keys: Iterable[str]) -> bool:
         """Whether the key that the table needs is there."""

@@ -163,6 +163,7 @@ HF_VIT = Dialect(
         Ignore(r"(cls_|distillation_)?classifier\..+", _HEAD),
         Ignore(r"((vit|deit)\.)?pooler\..+", _HEAD),
     ),
+    positions="transformers",
 )
 
 HF_DINOV2 = Dialect(
@@ -177,6 +178,7 @@ HF_DINOV2 = Dialect(
     ),
     prefix=r"(?:dinov2\.|dinov2_with_registers\.)?",
     ignore=(_MASK, Ignore(r"classifier\..+", _HEAD)),
+    positions="transformers",
 )
 
 _LAYER = r"encoder\.layers\.(\d+)"
@@ -204,6 +206,7 @@ HF_CLIP = Dialect(
         *linear(r"visual_projection", "head"),
     ),
     ignore=_HF_TEXT,
+    positions="transformers",
 )
 
 HF_SIGLIP = Dialect(
@@ -219,6 +222,7 @@ HF_SIGLIP = Dialect(
     ),
     prefix=r"(?:vision_model\.)?",
     ignore=_HF_TEXT,
+    positions="transformers",
 )
 
 VIT_DIALECTS = (
