@@ -56,6 +56,8 @@ def test_methods_prints_a_row_for_each():
     for name in ("fam", "relevance-cam", "chefer", "occlusion"):
         assert f"| {name} " in printed
     assert "this method is for transformers" in printed
+    assert "| frozen gates, at patch_embed" in printed
+    assert "no layer 'patch_embed'" in printed
 
 
 # What is no number of a map by itself: other maps, parts of metrics, statistics over pairs.
