@@ -48,6 +48,7 @@ def test_map_cost_prints_its_tables():
     assert rows.count("job") == 3
     assert {"JAX: embedding only", "JAX: fam_jax.explain", "JAX: fam_jax.explain_all"} <= set(rows)
     assert {"by hand, einsum", "by hand, factored", "explain_all, chunk 5"} <= set(rows)
+    assert {"contrastive by hand, factored", "explain_all, contrastive"} <= set(rows)
     assert any(row.startswith("PyTorch") for row in rows)
 
 

@@ -5,6 +5,7 @@ becomes constant, and reshaping, transposing and arithmetic keep it so.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
@@ -26,9 +27,8 @@ def constant_axes(program: ClosedJaxpr, inputs: Sequence[Axes] = ()) -> list[Axe
     jaxpr = program.jaxpr
     known = dict(zip(jaxpr.invars, inputs, strict=False))
 
-    def of(atom) -> Axes:
-        shape = atom.aval.shape
-        single = frozenset(i for i, size in enumerate(shape) if size == 1)
+    def of(atom: Any) -> Axes:
+        single = frozenset(i for i, size in enumerate(_shape(atom)) if size == 1)
         return single if isinstance(atom, Literal) else single | known.get(atom, frozenset())
 
     for eqn in jaxpr.eqns:
@@ -43,7 +43,7 @@ def _outputs(eqn: JaxprEqn, given: list[Axes]) -> list[Axes]:
         return constant_axes(inside(eqn)[0], given)
     if len(eqn.outvars) != 1:
         return []
-    shape = eqn.outvars[0].aval.shape
+    shape = _shape(eqn.outvars[0])
     if name == "broadcast_in_dim":
         source = {i: old for old, i in enumerate(params["broadcast_dimensions"])}
         new = (i for i in range(len(shape)) if i not in source or source[i] in given[0])
@@ -51,11 +51,15 @@ def _outputs(eqn: JaxprEqn, given: list[Axes]) -> list[Axes]:
     if name == "transpose":
         return [frozenset(i for i, old in enumerate(params["permutation"]) if old in given[0])]
     if name in ("reshape", "squeeze"):
-        return [_reshaped(given[0], eqn.invars[0].aval.shape, shape)]
+        return [_reshaped(given[0], _shape(eqn.invars[0]), shape)]
     if name in _ELEMENTWISE:  # a scalar beside arrays is constant along all axes
-        whole = [axes for axes, x in zip(given, eqn.invars, strict=True) if x.aval.shape]
+        whole = [axes for axes, x in zip(given, eqn.invars, strict=True) if _shape(x)]
         return [frozenset.intersection(*whole)] if whole else []
     return []
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return atom.aval.shape
 
 
 def _reshaped(axes: Axes, old: tuple[int, ...], new: tuple[int, ...]) -> Axes:
