@@ -31,6 +31,8 @@ import pretrained_ports
 
 HIGHEST = jax.lax.Precision.HIGHEST
 EINSUM, FACTORED = "by hand, einsum", "by hand, factored"
+OTHER_BY_HAND, OTHER = "contrastive by hand, factored", "explain_all, contrastive"
+OTHERS = 32  # references that are the background of the contrastive map
 
 encode_pooled = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
 
@@ -166,6 +168,19 @@ def factored_by_hand(encode, activations: jax.Array, references: jax.Array) -> j
     return (product - low[..., None] * plain) / (high - low)[..., None]
 
 
+def contrastive_by_hand(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
+    """The contrastive map: its weights are linear in the reference, one matrix product is all."""
+    _, _, r, _, _ = shares_by_hand(activations[:1], references)
+    length = jnp.linalg.norm(activations.mean((1, 2)), axis=-1)[:, None, None, None]
+    weights = (r - r[:OTHERS].mean(0, keepdims=True)) / np.prod(activations.shape[1:3])
+    return jnp.einsum("qhwd,rd->qrhw", activations / length, weights, precision=HIGHEST)
+
+
+def contrastive(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
+    method = fam_jax.contrastive(references[:OTHERS])
+    return fam_jax.explain_all(encode, activations, references, method).maps
+
+
 def by_chunk(chunk: int) -> Callable:
     def explain_all(encode, activations, references):
         return fam_jax.explain_all(encode, activations, references, chunk=chunk).maps
@@ -177,6 +192,7 @@ def all_pairs_jobs(sizes: Sizes) -> tuple[dict[str, Callable], tuple]:
     """What is compared, and the arguments of each."""
     fns = {EINSUM: einsum_by_hand, FACTORED: factored_by_hand}
     fns |= {f"explain_all, chunk {chunk}": by_chunk(chunk) for chunk in sizes.chunks}
+    fns |= {OTHER_BY_HAND: contrastive_by_hand, OTHER: contrastive}
     activations = jax.nn.relu(random(2, sizes.queries, *sizes.activations))
     references = jax.nn.relu(random(3, sizes.references, sizes.activations[-1]))
     return fns, (encode_pooled, activations, references)
@@ -210,9 +226,10 @@ def all_pairs(sizes: Sizes) -> Table:
     fns, args = all_pairs_jobs(sizes)
     compiled = {name: jax.jit(fn).lower(*args).compile() for name, fn in fns.items()}
     jobs = {name: ready(run, *args) for name, run in compiled.items()}
-    expected = jobs[EINSUM]()
-    for job in jobs.values():
-        np.testing.assert_allclose(job(), expected, rtol=0, atol=1e-5 * expected.max())
+    for name, job in jobs.items():
+        expected = jobs[OTHER_BY_HAND if name == OTHER else EINSUM]()
+        if name != OTHER_BY_HAND:
+            np.testing.assert_allclose(job(), expected, rtol=0, atol=1e-5 * abs(expected).max())
 
     seconds = in_turns(jobs, sizes.rounds)
     shape = ", ".join(map(str, sizes.activations))

@@ -48,6 +48,7 @@ def test_map_cost_prints_its_tables():
     assert rows.count("job") == 3
     assert {"JAX: embedding only", "JAX: fam_jax.explain", "JAX: fam_jax.explain_all"} <= set(rows)
     assert {"by hand, einsum", "by hand, factored", "explain_all, chunk 5"} <= set(rows)
+    assert {"contrastive by hand, factored", "explain_all, contrastive"} <= set(rows)
     assert any(row.startswith("PyTorch") for row in rows)
 
 
@@ -56,6 +57,8 @@ def test_methods_prints_a_row_for_each():
     for name in ("fam", "relevance-cam", "chefer", "occlusion"):
         assert f"| {name} " in printed
     assert "this method is for transformers" in printed
+    assert "| frozen gates, at patch_embed" in printed
+    assert "no layer 'patch_embed'" in printed
 
 
 # What is no number of a map by itself: other maps, parts of metrics, statistics over pairs.

@@ -1,6 +1,7 @@
 """Grad-CAM on a similarity, and its relatives: ways to combine G = pullback(ds/dz) with A."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,12 @@ GRADIENTS = {"frozen": frozen_gradient, "free": gradient}
 
 
 def gradient_method(
-    similarity: Similarity, norms: str, combine: Callable[..., Sum], *, both: bool = False
+    similarity: Similarity, norms: str, combine: Callable[..., Sum], **options: Any
 ) -> Method:
-    """M = combine(G, A), G = pullback(ds/dz)."""
+    """M = combine(G, A), G = pullback(ds/dz); options of `pullback_method`."""
     check_choice("norms", norms, GRADIENTS)
     return pullback_method(
-        similarity, GRADIENTS[norms], combine, both=both, gradient=norms == "free"
+        similarity, GRADIENTS[norms], combine, gradient=norms == "free", **options
     )
 
 
@@ -83,7 +84,7 @@ def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
 
     Source: Draelos and Carin: Use HiResCAM instead of Grad-CAM, 2020 (arXiv 2011.08891).
     """
-    return gradient_method(similarity, norms, products)
+    return gradient_method(similarity, norms, products, pooled=weighted)
 
 
 def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
 from fam_jax._core.brief import called
 from fam_jax._core.checks import wide
+from fam_jax._core.constant import constant_axes
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.pytree import pytree_dataclass
@@ -21,6 +24,7 @@ class Pulled:
 
     weigh: Callable[[Similarity, Array, Array], Array]
     combine: Callable[..., Sum]
+    pooled: Callable[[Array, Array], Sum] | None = None
     shared: bool = False
     both: bool = False
     gradient: bool = False
@@ -44,9 +48,17 @@ class Pulled:
         return self._maps(query, weights, reference), self._maps(reference, back, query)
 
     def _maps(self, enc: Encoding, weights: Array, other: Any) -> Array:
-        others = [other.activations] if self.both else []
-        G = enc.pullback(weights) if self.gradient else enc.split(weights)
-        terms = self.combine(*wide(G, enc.activations, *others))
+        A, others = enc.activations, [other.activations] if self.both else []
+        back = enc.pullback if self.gradient else enc.split
+        if self.pooled is None:
+            terms = self.combine(*wide(back(weights), A, *others))
+        else:
+            program = jax.make_jaxpr(back)(weights)
+            (G,) = jaxpr_as_fun(program)(weights)
+            if {1, 2} <= constant_axes(program)[0]:
+                terms = self.pooled(*wide(G[:, 0, 0], A))
+            else:
+                terms = self.combine(*wide(G, A))
         return zero_unless(~terms.is_rounding(enc.activations, enc.embeddings), terms.value)
 
 
@@ -55,6 +67,7 @@ def pullback_method(
     weigh: Callable[[Similarity, Array, Array], Array],
     combine: Callable[..., Sum],
     *,
+    pooled: Callable[[Array, Array], Sum] | None = None,
     shared: bool = False,
     both: bool = False,
     gradient: bool = False,
@@ -65,6 +78,8 @@ def pullback_method(
         weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
         combine: (G [b, h, w, c], A [b, h, w, c]) -> `Sum`: maps [b, h, w] and their terms' size,
             which tells a map from rounding; with `both` it gets the other image's activations, too.
+        pooled: (g [b, c], A [b, h, w, c]) -> what `combine` gives if G is g at every position, as
+            under a head that pools: a matrix product in the place of sums over G A.
         shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
             weights with the roles of the two images exchanged.
         both: whether the map of one image looks at the activations of the other.
@@ -82,5 +97,15 @@ def pullback_method(
         >>> method(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[3.0, -6.0]]]
     """
-    maps = Pulled(as_pytree(weigh), as_pytree(combine), shared, both, gradient)
+        A, others = enc.activations, [other.activations] if self.both else []
+        back = enc.pullback if self.gradient else enc.split
+        if self.pooled is None:
+            terms = self.combine(*wide(back(weights), A, *others))
+        else:
+            program = jax.make_jaxpr(back)(weights)
+            (G,) = jaxpr_as_fun(program)(weights)
+            if {1, 2} <= constant_axes(program)[0]:
+                terms = self.pooled(*wide(G[:, 0, 0], A))
+            else:
+                terms = self.combine(*wide(G, A))
     return Method(similarity, maps, frozenset({"other"} if both else ()))

@@ -91,7 +91,7 @@ def decomposition(similarity: Similarity = cosine) -> Method:
     Source: Stylianou, Souvenir, Pless: Visualizing Deep Similarity Networks, WACV 2019; Zhu,
         Yang, Chen: Visual Explanation for Deep Metric Learning, TIP 2021.
     """
-    return pullback_method(similarity, share_per_unit, products)
+    return pullback_method(similarity, share_per_unit, products, pooled=weighted)
 
 
 def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cosine) -> Method:

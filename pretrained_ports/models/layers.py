@@ -223,6 +223,11 @@ class Stage(nnx.List):
             x = module(x)
         return x
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it passes on what it gets and nobody looks: empty, its class not exchanged."""
+        return type(self) is Stage and not len(self)
+
 
 def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
     """Every cell of a map, channel by channel: the order in which PyTorch lays it out."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pretrained_ports.models.layers import Patches, Stage, as_input
 from pretrained_ports.models.network import Network
 from pretrained_ports.models.positions import resample
-from pretrained_ports.models.transformer import Block, LayerNorm, Mlp, attention, linear
+from pretrained_ports.models.transformer import Block, LayerNorm, Mlp, attended, linear
 from pretrained_ports.models.vit_variants import Variant
 
 
@@ -55,7 +55,7 @@ class AttentionPool(nnx.Module):
         kv = x @ kernel[:, c:] + bias[None, None, c:]
         k, v = kv.reshape(b, n, 2, self.heads, -1).transpose(2, 0, 3, 1, 4)
         q = jnp.broadcast_to(q.reshape(1, self.heads, 1, -1), (*k.shape[:2], 1, k.shape[3]))
-        x = self.proj((attention(q, k).astype(v.dtype) @ v).reshape(b, c))
+        x = self.proj(attended(q, k, v).reshape(b, c))
         return x + self.mlp(self.norm(x))
 
 
