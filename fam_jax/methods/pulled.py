@@ -97,15 +97,6 @@ def pullback_method(
         >>> method(enc, jnp.array([[2.0, -4.0]])).tolist()
         [[[3.0, -6.0]]]
     """
-        A, others = enc.activations, [other.activations] if self.both else []
-        back = enc.pullback if self.gradient else enc.split
-        if self.pooled is None:
-            terms = self.combine(*wide(back(weights), A, *others))
-        else:
-            program = jax.make_jaxpr(back)(weights)
-            (G,) = jaxpr_as_fun(program)(weights)
-            if {1, 2} <= constant_axes(program)[0]:
-                terms = self.pooled(*wide(G[:, 0, 0], A))
-            else:
-                terms = self.combine(*wide(G, A))
+    pooled = None if pooled is None else as_pytree(pooled)
+    maps = Pulled(as_pytree(weigh), as_pytree(combine), pooled, shared, both, gradient)
     return Method(similarity, maps, frozenset({"other"} if both else ()))
