@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import Primitive
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
@@ -193,6 +194,19 @@ def test_features_go_through_and_so_do_their_derivatives():
 
         once, twice = (jax.value_and_grad(energy)(images, steps) for steps in (1, 2))
         jax.tree.map(lambda a, b: assert_close(a, b, np.abs(b).max(), 1e-12), twice, once)
+
+
+def test_a_kernel_that_hides_its_gates_is_refused():
+    """As cuDNN's attention does: its gradient would be the free one without a word."""
+    kernel = Primitive("dot_product_attention_fwd_wrapper")
+    kernel.def_abstract_eval(lambda x: x)
+
+    def network(images):
+        return jax.jit(lambda x: kernel.bind(fam_jax.tap(x, "input")))(images).mean((1, 2))
+
+    encode = fam_jax.capture(network, at="input", gates="frozen")
+    with pytest.raises(ValueError, match="`dot_product_attention_fwd_wrapper` hides its gates"):
+        encode(jnp.asarray(IMAGES, "float32"))
 
 
 def test_an_unknown_word_is_one_line():

@@ -26,6 +26,9 @@ GATES = ("free", "frozen")
 # is no gate.
 _MADE_WITH = {"exp", "exp2", "rsqrt", "sqrt", "erf", "erfc", "logistic", "tanh"}
 
+# Kernels whose program cannot be seen, nor the gates in it.
+_HIDDEN = {"ffi_call", "pallas_call"}
+
 # The identity, constant for those derivatives alone that are taken before it is let go.
 _hold_p = Primitive("hold")
 _hold_p.def_impl(lambda x: x)
@@ -70,7 +73,14 @@ def _pull(pullback: Callable, cotangent: Array) -> Any:
 
 
 def _hold(eqn: JaxprEqn) -> Callable | None:
-    if eqn.primitive.name not in _MADE_WITH:
+    name = eqn.primitive.name
+    if name in _HIDDEN or "attention" in name:  # cuDNN's is a primitive of that name
+        raise ValueError(
+            f'gates="frozen": the kernel `{name}` hides its gates; let the network take an '
+            "attention of plain operations, such as jax.nn.dot_product_attention(..., "
+            'implementation="xla")'
+        )
+    if name not in _MADE_WITH:
         return None
     return lambda x: [_hold_p.bind(eqn.primitive.bind(x, **eqn.params))]
 
