@@ -14,7 +14,7 @@ import pytest
 from pretrained_ports.catalog import ENTRIES
 from tests import document_inputs
 from tests.commands import run
-from tests.documents import ROOT, blocks, every_block
+from tests.documents import ROOT, every_block
 
 for extra in ("skimage", "grain", "jinja2", "tokenizers"):
     pytest.importorskip(extra, reason="needs the extras demo, bulk, report and text")
@@ -24,7 +24,6 @@ NOT_RUN = {
     "tpu": "needs Cloud TPUs",
     "slurm": "needs a cluster",
 }
-SLOW = {"demo", "evaluate"}  # commands of minutes; tests of their own run them in small
 INSTALL = ["python", "-m", "pip", "install"]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
@@ -35,15 +34,6 @@ SHELL = "".join(
     for block in every_block(text)
     if block.language == "sh"
 )
-
-
-def started(text):
-    """The commands of fam-jax that a document's blocks run."""
-    return {
-        command
-        for code in blocks(text, "sh")
-        for command in re.findall(r"^fam-jax (\w+)", code, re.MULTILINE)
-    }
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +56,10 @@ def fresh(inputs, tmp_path, monkeypatch):
     return tmp_path / "fresh"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_every_block_runs_in_order(page, fresh):
-    run_blocks(page, fresh, all_but=SLOW)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if SLOW & started(TEXTS[page])])
-def test_every_block_runs_in_order_with_what_takes_minutes(page, fresh):
-    run_blocks(page, fresh)
-
-
-def run_blocks(page, folder, all_but=frozenset()):
-    scope = {"__name__": "__main__", **document_inputs.names(page, folder)}
+    scope = {"__name__": "__main__", **document_inputs.names(page, fresh)}
     # With JAX's own promotion of types and ranks, as a user has it.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for block in every_block(TEXTS[page]):
@@ -86,18 +67,17 @@ def run_blocks(page, folder, all_but=frozenset()):
                 exec(compile(block.code, page, "exec"), scope)
             elif block.note not in NOT_RUN and block.language != "yaml":
                 assert (block.language, block.note) in {("sh", ""), ("sh", "demo")}
-                run_lines(block, all_but)
+                run_lines(block)
     if page in AFTER:
-        AFTER[page](scope, folder)
+        AFTER[page](scope, fresh)
 
 
-def run_lines(block, all_but):
+def run_lines(block):
     for words in block.lines():
         if words[:4] != INSTALL:
             assert words[0] == "fam-jax", f"nothing here runs {words[0]}"
-            if words[1] not in all_but:
-                result = run(*words[1:])
-                assert result.exit_code == 0, f"{' '.join(words)}\n{result.output}"
+            result = run(*words[1:])
+            assert result.exit_code == 0, f"{' '.join(words)}\n{result.output}"
 
 
 def after_readme(scope, folder):
