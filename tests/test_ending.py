@@ -132,6 +132,26 @@ def test_maps_are_those_of_the_network_without_it(name):
 
 
 @pytest.mark.double
+def test_attention_is_that_of_the_network_without_it():
+    def attending(end):
+        def embed(images):
+            x = fam_jax.tap(images.reshape(8, 16, 6), "tokens")
+            A = fam_jax.tap(jax.nn.softmax(x @ x.swapaxes(1, 2))[:, None], "attn_drop")
+            return end((A[:, 0] @ x).mean(1) @ jnp.asarray(WEIGHTS))
+
+        return fam_jax.capture(embed, at="tokens", tokens=(0, (4, 4)))
+
+    with jax.enable_x64(True):
+        images, references = arrays(IMAGES, REFERENCES)
+        method = fam_jax.le_grad()
+        with_norm, without = (
+            method(attending(end)(images, method), references)
+            for end in (NORMS["linalg"], OTHERS["none"])
+        )
+        assert_close(with_norm, without, rtol=1e-12)
+
+
+@pytest.mark.double
 def test_the_free_gradient_of_a_product_is_the_true_one():
     """Of z . r with z = v / |v|, which is not blind to the length of z, autodiff is to be had."""
     with jax.enable_x64(True):

@@ -101,7 +101,12 @@ class Layers:
         names = chosen(choice, self.names)
         values = dict(zip(self.names, self.values, strict=True))
         values, pullback = tuple(values[n] for n in names), replace(self.pullback, at=names)
-        return replace(self, names=names, values=values, pullback=pullback)
+        held = None if self.held is None else replace(self.held, at=names)
+        return replace(self, names=names, values=values, pullback=pullback, held=held)
+
+    def split(self, cotangent: Array) -> tuple[Array, ...]:
+        """The pullback of shares of the score; see `Encoding.split`."""
+        return (self.held or self.pullback)(cotangent)
 
 
 def chosen(choice: LayerChoice, names: tuple[str, ...]) -> tuple[str, ...]:

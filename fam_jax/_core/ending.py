@@ -16,7 +16,7 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 from fam_jax._core.checks import wide
-from fam_jax._core.programs import CALLS, evaluate, inside
+from fam_jax._core.programs import CALLS, evaluate, inside, variables
 
 _LONGEST = 64  # equations of a norm
 _TINY = 1e-3  # a constant that is added to a norm, or bounds it from below
@@ -55,9 +55,7 @@ def ending(program: ClosedJaxpr) -> Ending:
     calls = {v for eqn in program.eqns if eqn.primitive.name in CALLS for v in eqn.outvars}
     found = _split(program)
     if (
-        found is None
-        and _variables(program.jaxpr.outvars[:1])
-        and program.jaxpr.outvars[0] in calls
+        found is None and variables(program.jaxpr.outvars[:1]) and program.jaxpr.outvars[0] in calls
     ):  # the network is one compiled function
         found = _split(_flat(program))
     return found or Ending(program, None)
@@ -80,7 +78,7 @@ def _split(program: ClosedJaxpr) -> Ending | None:
         return None
     of_images = set(jaxpr.invars)
     for eqn in jaxpr.eqns:
-        if not of_images.isdisjoint(_variables(eqn.invars)):
+        if not of_images.isdisjoint(variables(eqn.invars)):
             of_images.update(eqn.outvars)
     frontier, tail, found = {z}, [], None
     for eqn in reversed(jaxpr.eqns):
@@ -89,7 +87,7 @@ def _split(program: ClosedJaxpr) -> Ending | None:
         if eqn.primitive.name == "tap" or len(tail) == _LONGEST:
             break
         tail.insert(0, eqn)
-        inputs = [v for v in _variables(eqn.invars) if v in of_images]
+        inputs = [v for v in variables(eqn.invars) if v in of_images]
         frontier = (frontier - {*eqn.outvars}) | {*inputs}
         if not frontier or any(len(_shape(v)) > 2 for v in frontier):
             break
@@ -104,15 +102,11 @@ def _split(program: ClosedJaxpr) -> Ending | None:
 def _ending(program: ClosedJaxpr, v: Var, tail: list[JaxprEqn]) -> Ending:
     jaxpr = program.jaxpr
     made = {v, *(out for eqn in tail for out in eqn.outvars)}
-    needed = [x for eqn in tail for x in _variables(eqn.invars) if x not in made]
+    needed = [x for eqn in tail for x in variables(eqn.invars) if x not in made]
     needed = list(dict.fromkeys(needed))
     body = jaxpr.replace(outvars=[v, *needed, *jaxpr.outvars[1:]])
     norm = jaxpr.replace(constvars=(), invars=[v, *needed], outvars=[jaxpr.outvars[0]], eqns=tail)
     return Ending(ClosedJaxpr(body, program.consts), ClosedJaxpr(norm, ()), len(needed))
-
-
-def _variables(atoms: Sequence[Any]) -> list[Var]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 class _Kind(NamedTuple):

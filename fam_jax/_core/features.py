@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 
 from fam_jax._core.ending import Ending, ending
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
+from fam_jax._core.programs import variables
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped, tap, tap_name
 from fam_jax._core.watch import check_embeddings, laid_out
@@ -58,17 +59,13 @@ def _halves(network: Callable, at: str, layout: str, images: Any) -> _Halves:
     where = next(i for i, eqn in enumerate(jaxpr.eqns) if tap_name(eqn) == at)
     below = dict.fromkeys(jaxpr.invars)
     for eqn in jaxpr.eqns[: where + 1]:
-        if not below.keys().isdisjoint(_inputs(eqn.invars)):
+        if not below.keys().isdisjoint(variables(eqn.invars)):
             below.update(dict.fromkeys(eqn.outvars))
-    used = {v for eqn in jaxpr.eqns[where + 1 :] for v in _inputs(eqn.invars)}
-    used.update(_inputs(jaxpr.outvars))
+    used = {v for eqn in jaxpr.eqns[where + 1 :] for v in variables(eqn.invars)}
+    used.update(variables(jaxpr.outvars))
     tapped = jaxpr.eqns[where].outvars[0]
     others = [v for v in below if v in used and v is not tapped]
     return _Halves(jaxpr, closed.consts, where, [tapped, *others], set(below))
-
-
-def _inputs(atoms: list) -> list[Var]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _batch_axes(at: str, few: _Halves, more: _Halves, b: int) -> tuple[int, ...]:

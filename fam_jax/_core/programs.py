@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 _OWN_RULES = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 
@@ -22,6 +22,11 @@ def inside(eqn: JaxprEqn) -> list[ClosedJaxpr]:
     """The programs that an equation calls."""
     leaves = jax.tree.leaves(list(eqn.params.values()), is_leaf=is_program)
     return [closed(leaf) for leaf in leaves if is_program(leaf)]
+
+
+def variables(atoms: Sequence[Any]) -> list[Var]:
+    """The inputs, or outputs, of an equation that are no literals."""
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def closed(program: ClosedJaxpr | Jaxpr) -> ClosedJaxpr:

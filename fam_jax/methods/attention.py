@@ -182,7 +182,7 @@ def _attention(similarity, enc, references, *, rule, choice):
     h, w = grid.grid(layers.values[-1].shape[-1], enc.images.shape[1:3])
     gradients = None
     if rule is not rules.rollout:
-        gradients = wide(*layers.pullback(frozen_gradient(similarity, enc.embeddings, references)))
+        gradients = wide(*layers.split(frozen_gradient(similarity, enc.embeddings, references)))
     values = wide(*layers.values)
     last = (attention_among(enc.layers.names) or layers.names)[-1]
     rows = _rows(enc.layers.pick((last,)), values[-1].dtype)
