@@ -115,7 +115,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", ["explain", "map", "index", pytest.param("evaluate", marks=pytest.mark.slow)]
+)
 def test_every_command_says_what_it_took(command, here, without):
     if command == "evaluate":
         pytest.importorskip("skimage", reason="needs the demo extra: scikit-image")

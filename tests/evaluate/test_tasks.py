@@ -158,7 +158,12 @@ def test_arrays_of_ones_own_are_compared_without_files(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "first", "last"),
     [
-        ("efficientnet-lite0", ("conv_stem", "bn1"), ("conv_head", "bn2")),
+        pytest.param(
+            "efficientnet-lite0",
+            ("conv_stem", "bn1"),
+            ("conv_head", "bn2"),
+            marks=pytest.mark.slow,
+        ),
         ("vit-mini-patch8", ("patch_embed",), ("blocks.3", "norm")),
         ("tiny", ("conv1", "bn1"), ("layer3",)),
     ],
