@@ -41,6 +41,8 @@ SHARED = {
     "--json": EVERY,
     "--batch": {*JOBS, "retrieve"},
     "--fit": {*JOBS, "retrieve", "explain"},
+    "--window": {*JOBS, "explain"},
+    "--page": {*JOBS, "explain"},
     **dict.fromkeys(
         ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
         JOBS,

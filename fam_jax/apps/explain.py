@@ -44,6 +44,8 @@ def explain(
     ] = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     map_size: options.MapSize = None,
     output: options.Output = "fam-jax-explain",
     overwrite: options.Overwrite = False,
@@ -63,12 +65,13 @@ def explain(
     )
     options.check_counts(map_size=map_size)
     options.check_fit(fit)
+    reader = options.reader(window, page)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
         left_out: dict[str, str] = {}
-        opened = [pictures.read(query)]
-        readable = list(pictures.readable(references, left_out))
+        opened = [reader(query)]
+        readable = list(pictures.readable(references, left_out, reader))
         if references and not readable:
             raise ValueError("; ".join(left_out.values()))
         references = [path for path, _ in readable]
@@ -123,6 +126,7 @@ def explain(
             map_size=map_size,
             background=[files.file_facts(path) for path in others.paths],
             left_out=left_out,
+            reading=reader.facts(),
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
             **facts,

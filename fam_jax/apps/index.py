@@ -18,6 +18,8 @@ def index(
     layer: options.Layer = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
@@ -39,21 +41,24 @@ def index(
 
     options.check_fit(fit, job=True)
     options.check_counts(batch=batch)
+    reader = options.reader(window, page)
     if distributed:
         hosts.join(coordinator, processes, process)
-    gallery = pictures.listed(folder)
+    gallery = pictures.scan(folder)
     net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
+    lines = [*lines, *jobs.skipped([gallery])]
     talk.say(*lines)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.index(
             net.encode,
-            gallery,
+            gallery.files,
             output,
             preprocess=net.preprocess,
             batch=batch,
             workers=workers,
+            reader=reader,
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )

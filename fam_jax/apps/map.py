@@ -31,6 +31,8 @@ def map_(
     background: options.Background = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     map_size: options.MapSize = None,
     dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
     once: Annotated[
@@ -60,9 +62,11 @@ def map_(
     options.check(method, similarity, background=bool(background))
     options.check_fit(fit, job=True)
     options.check_counts(batch=batch, map_size=map_size)
+    reader, listings = options.reader(window, page), []
     source = pairs
     if pairs is None and queries is not None and references is not None:
-        source = bulk.grid(pictures.listed(queries), pictures.listed(references), batch)
+        listings = [pictures.scan(folder) for folder in (queries, references)]
+        source = bulk.grid(*(listing.files for listing in listings), batch)
     elif pairs is None or queries is not None or references is not None:
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
@@ -78,7 +82,8 @@ def map_(
             f"--once keeps features of the pictures, and {method} reads more of the network: leave "
             "it out, or name another --method"
         )
-    talk, lines = jobs.output(quiet, as_json), [*lines, *why]
+    talk = jobs.output(quiet, as_json)
+    lines = [*lines, *why, *jobs.skipped(listings)]
     talk.say(*lines)
     talk.say_left_out(others.left_out)
     with jobs.watched(quiet, distributed) as line:
@@ -91,6 +96,7 @@ def map_(
             dtype=dtype,
             once=once,
             workers=workers,
+            reader=reader,
             on_step=line,
         )
     talk.say(

@@ -11,6 +11,7 @@ from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
 from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.views import FITS, JOB_FITS
+from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
@@ -66,6 +67,18 @@ _fit = (
     "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--window",
+        metavar="LOW HIGH",
+        help="The values that are black and white in grey pictures of more than 8 bits, if not "
+        "those of the file's type.",
+    ),
+]
+Page = Annotated[
+    int | None, _option("--page", "Which one, from 1, of files with several pages or frames.")
+]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
@@ -111,6 +124,15 @@ def check_fit(fit: str | None, *, job: bool = False) -> None:
         )
     if fit is not None:
         check_choice("--fit", fit, JOB_FITS if job else FITS)
+
+
+def reader(window: tuple[float, float] | None, page: int | None) -> Reader:
+    """How pictures are read; ValueError for a window or a page that is none."""
+    check_counts(page=page)
+    try:
+        return Reader(window, page)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
 
 
 def check_counts(**counts: int | None) -> None:

@@ -11,6 +11,7 @@ from fam_jax._core.brief import legible
 from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
+from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 from fam_jax.store import VALID
 
@@ -75,7 +76,15 @@ def retrieve(
         store = maps or str(Path(scratch) / "maps")
         with jobs.watched(quiet) as line:
             hits = bulk.retrieve(
-                net.encode, paths, gallery, store, **told, top=top, batch=batch, on_step=line
+                net.encode,
+                paths,
+                gallery,
+                store,
+                **told,
+                top=top,
+                batch=batch,
+                reader=Reader.of(made),
+                on_step=line,
             )
         pairs = bulk.open_store(store)
         margins = pairs.scores().reshape(hits.rows.shape) if bank is not None else None

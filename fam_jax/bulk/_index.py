@@ -21,11 +21,11 @@ from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
-from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._pictures import PictureLoader, reading_facts
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
-from fam_jax.io.pictures import no_size_warnings
+from fam_jax.io.pictures import Reader, reading
 from fam_jax.store import INVALID, VALID
 
 _PICTURES = "pictures.parquet"
@@ -54,6 +54,7 @@ def index(
     preprocess: Callable[[Image.Image], np.ndarray],
     batch: int = 32,
     workers: int = 0,
+    reader: Reader | None = None,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> IndexSummary:
@@ -82,11 +83,12 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
-    path, load = absolute(store), PictureLoader(preprocess)
+    path, load = absolute(store), PictureLoader(preprocess, reader)
     gallery = EncodedPictures(encode, load, batch, EMBEDDINGS)
     settings = {
         "asked": {
             **(about or {}),
+            **reading_facts(load),
             "layer": encode.at,
             "parameters_sha256": digest(encode),
             "input": f"{load.dtype} {list(load.shape)}",
@@ -102,7 +104,7 @@ def index(
 
     prepare_store(path, settings, [_PICTURES], save)
     gallery.create(path, len(pictures))
-    with no_size_warnings():
+    with reading():
         progress = gallery.fill(pictures, workers, on_step)
     barrier("indexed")
     return IndexSummary(len(pictures), gallery.group.count_invalid(), progress)

@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from fam_jax.io import files, pictures
+from fam_jax.io import files
+from fam_jax.io.pictures import Reader
 from fam_jax.report._cards import make_cards, shorten_names
 from fam_jax.report._choice import choose
 from fam_jax.report._page import write_page
@@ -26,7 +27,7 @@ def write(
     title: str | None = None,
     signed: bool | None = None,
     overwrite: bool = False,
-    read: Callable[[str], Image.Image] = pictures.read,
+    read: Callable[[str], Image.Image] | None = None,
 ) -> list[Path]:
     """Write explained pairs as a static page with thumbnails: no server, no network.
 
@@ -39,8 +40,8 @@ def write(
         signed: whether negative values are evidence against a pair and not drawn; by default
             where the store's settings name a background, as `fam-jax explain` does.
         overwrite: replace an earlier report in that folder.
-        read: a path -> an upright RGB picture; the card shows the text of its ValueError or
-            OSError.
+        read: a path -> an upright RGB picture, as the store's settings say if not given; the card
+            shows the text of its ValueError or OSError.
 
     Returns:
         The files, index.html first.
@@ -72,7 +73,7 @@ def write(
     choice = choose(store, limit, order)
     signed = _is_signed(store.settings) if signed is None else signed
     with files.folder(folder, overwrite=overwrite) as stage:
-        thumbnails = Thumbnails(stage, read)
+        thumbnails = Thumbnails(stage, read or Reader.of(store.settings))
         cards = make_cards(store, choice.indices, stage, thumbnails, signed=signed)
         shown, shared = shorten_names(cards)
         facts: dict[str, Any] = {
