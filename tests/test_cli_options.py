@@ -26,7 +26,7 @@ EVERY = set(COMMANDS)
 JOBS = {"map", "index"}
 # Which commands have an option that several have.
 SHARED = {
-    "--model": {"explain", "map", "index", "evaluate", "convert"},
+    "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
     "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
     "--head": {"explain", "map", "index", "evaluate", "convert"},
     "--layer": {"explain", "map", "index", "evaluate"},
@@ -39,6 +39,7 @@ SHARED = {
     "--overwrite": {"explain", "redraw", "retrieve", "report", "evaluate", "demo", "convert"},
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
+    "--partial": {"retrieve", "report"},
     "--batch": {*JOBS, "retrieve"},
     "--fit": {*JOBS, "retrieve", "explain"},
     "--window": {*JOBS, "explain"},

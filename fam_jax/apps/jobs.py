@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from fam_jax import methods
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import AnyArray
 from fam_jax.apps import options
 from fam_jax.apps.hosts import message_if_killed
@@ -53,6 +54,12 @@ def background_facts(others: Embedded) -> dict[str, Any]:
 def skipped(listings: Iterable[Listing]) -> list[str]:
     """A line for each folder that holds more than pictures."""
     return [str(listing) for listing in listings if listing.skipped]
+
+
+def unfinished(path: str, rows: int, missing: int) -> list[str]:
+    """A line where some rows of a store, or of an index, are missing."""
+    name = legible(path)
+    return [f"{name} is unfinished: {missing:,} of {rows:,} are missing"] if missing else []
 
 
 @contextmanager

@@ -84,6 +84,9 @@ MapSize = Annotated[
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
 ]
 Output = Annotated[str, _option("--output -o", "The folder to write; a store may be gs://...")]
+Partial = Annotated[
+    bool, _option("--partial", "Take what is there of a store, or of an index, that is unfinished.")
+]
 Overwrite = Annotated[bool, _option("--overwrite", "Replace what an earlier run wrote there.")]
 Quiet = Annotated[bool, _option("--quiet", "No progress, no text but errors.")]
 Json = Annotated[bool, _option("--json", "One JSON object in place of the text.")]

@@ -1,8 +1,10 @@
 """`fam-jax retrieve`: the nearest pictures of an index, and why."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -20,6 +22,7 @@ def retrieve(
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Pictures.")],
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
+    model: options.Model = None,
     weights: options.Weights = None,
     fit: options.Fit = None,
     method: options.Method = None,
@@ -27,6 +30,7 @@ def retrieve(
     background: options.Background = None,
     map_size: options.MapSize = None,
     batch: options.Batch = 32,
+    partial: options.Partial = False,
     maps: Annotated[
         str | None, typer.Option(help="Keep the maps in this store, as fam-jax map does.")
     ] = None,
@@ -37,7 +41,8 @@ def retrieve(
 ) -> None:
     """Find the nearest pictures of an index, exactly, and show why on both sides of every hit.
 
-    The network is the index's; --weights says where its checkpoint is, if it was moved. Methods
+    The network is the index's; --weights says where its checkpoint is, if it was moved; --model
+    names it where an index that was made from Python does not. Methods
     that need a background compare with all pictures of the index, unless --background is given; on
     the query's side, leaving out the hit itself would change a map by a factor alone. Exit code 3:
     a picture could not be read, or a hit has no maps.
@@ -51,16 +56,23 @@ def retrieve(
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
-    gallery = bulk.open_index(index)
+    gallery = bulk.open_index(index, partial=partial)
+    gallery.check_finished()
     made = gallery.settings
-    if fit not in (None, made["fit"]):
-        raise ValueError(
-            f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
-        )
-    weights = weights or made.get("weights") or made["weights_file"]
-    own = (made[name] for name in ("head", "layer", "image_size", "compute"))
-    net, lines = choice.open_network(made["model"], weights, *own)
-    net = views.fitted(net, made["fit"])
+    for option, given in (("model", model), ("fit", fit)):
+        if given not in (None, made.get(option, given)):
+            raise ValueError(
+                f"{legible(index)} was made with another --{option}: {made[option]} there, {given} "
+                "now"
+            )
+    weights = weights or made.get("weights") or made.get("weights_file")
+    # An index made from Python says less of its network: what it lacks is the network's own.
+    own = made.get("head", "drop"), made.get("layer"), _image_size(made), made.get("compute")
+    net, lines = choice.open_network(
+        made.get("model", model), weights, *own[:3], own[3] or "float32"
+    )
+    net = views.fitted(net, made.get("fit", fit))
+    lines = [*lines, *jobs.unfinished(index, len(gallery), gallery.missing)]
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
@@ -116,3 +128,9 @@ def retrieve(
         files=[str(file) for file in page],
     )
     raise typer.Exit(INCOMPLETE if invalid or left_out else 0)
+
+
+def _image_size(made: Mapping[str, Any]) -> list[int] | None:
+    """What the index says that the network sees; of one made from Python, by its inputs."""
+    shape = re.fullmatch(r"\w+ \[(\d+), (\d+), \d+\]", str(made.get("input")))
+    return made.get("image_size") or (shape and [int(shape[1]), int(shape[2])])

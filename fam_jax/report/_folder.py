@@ -27,6 +27,7 @@ def write(
     title: str | None = None,
     signed: bool | None = None,
     overwrite: bool = False,
+    partial: bool = True,
     read: Callable[[str], Image.Image] | None = None,
 ) -> list[Path]:
     """Write explained pairs as a static page with thumbnails: no server, no network.
@@ -40,6 +41,8 @@ def write(
         signed: whether negative values are evidence against a pair and not drawn; by default
             where the store's settings name a background, as `fam-jax explain` does.
         overwrite: replace an earlier report in that folder.
+        partial: show what is there of an unfinished store, and count on the page what is not;
+            False refuses it.
         read: a path -> an upright RGB picture, as the store's settings say if not given; the card
             shows the text of its ValueError or OSError.
 
@@ -47,7 +50,7 @@ def write(
         The files, index.html first.
 
     Raises:
-        ValueError: if no pair is done.
+        ValueError: if no pair is done; if some are not and `partial` is False.
 
     Example:
         >>> import tempfile
@@ -70,7 +73,7 @@ def write(
         >>> [file.name for file in files][:3]
         ['index.html', 'manifest.json', 'map-0000000-query.png']
     """
-    choice = choose(store, limit, order)
+    choice = choose(store, limit, order, partial)
     signed = _is_signed(store.settings) if signed is None else signed
     with files.folder(folder, overwrite=overwrite) as stage:
         thumbnails = Thumbnails(stage, read or Reader.of(store.settings))
