@@ -13,7 +13,9 @@ from jax import Array
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, network, options, views
+from fam_jax.apps.network import HEADS
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
@@ -63,7 +65,8 @@ def explain(
         background=bool(others or other_texts),
         option="--background-text" if texts else "--background",
     )
-    options.check_counts(map_size=map_size)
+    options.check_counts(map_size=map_size, image_size=image_size)
+    check_choice("--head", head, HEADS)
     options.check_fit(fit)
     reader = options.reader(window, page)
     with files.folder(folder, overwrite=overwrite) as stage:

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options, views
+from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -40,7 +42,9 @@ def index(
     from fam_jax.apps import hosts, jobs
 
     options.check_fit(fit, job=True)
-    options.check_counts(batch=batch)
+    options.check_counts(batch=batch, image_size=image_size, workers=workers)
+    check_choice("--head", head, HEADS)
+    check_choice("--compute", compute, COMPUTE)
     reader = options.reader(window, page)
     if distributed:
         hosts.join(coordinator, processes, process)

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options, views
+from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -58,10 +60,14 @@ def map_(
     """
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
+    from fam_jax.bulk._maps import DTYPES
 
     options.check(method, similarity, background=bool(background))
     options.check_fit(fit, job=True)
-    options.check_counts(batch=batch, map_size=map_size)
+    options.check_counts(batch=batch, map_size=map_size, image_size=image_size, workers=workers)
+    check_choice("--head", head, HEADS)
+    check_choice("--compute", compute, COMPUTE)
+    check_choice("--dtype", dtype, DTYPES)
     reader, listings = options.reader(window, page), []
     source = pairs
     if pairs is None and queries is not None and references is not None:

@@ -14,6 +14,7 @@ from fam_jax.apps.views import FITS, JOB_FITS
 from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 
+_MOST = {"image_size": 8192, "map_size": 4096, "workers": 256}
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
 
 
@@ -139,7 +140,12 @@ def reader(window: tuple[float, float] | None, page: int | None) -> Reader:
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raise ValueError for an option that is given and no positive integer."""
+    """Raise ValueError for an option that is given and no positive integer, or beyond all use."""
     for name, count in counts.items():
+        option = f"--{name.replace('_', '-')}"
+        if name == "workers" and count == 0:  # threads
+            continue
         if count is not None:
-            check_count(f"--{name.replace('_', '-')}", count)
+            check_count(option, count)
+            if count > (most := _MOST.get(name, count)):
+                raise ValueError(f"{option}: expected at most {most:,}, got {count:,}")

@@ -22,7 +22,7 @@ from fam_jax.bulk import _tables
 from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
-from fam_jax.bulk._pictures import PictureLoader, reading_facts
+from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
@@ -84,6 +84,8 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
+    check_workers(workers)
+    batch = min(batch, len(pictures))
     path, load = absolute(store), PictureLoader(preprocess, reader)
     gallery = EncodedPictures(encode, load, batch, EMBEDDINGS)
     settings = {

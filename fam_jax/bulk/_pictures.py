@@ -16,6 +16,7 @@ from fam_jax.io import pictures
 
 _THREADS = 16
 _STEPS_AHEAD = 2
+_MOST_WORKERS = 256
 
 
 class PictureLoader:
@@ -73,6 +74,12 @@ def _blank_of_a_mode(preprocess: Callable[[Image.Image], np.ndarray]) -> np.ndar
             if blank.ndim == 3:
                 break
     return blank
+
+
+def check_workers(workers: int) -> None:
+    """Raise ValueError for what is no number of processes that read pictures."""
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise ValueError(f"workers: expected 0 to {_MOST_WORKERS} processes, got {workers}")
 
 
 def reading_facts(load: PictureLoader) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
 from fam_jax.bulk._pairs import Grid, TablePairs
-from fam_jax.bulk._pictures import PictureLoader, reading_facts
+from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
 from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 from fam_jax.bulk._settings import (
     barrier,
@@ -164,6 +164,7 @@ def run_job(
             f"{type(encode).__name__}"
         )
     check_choice("dtype", dtype, DTYPES)
+    check_workers(workers)
     if size is not None:
         check_count("size", size)
     if once and method.needs_images:

@@ -230,6 +230,8 @@ def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
             f"--data: {legible(path)} lacks the column {' and '.join(missing)}; expected: "
             f"{','.join(_COLUMNS)}; it has: {','.join(columns) or 'nothing'}"
         )
+    if twice := [name for name in _COLUMNS if list(columns).count(name) > 1]:
+        raise ValueError(f"--data: {legible(path)}: several columns are called {', '.join(twice)}")
     pairs, left_out, where = [], [], legible(path.name)
 
     @cache
