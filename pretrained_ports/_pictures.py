@@ -92,7 +92,7 @@ def in_srgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("LA" if mode == "L" else "RGBA")
         alpha = image.getchannel("A")
-    image = ImageCms.applyTransform(image.convert(mode), transform)
+    image = transform.apply(image.convert(mode))
     if alpha is not None:
         image.putalpha(alpha)
     image.info.pop("icc_profile", None)
@@ -102,13 +102,17 @@ def in_srgb(image: Image.Image) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, Any]:
     """The mode that a profile is for, and what takes it to sRGB: None where it is sRGB."""
-    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    source: Any = ImageCms.ImageCmsProfile(BytesIO(profile))
     modes = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
     if (mode := modes.get(source.profile.xcolor_space)) is None:
         raise ValueError
     transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     if mode == "RGB":
-        some = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 15, np.uint8)]), -1).reshape(-1, 18, 3)
-        there = np.asarray(ImageCms.applyTransform(Image.fromarray(some), transform), int)
+        some = (
+            np.stack(np.meshgrid(*3 * [np.arange(0, 256, 15)]), -1)
+            .reshape(-1, 18, 3)
+            .astype(np.uint8)
+        )
+        there = np.asarray(transform.apply(Image.fromarray(some)), int)
         transform = None if np.abs(there - some).max() <= _UNLIKE_SRGB else transform
     return mode, transform

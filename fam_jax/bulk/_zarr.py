@@ -152,7 +152,7 @@ class Group:
                 doing=f"read {self.path}",
             )[0]
             chunks = {self._chunk_of(key.decode().removeprefix(prefix)) for key in keys}
-            files[list(chunks - {None})] += 1
+            files[[chunk for chunk in chunks if chunk is not None]] += 1
         return files == len(self.columns)
 
     def _chunk_of(self, key: str) -> int | None:

@@ -108,7 +108,7 @@ def in_srgb(image: Image.Image, name: str) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("LA" if mode == "L" else "RGBA")
         alpha = image.getchannel("A")
-    image = ImageCms.applyTransform(image.convert(mode), transform)
+    image = transform.apply(image.convert(mode))
     if alpha is not None:
         image.putalpha(alpha)
     image.info.pop("icc_profile", None)  # of sRGB, now
@@ -118,15 +118,19 @@ def in_srgb(image: Image.Image, name: str) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, Any]:
     """The mode that a profile is for, and what takes it to sRGB: None where it is sRGB."""
-    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    source: Any = ImageCms.ImageCmsProfile(BytesIO(profile))
     mode = _SPACES.get(source.profile.xcolor_space)
     if mode is None:
         raise ValueError
     target = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(source, target, mode, "RGB")
     if mode == "RGB":
-        some = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 15, np.uint8)]), -1).reshape(-1, 18, 3)
-        there = np.asarray(ImageCms.applyTransform(Image.fromarray(some), transform), int)
+        some = (
+            np.stack(np.meshgrid(*3 * [np.arange(0, 256, 15)]), -1)
+            .reshape(-1, 18, 3)
+            .astype(np.uint8)
+        )
+        there = np.asarray(transform.apply(Image.fromarray(some)), int)
         if np.abs(there - some).max() <= _UNLIKE_SRGB:
             transform = None
     return mode, transform
