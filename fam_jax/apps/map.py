@@ -72,7 +72,7 @@ def map_(
     source = pairs
     if pairs is None and queries is not None and references is not None:
         listings = [pictures.scan(folder) for folder in (queries, references)]
-        source = bulk.grid(*(listing.files for listing in listings), batch)
+        source = bulk.grid(listings[0].files, listings[1].files, batch)
     elif pairs is None or queries is not None or references is not None:
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
