@@ -7,7 +7,9 @@ import typer
 
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options
+from fam_jax.apps.network import HEADS
 from fam_jax.apps.output import Output
+from fam_jax.io import files
 
 
 def evaluate(
@@ -66,7 +68,9 @@ def evaluate(
     check_choice("TASK", task, (*tasks.TASKS, "stereo"))
     check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
-    options.check_counts(**counts)
+    options.check_counts(**counts, image_size=image_size)
+    files.refuse(Path(output), overwrite=True)  # an address, before anything is computed
+    check_choice("--head", head, HEADS)
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)

@@ -159,7 +159,7 @@ class MapLogger:
         files.save_arrays(maps_file(self.folder, step), out._asdict())
         for side, pictures, maps in zip(SIDES, self._pictures, out[:2], strict=True):
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
-                image = plot.overlay(picture, m)
+                image = plot.overlay(picture, m if out.valid[i] else np.zeros_like(m))
                 self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
         for i, score in enumerate(out.scores):
             self._writer.add_scalar(f"pair_{i}/score", score, step)
