@@ -18,6 +18,7 @@ def index(
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
     window: options.Window = None,
@@ -49,7 +50,7 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.scan(folder)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     lines = [*lines, *jobs.skipped([gallery])]

@@ -67,10 +67,9 @@ def retrieve(
             )
     weights = weights or made.get("weights") or made.get("weights_file")
     # An index made from Python says less of its network: what it lacks is the network's own.
-    own = made.get("head", "drop"), made.get("layer"), _image_size(made), made.get("compute")
-    net, lines = choice.open_network(
-        made.get("model", model), weights, *own[:3], own[3] or "float32"
-    )
+    own = made.get("head", "drop"), made.get("layer"), made.get("gates"), _image_size(made)
+    compute = made.get("compute", "float32")
+    net, lines = choice.open_network(made.get("model", model), weights, *own, compute)
     net = views.fitted(net, made.get("fit", fit))
     lines = [*lines, *jobs.unfinished(index, len(gallery), gallery.missing)]
     what = "the background" if background else "all pictures of the index"

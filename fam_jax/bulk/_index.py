@@ -93,6 +93,7 @@ def index(
             **(about or {}),
             **reading_facts(load),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest(encode),
             "input": f"{load.dtype} {list(load.shape)}",
             "batch": batch,

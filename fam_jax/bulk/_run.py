@@ -182,6 +182,7 @@ def run_job(
             **reading_facts(load),
             **pairs.facts(),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest((encode, method)),
             "method": brief(method),
             "input": f"{load.dtype} {list(load.shape)}",
