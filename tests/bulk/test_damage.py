@@ -145,7 +145,7 @@ def test_the_command_asks_an_index_made_from_python_and_part_of_one(tmp_path):
     from fam_jax.apps.choice import open_network
 
     paths = toy.pictures(tmp_path / "gallery", 5, side=64)
-    net, _ = open_network("tiny", None, "drop", None, 64, "float32")
+    net, _ = open_network("tiny", None, image_size=64)
     assert isinstance(net.backbone, pretrained_ports.Backbone)
     encode = fam_jax.capture(net.backbone.model, at=net.backbone.layer)
     index = tmp_path / "index"
