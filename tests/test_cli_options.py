@@ -30,6 +30,7 @@ SHARED = {
     "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
     "--head": {"explain", "map", "index", "evaluate", "convert"},
     "--layer": {"explain", "map", "index", "evaluate"},
+    "--gates": {"explain", "map", "index", "evaluate"},
     "--method": {"explain", "map", "retrieve"},
     "--similarity": {"explain", "map", "retrieve", "evaluate"},
     "--background": {"explain", "map", "retrieve"},

@@ -23,6 +23,7 @@ def evaluate(
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     image_size: options.ImageSize = None,
     data: Annotated[
         str,
@@ -69,8 +70,8 @@ def evaluate(
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
-    net, lines = choice.open_network(model, weights, head, layer, image_size)
-    explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
+    net, lines = choice.open_network(model, weights, head, layer, gates, image_size)
+    explained = Network(net.backbone, net.encode, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}
     if wanted:

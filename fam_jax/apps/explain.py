@@ -33,6 +33,7 @@ def explain(
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -76,7 +77,7 @@ def explain(
         model, source, lines = choice.choose_model(model, weights, text=bool(texts))
         tower = _text_tower(model, source, tokenizer) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = views.fitted(network.open_network(model, source, head, layer, image_size), fit)
+        net = views.fitted(network.open_network(model, source, head, layer, gates, image_size), fit)
         del source
         others = net.embed(others)
         left_out |= others.left_out

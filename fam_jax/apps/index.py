@@ -16,6 +16,7 @@ def index(
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
     batch: options.Batch = 32,
@@ -42,7 +43,7 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     talk.say(*lines)

@@ -26,6 +26,7 @@ def map_(
     weights: options.Weights = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -67,7 +68,7 @@ def map_(
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [])

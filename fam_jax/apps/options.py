@@ -9,6 +9,7 @@ import typer
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
+from fam_jax._core.gates import GATES
 from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.views import FITS, JOB_FITS
 from fam_jax.methods.registry import entry
@@ -40,9 +41,18 @@ Head = Annotated[
 Layer = Annotated[
     str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]
+Gates = Annotated[
+    str | None,
+    _option(
+        "--gates",
+        "What attention, norms and gated units multiply by is held constant in the backward pass "
+        "(frozen) or not (free), if not as the backbone has it.",
+        GATES,
+    ),
+]
 _methods = (
-    f"What makes the maps: {', '.join(methods.names())}. If not given: le-grad for a transformer, "
-    "else contrastive where there is a background, else fam."
+    f"What makes the maps: {', '.join(methods.names())}. If not given: contrastive where there "
+    "is a background, else fam; for a transformer le-grad-contrastive, else le-grad."
 )
 Method = Annotated[str | None, _option("--method", _methods, methods.names)]
 Similarity = Annotated[

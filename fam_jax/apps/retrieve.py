@@ -57,7 +57,7 @@ def retrieve(
             f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
         )
     weights = weights or made.get("weights") or made["weights_file"]
-    own = (made[name] for name in ("head", "layer", "image_size", "compute"))
+    own = (made[name] for name in ("head", "layer", "gates", "image_size", "compute"))
     net, lines = choice.open_network(made["model"], weights, *own)
     net = views.fitted(net, made["fit"])
     what = "the background" if background else "all pictures of the index"

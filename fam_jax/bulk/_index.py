@@ -88,6 +88,7 @@ def index(
         "asked": {
             **(about or {}),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest(encode),
             "input": f"{load.dtype} {list(load.shape)}",
             "batch": batch,

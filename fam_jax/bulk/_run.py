@@ -177,6 +177,7 @@ def run_job(
             **(about or {}),
             **pairs.facts(),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest((encode, method)),
             "method": brief(method),
             "input": f"{load.dtype} {list(load.shape)}",

@@ -36,7 +36,14 @@ def go(
     **options,
 ):
     lines = []
-    settings = {"model": "colours", "task": task, "layer": "conv", "map": [4, 4], **options}
+    settings = {
+        "model": "colours",
+        "task": task,
+        "layer": "conv",
+        "gates": "free",
+        "map": [4, 4],
+        **options,
+    }
     evaluate(
         network or toy.network(similarity=similarity),
         task,
@@ -147,7 +154,7 @@ def test_a_refusal_leaves_a_method_out(colours, tmp_path, monkeypatch):
     assert [row["method"] for row in table(tmp_path / "out")] == ["fam"] * 2
 
 
-ATTENTION = ["attention-rollout", "chefer", "le-grad", "grad-eclip"]
+ATTENTION = ["attention-rollout", "chefer", "le-grad", "le-grad-contrastive", "grad-eclip"]
 
 
 def test_the_main_methods_are_those_for_transformers_too():

@@ -100,6 +100,18 @@ def test_attention_explains_a_pair_of_every_kind(name, method):
     assert np.abs(one.query_maps - other.query_maps).max() > 1e-3 * np.abs(one.query_maps).max()
 
 
+@every
+def test_patches_are_a_map_before_they_are_tokens(name):
+    """The backbone's tokens say where patches are, for layers that give tokens."""
+    backbone = create(name)
+    images = jnp.asarray(pictures())
+    enc = fam_jax.capture(backbone, at="patch_embed")(images)
+    assert_close(enc.activations, backbone.model.patch_embed(images), rtol=1e-6)
+    G = enc.pullback(enc.embeddings)
+    assert G.shape == enc.activations.shape == (2, 4, 7, enc.activations.shape[3])
+    assert np.asarray(G).any((1, 2, 3)).all()
+
+
 @most
 def test_vmap_agrees_with_the_batch(x64, name):
     model = create(name, param_dtype="float64").model
