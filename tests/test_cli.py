@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import fam_jax
 import pretrained_ports
 from fam_jax.apps.main import app, main
-from fam_jax.apps.network import Network
+from fam_jax.apps.network import Network, open_network
+from fam_jax.io import pictures
 from pretrained_ports.checkpoints import write
 from tests.close import assert_close
 from tests.commands import TINY
@@ -223,3 +224,14 @@ def test_main_prints_usage_errors_in_one_line(capsys):
     assert stopped.value.code == 2
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_a_background_is_read_as_the_pictures_are(tmp_path):
+    """A window of grey values holds for all pictures of a command."""
+    levels = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "twelve.png")
+    Image.fromarray(np.round(levels / 4095 * 255).astype(np.uint8)).save(tmp_path / "eight.png")
+    net = open_network("tiny")
+    expected = net.embed([tmp_path / "eight.png"]).embeddings
+    as_read = net.embed([tmp_path / "twelve.png"], pictures.Reader(window=(0, 4095))).embeddings
+    assert_close(as_read, expected, rtol=1e-5)

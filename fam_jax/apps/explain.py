@@ -85,7 +85,7 @@ def explain(
         aims = tower(texts) if tower else jnp.zeros(0)
         net = views.fitted(network.open_network(model, source, head, layer, gates, image_size), fit)
         del source
-        others = net.embed(others)
+        others = net.embed(others, reader)
         left_out |= others.left_out
         bank = tower(other_texts) if tower and other_texts else others.embeddings
         method, why = choice.choose_method(method, net, "" if bank is None else "the background")

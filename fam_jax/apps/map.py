@@ -81,7 +81,7 @@ def map_(
     net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
-    others = net.embed(background or [])
+    others = net.embed(background or [], reader)
     facts = jobs.background_facts(others)
     told = jobs.explaining(net, method, similarity, others.embeddings, map_size, **facts)
     if once and told["method"].needs_images:

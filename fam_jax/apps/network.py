@@ -77,7 +77,9 @@ class Network:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in prepared.items()}
         return {**facts, "compute": self.compute, **values, **weights}
 
-    def embed(self, given: Iterable[str | Path]) -> "Embedded":
+    def embed(
+        self, given: Iterable[str | Path], reader: pictures.Reader | None = None
+    ) -> "Embedded":
         """The embeddings of pictures and of those in folders, a batch in memory at a time.
 
         ValueError if none can be read, or an embedding is not finite.
@@ -93,7 +95,7 @@ class Network:
         def load(rows: slice) -> np.ndarray:
             read = {
                 path: self.preprocess(picture)
-                for path, picture in pictures.readable(paths[rows], left_out)
+                for path, picture in pictures.readable(paths[rows], left_out, reader)
             }
             return np.stack([read.get(path, blank) for path in paths[rows]])
 

@@ -75,7 +75,8 @@ def retrieve(
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
-    others = net.embed(background or [])
+    reader = Reader.of(made)
+    others = net.embed(background or [], reader)
     bank, facts = others.embeddings, jobs.background_facts(others)
     if bank is None and entry(method).background == "needed":
         bank, facts = gallery.background(options.SIMILARITIES[similarity]), {"background": what}
@@ -94,7 +95,7 @@ def retrieve(
                 **told,
                 top=top,
                 batch=batch,
-                reader=Reader.of(made),
+                reader=reader,
                 on_step=line,
             )
         pairs = bulk.open_store(store)
