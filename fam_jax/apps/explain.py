@@ -95,7 +95,8 @@ def explain(
         talk.say(*lines)
         talk.say_left_out(left_out)
         random = ", random weights" if net.backbone.report is None else ""
-        title = f"{net.backbone.name}{random}, {method}: {what}"
+        drawn = what if bank is None else f"{what}, its positive part"
+        title = f"{net.backbone.name}{random}, {method}: {drawn}"
         seen = views.opened(net, fit, chosen.similarity, opened, aims)
         if tower:
             names = [f'"{sentence}"' for sentence in texts]
@@ -148,6 +149,8 @@ def explain(
             pairs[-1]["reason"] = " and ".join(f"{legible(n)} is of one colour" for n in flat[i])
         if "reason" in pairs[-1]:
             talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
+        elif bank is not None and score < 0:
+            talk.say("warning: the background is nearer: what is drawn is the smaller part")
     listed = [str(folder / name) for name in written]
     talk.say(*map(legible, listed))
     talk.result(
