@@ -14,6 +14,7 @@ def index(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures.")],
     model: options.Model = None,
     weights: options.Weights = None,
+    entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     image_size: options.ImageSize = None,
@@ -42,7 +43,7 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.listed(folder)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute)
+    net, lines = choice.open_network(model, weights, head, layer, image_size, compute, entry=entry)
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     talk.say(*lines)

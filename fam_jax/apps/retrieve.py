@@ -58,7 +58,7 @@ def retrieve(
         )
     weights = weights or made.get("weights") or made["weights_file"]
     own = (made[name] for name in ("head", "layer", "image_size", "compute"))
-    net, lines = choice.open_network(made["model"], weights, *own)
+    net, lines = choice.open_network(made["model"], weights, *own, entry=made.get("entry"))
     net = views.fitted(net, made["fit"])
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
