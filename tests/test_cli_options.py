@@ -216,7 +216,7 @@ def test_the_part_of_a_checkpoint_is_said_and_kept_for_a_search(here, tmp_path):
     assert run("index", "some", *named, "-o", tmp_path / "raw", "--entry", "ema").exit_code == 2
     assert run("index", "some", *named, "-o", tmp_path / "ema", "--entry", "ema").exit_code == 0
     for made in ("raw", "ema"):
-        line = ("retrieve", "some/a.png", "--index", tmp_path / made, "--json", "-o")
+        line = ("retrieve", "some/a.png", "--index", tmp_path / made, "--top", 1, "--json", "-o")
         result = run(*line, tmp_path / f"page-{made}")
         assert result.exit_code == 0, result.stderr
         hit = json.loads(result.stdout)["nearest"][0]["hits"][0]
