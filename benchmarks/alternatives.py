@@ -61,7 +61,7 @@ def network(options: str) -> Network:
     parser.add_argument("--image-size", type=int)
     chosen, _ = parser.parse_known_args(options.split())  # the rest is the task's
     net = open_network(chosen.model, chosen.weights, chosen.head, chosen.layer, chosen.image_size)
-    return Network(net.backbone, net.encode.at, fam_jax.cosine)
+    return Network(net.backbone, net.encode, fam_jax.cosine)
 
 
 def directions(z: np.ndarray, r: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:

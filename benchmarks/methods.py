@@ -66,7 +66,7 @@ def costs(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Method -> multiple of the forward pass, and method -> why there is none."""
     net = open_network(name, RANDOM, image_size=pixels)
-    network = Network(net.backbone, net.encode.at, fam_jax.cosine)
+    network = Network(net.backbone, net.encode, fam_jax.cosine)
     asked = question(network, batch)
     embed = jax.jit(lambda encode, images: encode(images).embeddings)
     forward = lambda: embed(network.encode, asked.images)  # noqa: E731

@@ -2,18 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from pretrained_ports._pictures import as_picture, read
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
 Box = tuple[float, float, float, float]
@@ -44,7 +45,9 @@ class Preprocess:
     """Resize, crop the centre, scale to [0, 1], then (x - mean) / std.
 
     Pillow resizes (with antialiasing), and sizes and crop offsets are rounded as torchvision rounds
-    them, so the pixels are those of `Resize(resize)`, `CenterCrop(size)`, `ToTensor()`.
+    them, so the pixels are those of `Resize(resize)`, `CenterCrop(size)`, `ToTensor()`. Colours of
+    a picture with an ICC profile are brought to sRGB first, which PyTorch's pipelines do not do:
+    on photographs of wide gamut their embeddings are others.
 
     Args:
         size: Height and width of the result.
@@ -174,7 +177,7 @@ class Preprocess:
             >>> view.input.shape, view.picture.size, view.box
             ((224, 224, 3), (400, 300), (68.75, 18.75, 331.25, 281.25))
         """
-        image = _read(picture) if isinstance(picture, str | PathLike) else as_picture(picture)
+        image = read(picture) if isinstance(picture, str | PathLike) else as_picture(picture)
         return View(self(image, box), image, box or self.region(image.size))
 
     def region(self, size: tuple[int, int]) -> Box:
@@ -226,66 +229,9 @@ class Preprocess:
         return list(dict.fromkeys(boxes))
 
 
-def _read(path: str | PathLike[str]) -> Image.Image:
-    """The picture in a file, upright, what is transparent on white."""
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image
-    except UnidentifiedImageError:
-        raise ValueError(f"{fspath(path)} is not a picture that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{fspath(path)} has too many pixels; shrink it first") from None
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no such file: {fspath(path)}") from None
-    except (IsADirectoryError, PermissionError):  # whose own lines say what is wrong
-        raise
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow reports damage by format
-        raise ValueError(f"{fspath(path)} is damaged: {error}") from None
-
-
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
     """The shorter side becomes `shorter`, the longer one is rounded down."""
     width, height = size
     if width <= height:
         return shorter, int(shorter * height / width)
     return int(shorter * width / height), shorter
-
-
-def as_picture(image: Any) -> Image.Image:
-    """A PIL image from a PIL image or a uint8 array [H W], [H W 1] or [H W 3].
-
-    Raises:
-        TypeError: Not a picture, or an array of another type than uint8.
-        ValueError: An array of another shape, or a picture of more than 8 bits per channel.
-
-    Example:
-        >>> as_picture(np.zeros((4, 6), np.uint8)).size
-        (6, 4)
-    """
-    if isinstance(image, Image.Image):
-        if image.mode not in _EIGHT_BIT_MODES:
-            raise ValueError(
-                f"image has mode {image.mode!r}; expected 8 bits per channel, such as 'RGB' or 'L'"
-            )
-        if isinstance(image.info.get("transparency"), bytes):
-            return image.convert("RGBA")  # Pillow warns where a palette's alpha is lost on the way
-        return image
-    if not (hasattr(image, "dtype") and hasattr(image, "__array__")):
-        raise TypeError(
-            f"image is a {type(image).__name__}; expected a PIL image or a uint8 array "
-            "[H W], [H W 1] or [H W 3]"
-        )
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        raise TypeError(
-            f"image is an array of {pixels.dtype}; expected uint8 grey levels from 0 to 255"
-        )
-    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (1,), (3,)) or 0 in pixels.shape:
-        raise ValueError(
-            f"image has shape {list(pixels.shape)}; expected [H W], [H W 1] or [H W 3]"
-        )
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)

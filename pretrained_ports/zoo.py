@@ -41,6 +41,8 @@ class Backbone:
         embedding_dim: d, for pictures of `preprocess.size`.
         source: Where the weights come from, in one line.
         report: What the conversion did with every tensor; None for random weights.
+        gates: Whether attention, norms and gated units are to be constants of the pullback from
+            the embedding to `layer` ("frozen") or not ("free").
     """
 
     name: str
@@ -51,6 +53,7 @@ class Backbone:
     embedding_dim: int
     source: str
     report: Report | None = None
+    gates: str = "free"
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, layer={self.layer!r}, source={self.source!r})"
@@ -226,4 +229,6 @@ def _bundle(
         (1, *entry.preprocess.size, entry.preprocess.channels), "float32"
     )
     dim = nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]
-    return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
+    return Backbone(
+        name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report, entry.gates
+    )

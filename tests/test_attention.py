@@ -39,6 +39,7 @@ METHODS = {
     "rollout": fam_jax.attention_rollout(layers=LAYERS),
     "chefer": fam_jax.chefer(layers=LAYERS),
     "le_grad": fam_jax.le_grad(layers=LAYERS),
+    "le_grad_signed": fam_jax.le_grad(signed=True, layers=LAYERS),
     "grad_eclip": fam_jax.grad_eclip(layers=("qkv1", "attn1")),
 }
 ENCODE = fam_jax.capture(embed, at="qkv0", tokens=TOKENS)
@@ -156,6 +157,24 @@ def test_a_transformer_end_to_end():
 def test_layers_are_in_the_order_of_the_blocks():
     model = nnx.eval_shape(lambda: pretrained_ports.create("vit-tiny-patch16").model)
     assert fam_jax.attention_layers(model) == tuple(f"blocks.{n}.attn.attn_drop" for n in range(12))
+
+
+def test_signed_le_grad_reads_the_last_four_blocks():
+    """Whatever else the encoding keeps; and less than what it would of all six."""
+    variant = VARIANTS["vit-tiny-patch16"]._replace(patch=4, dim=24, depth=6, heads=2, grid=2)
+    model = VisionTransformer(variant, rngs=nnx.Rngs(0))
+    encode = fam_jax.capture(model, at="blocks.0", tokens=fam_jax.TokenGrid(prefix=1))
+    layers = fam_jax.attention_layers(model)
+    short, named, every = (
+        fam_jax.le_grad(signed=True),
+        fam_jax.le_grad(signed=True, layers=layers[-4:]),
+        fam_jax.le_grad(signed=True, layers=layers),
+    )
+    images = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    enc, r = encode(images, short, every), encode(images[:, ::-1]).embeddings
+    assert encode(images, short).layers.names == layers[-4:]
+    assert_close(short(enc, r), named(enc, r))
+    assert np.abs(short(enc, r) - every(enc, r)).max() > 0.1 * np.abs(short(enc, r)).max()
 
 
 def test_several_methods_share_an_encoding(x64):

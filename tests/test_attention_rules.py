@@ -78,6 +78,15 @@ def test_le_grad_by_loops(x64):
     np.testing.assert_allclose(relevance, expected, rtol=1e-12)
 
 
+def test_signed_it_is_what_speaks_for_less_what_speaks_against(x64):
+    """x = relu(x) - relu(-x)."""
+    _, dA = matrices(2)
+    both = [rules.gradient_mean((), tuple(s * jnp.asarray(dA)), rows(5, 0, 2), 1) for s in (1, -1)]
+    signed = rules.signed_gradient_mean((), tuple(jnp.asarray(dA)), rows(5, 0, 2), 1)
+    assert (both[1] > 0).all()
+    np.testing.assert_allclose(signed, both[0] - both[1], rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize(("prefix", "row"), [(0, None), (1, 0), (2, 3)])
 def test_grad_eclip_by_its_definition(prefix, row, x64):
     """With v and the gradient of the attention's output, of which the rule needs neither."""

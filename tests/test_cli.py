@@ -86,12 +86,17 @@ def test_a_pair_gives_overlays_a_figure_maps_and_a_manifest(folder, tmp_path):
     [
         ("decomposition", "euclidean"),
         ("grad-cam", "dot"),
-        ("grad-cam-pp", "dot"),
-        ("xgrad-cam", "cosine"),
-        ("layer-cam", "cosine"),
-        ("hires-cam", "euclidean"),
-        ("eigen-cam", "cosine"),
-        ("activation-sum", "cosine"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [
+                ("grad-cam-pp", "dot"),
+                ("xgrad-cam", "cosine"),
+                ("layer-cam", "cosine"),
+                ("hires-cam", "euclidean"),
+                ("eigen-cam", "cosine"),
+                ("activation-sum", "cosine"),
+            ]
+        ),
     ],
 )
 def test_methods_and_similarities(folder, tmp_path, method, similarity):

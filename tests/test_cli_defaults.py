@@ -115,7 +115,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", ["explain", "map", "index", pytest.param("evaluate", marks=pytest.mark.slow)]
+)
 def test_every_command_says_what_it_took(command, here, without):
     if command == "evaluate":
         pytest.importorskip("skimage", reason="needs the demo extra: scikit-image")
@@ -150,7 +152,9 @@ def test_a_transformer_is_explained_by_its_attention(here):
     store = bulk.open_store("maps")
     assert store.settings["method_name"] == "le-grad"
     assert_close(store.array("reference_maps"), expected.reference_maps)
-    assert choose_method(None, net, "the background")[0] == "le-grad"
+    method, lines = choose_method(None, net, "the background")
+    assert method == "le-grad-contrastive"
+    assert lines[0].endswith("a transformer, and compared with the background")
     result = run(*line[:-1], "once", "--once")
     assert result.exit_code == 2
     assert "--once keeps features of the pictures, and le-grad reads more" in result.stderr

@@ -27,11 +27,12 @@ EVERY = set(COMMANDS)
 JOBS = {"map", "index"}
 # Which commands have an option that several have.
 SHARED = {
-    "--model": {"explain", "map", "index", "evaluate", "convert"},
+    "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
     "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
     "--entry": {"explain", "map", "index", "evaluate", "convert"},
     "--head": {"explain", "map", "index", "evaluate", "convert"},
     "--layer": {"explain", "map", "index", "evaluate"},
+    "--gates": {"explain", "map", "index", "evaluate"},
     "--method": {"explain", "map", "retrieve"},
     "--similarity": {"explain", "map", "retrieve", "evaluate"},
     "--background": {"explain", "map", "retrieve"},
@@ -41,8 +42,11 @@ SHARED = {
     "--overwrite": {"explain", "redraw", "retrieve", "report", "evaluate", "demo", "convert"},
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
+    "--partial": {"retrieve", "report"},
     "--batch": {*JOBS, "retrieve"},
     "--fit": {*JOBS, "retrieve", "explain"},
+    "--window": {*JOBS, "explain"},
+    "--page": {*JOBS, "explain"},
     **dict.fromkeys(
         ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
         JOBS,

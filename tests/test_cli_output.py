@@ -99,40 +99,55 @@ NASTY = "a\nb\x1b[31m.png"  # a file may be called so
 ESCAPED = r"a\nb\x1b[31m.png"
 
 
-def test_names_do_not_reach_the_terminal_as_control_characters(tmp_path, monkeypatch):
-    """By every command that says one, or an error of one: one line, escaped."""
-    pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
+@pytest.fixture
+def nasty(tmp_path, monkeypatch):
+    """A picture, one that cannot be read and one that is not there, called so."""
     here = inputs(tmp_path)
     monkeypatch.chdir(here)
     (here / "some" / "a.png").rename(here / "some" / NASTY)
     (here / "some" / f"bad{NASTY}").write_text("no picture")
-    picture, bad, gone = (f"some/{x}{NASTY}" for x in ("", "bad", "gone"))
+    return [f"some/{x}{NASTY}" for x in ("", "bad", "gone")]
+
+
+def assert_escaped(*command):
+    """What is said is printable, and an error one line."""
+    result = run(*command)
+    text = result.stdout + result.stderr
+    assert text.replace("\n", "").isprintable(), command
+    if command[0] not in ("convert", "models") and "--weights" not in command:
+        assert ESCAPED in text, (command, text)
+    if result.exit_code == 2:
+        assert result.stderr.count("\n") == 1, text
+    else:
+        assert result.exit_code in (0, 3), text
+
+
+def test_names_do_not_reach_the_terminal_as_control_characters(nasty):
+    """In what is written and left out, and in every command's errors."""
+    picture, bad, gone = nasty
+    assert_escaped("explain", picture, "some/b.png", bad, *SMALL[:4], "-o", f"out{NASTY}")
+    assert_escaped("explain", gone, "some/b.png", *TINY, "-o", "none")
+    assert_escaped("redraw", gone)
+    assert_escaped("report", gone)
+    assert_escaped("retrieve", picture, "--index", gone)
+    assert_escaped("evaluate", "fewshot", *TINY, "--data", gone, "-o", "none")
+    assert_escaped("convert", gone, "x.safetensors")
+    assert_escaped("models", gone)
+    assert_escaped("explain", picture, "some/b.png", "--weights", gone, "-o", "none")
+
+
+@pytest.mark.slow
+def test_nor_do_names_of_large_jobs_and_figures(nasty, tmp_path):
+    """By every other command that says one; escaped on a page, too."""
+    pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
+    picture, *_ = nasty
     job = ("--index", "index", "--top", 1, "--method", "fam", *BATCH)
-    said = [
-        ("explain", picture, "some/b.png", bad, *SMALL[:4], "-o", f"out{NASTY}"),
-        ("index", "some", *SMALL, "-o", "index"),
-        ("map", "--queries", "some", "--references", "some/more", *SMALL, "-o", f"maps{NASTY}"),
-        ("retrieve", picture, *job, "-o", "page", "--maps", "hits"),
-        ("redraw", f"out{NASTY}", "-o", f"again{NASTY}"),
-        ("explain", gone, "some/b.png", *TINY, "-o", "none"),
-        ("redraw", gone),
-        ("report", gone),
-        ("retrieve", picture, "--index", gone),
-        ("evaluate", "fewshot", *TINY, "--data", gone, "-o", "none"),
-        ("convert", gone, "x.safetensors"),
-        ("models", gone),
-        ("explain", picture, "some/b.png", "--weights", gone, "-o", "none"),
-    ]
-    for command in said:
-        result = run(*command)
-        text = result.stdout + result.stderr
-        assert text.replace("\n", "").isprintable(), command
-        if command[0] not in ("convert", "models") and "--weights" not in command:
-            assert ESCAPED in text, (command, text)
-        if result.exit_code == 2:
-            assert result.stderr.count("\n") == 1, text
-        else:
-            assert result.exit_code in (0, 3), text
-    page = (here / "page" / "index.html").read_text()
+    folders = ("--queries", "some", "--references", "some/more")
+    assert_escaped("index", "some", *SMALL, "-o", "index")
+    assert_escaped("map", *folders, *SMALL, "-o", f"maps{NASTY}")
+    assert_escaped("retrieve", picture, *job, "-o", "page", "--maps", "hits")
+    assert_escaped("explain", picture, "some/b.png", *SMALL[:4], "-o", f"out{NASTY}")
+    assert_escaped("redraw", f"out{NASTY}", "-o", f"again{NASTY}")
+    page = (tmp_path / "page" / "index.html").read_text()
     assert ESCAPED in page
     assert "\x1b" not in page

@@ -26,6 +26,7 @@ def shown(folder):
         return manifest, dict(maps)
 
 
+@pytest.mark.slow
 def test_tiny_stands_in_where_the_weights_are_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained_ports, "weights_installed", lambda name: name == "tiny")
     manifest, maps = shown(tmp_path / "demo")

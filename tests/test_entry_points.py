@@ -38,6 +38,13 @@ NAMES = [
     for name in [*methods.names(), OWN]
 ]
 every = pytest.mark.parametrize("name", NAMES)
+# The command is asked for these two in test_cli.py and test_cli_defaults.py, too.
+COMMANDED = [
+    pytest.param(*name.values, marks=pytest.mark.slow)
+    if name.values[0] in ("fam", "contrastive")
+    else name
+    for name in NAMES
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,7 +86,12 @@ def case(name, attentive, files):
     ("name", "pairs"),
     [
         *(pytest.param(*name.values, "table", marks=name.marks) for name in NAMES),
-        *((name, "grid") for name in KINDS),
+        # A grid keeps rows and columns: what differs is whether a method asks for more of them.
+        *((name, "grid") for name in ("fam", "occlusion", "chefer", "interaction-cam")),
+        *(
+            pytest.param(name, "grid", marks=pytest.mark.slow)
+            for name in ("contrastive", "integrated-pair", "relevance-cam", OWN)
+        ),
     ],
 )
 def test_large_jobs(name, pairs, case, files, tmp_path):
@@ -112,7 +124,7 @@ def test_maps_through_training(name, case, tmp_path):
     assert_close(out.query_maps, expected.query_maps)
 
 
-@every
+@pytest.mark.parametrize("name", COMMANDED)
 def test_the_command(name, files, tmp_path):
     attention = "layers" in entry(name).factory(fam_jax.cosine).needs
     model = "vit-mini-patch8" if attention else "tiny"

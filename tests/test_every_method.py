@@ -139,7 +139,9 @@ def test_methods_of_both_images_ask_for_the_other(name):
         fam_jax.explain_all(CONVOLUTIONS, IMAGES, references, method)
 
 
-@pytest.mark.parametrize("name", ["attention-rollout", "chefer", "le-grad", "grad-eclip"])
+@pytest.mark.parametrize(
+    "name", ["attention-rollout", "chefer", "le-grad", "le-grad-contrastive", "grad-eclip"]
+)
 def test_attention_is_refused_where_there_is_none(name):
     method = made(name, CONVOLUTIONS)
     for call in (fam_jax.explain_pairs, fam_jax.explain_all):

@@ -1,8 +1,6 @@
 """The examples run as their first lines say, in their quick form; their losses are the papers'."""
 
 import functools
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -23,22 +21,15 @@ def run(monkeypatch, capsys):
     return functools.partial(run_example, monkeypatch, capsys)
 
 
-def test_the_mosaic_game_prints_its_table():
-    command = [sys.executable, EXAMPLES / "mosaic_game.py", "--quick"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "swap correlation" in result.stdout
+def test_the_mosaic_game_prints_its_table(run):
+    assert "swap correlation" in run("mosaic_game.py", "--quick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "name"),
     [
-        pytest.param(
-            "train_self_supervised.py",
-            "--method moco --network vit-mini-patch8",
-            "vit-mini-patch8",
-            marks=pytest.mark.slow,
-        ),
+        ("train_self_supervised.py", "--method moco --network vit-mini-patch8", "vit-mini-patch8"),
         ("train_metric.py", "--loss triplet", "tiny"),
     ],
 )

@@ -15,9 +15,10 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 # What needs a package of which extra: a command, or Python.
 CASES = {
+    # Which of the four is missing makes no difference to a command, which asks for all at once.
+    **{(package, "bulk", "map"): "map none.csv" for package in ("grain", "tensorstore", "pyarrow")},
     **{
-        (package, "bulk", command): command
-        for package in ("grain", "tensorstore", "pyarrow", "etils")
+        ("etils", "bulk", command): command
         for command in ("map none.csv", "index none", "retrieve none.png", "report none")
     },
     ("etils", "bulk", "python"): "import fam_jax.bulk",

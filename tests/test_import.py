@@ -11,15 +11,23 @@ HEAVY = ("flax", "equinox", "keras", "torch", "matplotlib", "grain", "tensorstor
 HEAVY += ("optax", "rich", "typer")
 
 
-def modules_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+def modules_after(*statements: str) -> list[set[str]]:
+    """What is imported after each of them, in one new process."""
+    say = "print(*sys.modules)"
+    code = "\n".join(["import sys", *(line for s in statements for line in (s, say))])
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+    return [set(line.split()) for line in run.stdout.splitlines()]
 
 
-def test_import_adds_little_to_jax():
+@pytest.fixture(scope="module")
+def after() -> list[set[str]]:
+    return modules_after("import jax", "import fam_jax", "fam_jax.plot.overlay")
+
+
+def test_import_adds_little_to_jax(after):
     """At most its own modules and jaxtyping's beside those of jax: well under 0.2 s."""
-    added = modules_after("import fam_jax") - modules_after("import jax")
+    jax, ours, _ = after
+    added = ours - jax
     tops = {name.split(".")[0] for name in added}
     assert not tops & set(HEAVY)
     foreign = {name for name in added if name.split(".")[0] not in ("fam_jax", "jaxtyping", "jax")}
@@ -27,13 +35,15 @@ def test_import_adds_little_to_jax():
 
 
 def test_pretrained_ports_knows_nothing_of_fam_jax_or_torch():
-    tops = {name.split(".")[0] for name in modules_after("import pretrained_ports")}
+    (modules,) = modules_after("import pretrained_ports")
+    tops = {name.split(".")[0] for name in modules}
     assert not tops & {"fam_jax", "torch", "matplotlib"}
 
 
-def test_figures_are_one_attribute_away_and_imported_on_demand():
-    assert "matplotlib" not in modules_after("import fam_jax")
-    assert "matplotlib" in modules_after("import fam_jax; fam_jax.plot.overlay")
+def test_figures_are_one_attribute_away_and_imported_on_demand(after):
+    _, imported, used = after
+    assert "matplotlib" not in imported
+    assert "matplotlib" in used
     with pytest.raises(AttributeError, match="has no attribute 'plots'"):
         _ = fam_jax.plots
 

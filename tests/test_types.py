@@ -83,15 +83,18 @@ def test_every_document_with_python_is_checked():
     assert shown == set(ASSUMED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", ASSUMED)
 def test_the_code_of_a_document_has_no_type_errors(errors, document):
     assert errors[f"{stem(document)}.py"] == []
 
 
+@pytest.mark.slow
 def test_a_user_sees_real_types(errors):
     assert errors["typing_user.py"] == []
 
 
+@pytest.mark.slow
 def test_the_checker_sees_what_is_wrong(errors):
     lines = {int(error.partition(":")[0]) for error in errors["wrong.py"]}
     assert lines == {4, 5, 6, 7, 8}

@@ -83,7 +83,7 @@ def capture(
             backbone has a layer of its own. A name that is none raises ValueError with the names
             that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
-            or a tuple (prefix, shape).
+            or a tuple (prefix, shape). A layer that gives a map [b, h, w, c] needs none.
         gates: "frozen" holds what attention, norms and gated units multiply by constant in the
             backward pass, so that a transformer is affine in its tokens and its maps sum to the
             score less the biases' part; the forward pass is the same. If None: a backbone's own,

@@ -34,16 +34,15 @@ class Form:
         given = f"the layer {self.at!r} gives an array of shape {x.shape}"
         if not x.ndim or x.shape[0] != batch:
             raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
-        if self.tokens is not None:
-            if x.ndim != 3:
-                raise ValueError(f"{given}; tokens= is for [batch, tokens, channels]")
+        if x.ndim == 4:  # a transformer's patches before they are tokens, too
+            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+        if x.ndim == 3 and self.tokens is not None:
             grid = self.tokens.grid(x.shape[1], (height, width))
             return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
-        if x.ndim == 4:
-            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
         axes = "height, width, channels" if self.layout == "NHWC" else "channels, height, width"
         hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
-        raise ValueError(f"{given}; a map needs [batch, {axes}]{hint}")
+        either = " or [batch, tokens, channels]" if self.tokens is not None else ""
+        raise ValueError(f"{given}; a map needs [batch, {axes}]{either}{hint}")
 
     def checked(self, activations: Array, x: Array) -> Array:
         """Activations that are to take the place of the layer's output x, in its type."""
@@ -57,8 +56,9 @@ class Form:
 
     def put(self, x: Array, activations: Array) -> Array:
         """The layer's output x with `activations` in the place of its map."""
-        if self.tokens is None:
+        if x.ndim == 4:
             return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
+        assert self.tokens is not None  # `to_map` has refused it
         patches = activations.reshape(x.shape[0], -1, x.shape[2])
         return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
 

@@ -73,7 +73,9 @@ def choose_method(method: str | None, net: Network, background: str = "") -> tup
     if method is not None:
         return method, []
     if _is_transformer(net):
-        return "le-grad", [f"method: le-grad, since {net.backbone.name} is a transformer"]
+        name = "le-grad-contrastive" if background else "le-grad"
+        compared = f", and compared with {background}" if background else ""
+        return name, [f"method: {name}, since {net.backbone.name} is a transformer{compared}"]
     if background:
         return "contrastive", [f"method: contrastive, which compares with {background}"]
     return "fam", []

@@ -10,8 +10,8 @@ from PIL import Image
 from fam_jax import plot
 from fam_jax.apps.views import share
 from fam_jax.io import files
-from fam_jax.plot.figures import NOTHING
-from fam_jax.plot.overlays import Box, shows
+from fam_jax.plot.figures import remark
+from fam_jax.plot.overlays import DIVERGING, SEQUENTIAL, Box, is_signed, shows, symmetric
 
 ROLES = "query", "reference"
 SCALES = ("each", "shared")  # of colours: a map's own, or one for all maps of the folder
@@ -75,7 +75,10 @@ def draw(
     limits = None
     if style["scale"] == "shared":
         drawn = [side.heat for sides in pairs for side in sides if shows(side.heat)]
-        limits = tuple(float(f(list(map(f, drawn)))) for f in (np.min, np.max)) if drawn else None
+        if any(map(is_signed, drawn)):
+            limits = symmetric(drawn)
+        elif drawn:
+            limits = tuple(float(f(list(map(f, drawn)))) for f in (np.min, np.max))
     look = {"limits": limits, "alpha": style["alpha"], "colormap": style["colormap"]}
     for i, (sides, score) in enumerate(zip(pairs, arrays["scores"].tolist(), strict=True)):
         end = f"-{i + 1}" if len(pairs) > 1 else ""
@@ -83,7 +86,7 @@ def draw(
         for side, pixels in zip(sides, overlays, strict=True):
             Image.fromarray(pixels).save(stage / f"{side.role}{end}.png")
         title = f"{style['title']} {score:.3f}"
-        says = ["" if shows(side.heat) else NOTHING for side in sides]
+        says = [remark(side.heat) for side in sides]
         seen = [side.part and side.overlay(side.part, look) for side in sides]
         below = [PART if side.part else "" for side in sides]
         if texts:
@@ -99,8 +102,10 @@ def draw(
             )
             if any(below):
                 rows, captions = [*rows, seen], [*captions, below]
+        signed = style["colormap"] == SEQUENTIAL and any(is_signed(side.heat) for side in sides)
+        colours = DIVERGING if signed else style["colormap"]
         figure = plot.grid_figure(
-            rows, captions=captions, title=title, colorbar=True, colormap=style["colormap"]
+            rows, captions=captions, title=title, colorbar=True, colormap=colours
         )
         figure.savefig(stage / f"{'text' if texts else 'pair'}{end}.png")
     return [[side.name for side in sides if side.flat] for sides in pairs]
@@ -127,9 +132,9 @@ class _Side:
             part = picture.crop((left, top, right, bottom))
             self.part = _shown(part, (0, 0, *part.size))
         self.flat = _is_flat(self.view)
-        if about["figures"]["clipped"]:
-            heat = _positive(heat)
-        self.heat = np.zeros_like(heat) if self.flat else heat
+        valid = np.isfinite(heat).all() and arrays.get("valid", np.ones(pair + 1))[pair]
+        heat = heat if valid and not self.flat else np.zeros_like(heat)
+        self.heat = _positive(heat) if about["figures"]["clipped"] else heat
 
     def overlay(self, view: Shown, look: dict[str, Any]) -> np.ndarray:
         if not shows(self.heat):

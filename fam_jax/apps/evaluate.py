@@ -7,7 +7,9 @@ import typer
 
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options
+from fam_jax.apps.network import HEADS
 from fam_jax.apps.output import Output
+from fam_jax.io import files
 
 
 def evaluate(
@@ -24,6 +26,7 @@ def evaluate(
     entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     image_size: options.ImageSize = None,
     data: Annotated[
         str,
@@ -66,12 +69,14 @@ def evaluate(
     check_choice("TASK", task, (*tasks.TASKS, "stereo"))
     check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
-    options.check_counts(**counts)
+    options.check_counts(**counts, image_size=image_size)
+    files.refuse(Path(output), overwrite=True)  # an address, before anything is computed
+    check_choice("--head", head, HEADS)
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, entry=entry)
-    explained = Network(net.backbone, net.encode.at, options.SIMILARITIES[similarity])
+    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, entry=entry)
+    explained = Network(net.backbone, net.encode, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}
     if wanted:

@@ -13,7 +13,9 @@ from jax import Array
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, network, options, views
+from fam_jax.apps.network import HEADS
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
@@ -34,6 +36,7 @@ def explain(
     entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
@@ -45,6 +48,8 @@ def explain(
     ] = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     map_size: options.MapSize = None,
     output: options.Output = "fam-jax-explain",
     overwrite: options.Overwrite = False,
@@ -62,14 +67,16 @@ def explain(
         background=bool(others or other_texts),
         option="--background-text" if texts else "--background",
     )
-    options.check_counts(map_size=map_size)
+    options.check_counts(map_size=map_size, image_size=image_size)
+    check_choice("--head", head, HEADS)
     options.check_fit(fit)
+    reader = options.reader(window, page)
     with files.folder(folder, overwrite=overwrite) as stage:
         from fam_jax.apps import drawing
 
         left_out: dict[str, str] = {}
-        opened = [pictures.read(query)]
-        readable = list(pictures.readable(references, left_out))
+        opened = [reader(query)]
+        readable = list(pictures.readable(references, left_out, reader))
         if references and not readable:
             raise ValueError("; ".join(left_out.values()))
         references = [path for path, _ in readable]
@@ -77,7 +84,7 @@ def explain(
         model, source, lines = choice.choose_model(model, weights, text=bool(texts), entry=entry)
         tower = _text_tower(model, source, tokenizer, entry) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = network.open_network(model, source, head, layer, image_size, entry=entry)
+        net = network.open_network(model, source, head, layer, gates, image_size, entry=entry)
         net, lines = views.fitted(net, fit), [*lines, *choice.choices(net)]
         del source
         others = net.embed(others)
@@ -125,6 +132,7 @@ def explain(
             map_size=map_size,
             background=[files.file_facts(path) for path in others.paths],
             left_out=left_out,
+            reading=reader.facts(),
             scores=[score if np.isfinite(score) else None for score in out["scores"].tolist()],
             valid=out["valid"].tolist(),
             **facts,

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options, views
+from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -17,8 +19,11 @@ def index(
     entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
@@ -39,22 +44,29 @@ def index(
     from fam_jax.apps import hosts, jobs
 
     options.check_fit(fit, job=True)
-    options.check_counts(batch=batch)
+    options.check_counts(batch=batch, image_size=image_size, workers=workers)
+    check_choice("--head", head, HEADS)
+    check_choice("--compute", compute, COMPUTE)
+    reader = options.reader(window, page)
     if distributed:
         hosts.join(coordinator, processes, process)
-    gallery = pictures.listed(folder)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute, entry=entry)
+    gallery = pictures.scan(folder)
+    net, lines = choice.open_network(
+        model, weights, head, layer, gates, image_size, compute, entry=entry
+    )
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
+    lines = [*lines, *jobs.skipped([gallery])]
     talk.say(*lines)
     with jobs.watched(quiet, distributed) as line:
         summary = bulk.index(
             net.encode,
-            gallery,
+            gallery.files,
             output,
             preprocess=net.preprocess,
             batch=batch,
             workers=workers,
+            reader=reader,
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )

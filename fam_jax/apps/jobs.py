@@ -1,6 +1,6 @@
 """What the commands for large jobs share; needs the extra `bulk`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from fam_jax import methods
+from fam_jax._core.brief import legible
 from fam_jax._core.checks import AnyArray
 from fam_jax.apps import options
 from fam_jax.apps.hosts import message_if_killed
@@ -15,6 +16,7 @@ from fam_jax.apps.network import Embedded, Network
 from fam_jax.apps.output import Output
 from fam_jax.apps.progress import ProgressLine
 from fam_jax.bulk import MapStore
+from fam_jax.io.pictures import Listing
 from fam_jax.store import INVALID
 
 LISTED = 20  # rows without a result that are named
@@ -47,6 +49,17 @@ def background_facts(others: Embedded) -> dict[str, Any]:
     """What a store says of background pictures: how many, and which could not be read."""
     facts = {"background": len(others.paths), "background_left_out": list(others.left_out)}
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def skipped(listings: Iterable[Listing]) -> list[str]:
+    """A line for each folder that holds more than pictures."""
+    return [str(listing) for listing in listings if listing.skipped]
+
+
+def unfinished(path: str, rows: int, missing: int) -> list[str]:
+    """A line where some rows of a store, or of an index, are missing."""
+    name = legible(path)
+    return [f"{name} is unfinished: {missing:,} of {rows:,} are missing"] if missing else []
 
 
 @contextmanager

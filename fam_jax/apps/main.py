@@ -1,9 +1,11 @@
 """The command line, `fam-jax`: options in, one-line errors out."""
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +21,7 @@ from fam_jax.apps.models import models
 from fam_jax.apps.redraw import redraw
 from fam_jax.apps.report import report
 from fam_jax.apps.retrieve import retrieve
+from fam_jax.io.pictures import PictureWarning
 
 _NAME = "fam-jax"
 _DEBUG = "--debug"
@@ -50,13 +53,31 @@ def _options(
     """Why does a network find two images alike? Heat-maps for similarities, in JAX."""
 
 
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """What a picture may not be read as it is meant for is said on stderr, in a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", PictureWarning)
+        show = warnings.showwarning
+
+        def say(text: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, PictureWarning):
+                show(text, category, *where, **more)
+            else:
+                typer.echo(f"warning: {message(str(text))}", err=True)
+
+        warnings.showwarning = say
+        yield
+
+
 def _one_line_errors(command: Callable) -> Callable:
     """What a user can mend ends in one line on stderr and exit code 2."""
 
     @wraps(command)
     def run(*args, **kwargs):
         try:
-            return command(*args, **kwargs)
+            with _one_line_warnings():
+                return command(*args, **kwargs)
         except (ValueError, TypeError, OSError, ImportError) as error:
             if _DEBUG in sys.argv:
                 raise

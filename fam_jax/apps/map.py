@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
+from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, options, views
+from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -27,11 +29,14 @@ def map_(
     entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
+    gates: options.Gates = None,
     method: options.Method = None,
     similarity: options.Similarity = "cosine",
     background: options.Background = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
+    window: options.Window = None,
+    page: options.Page = None,
     map_size: options.MapSize = None,
     dtype: Annotated[str, typer.Option(help="Of the maps: float16, uint8 or float32.")] = "float16",
     once: Annotated[
@@ -57,18 +62,26 @@ def map_(
     """
     from fam_jax import bulk
     from fam_jax.apps import hosts, jobs
+    from fam_jax.bulk._maps import DTYPES
 
     options.check(method, similarity, background=bool(background))
     options.check_fit(fit, job=True)
-    options.check_counts(batch=batch, map_size=map_size)
+    options.check_counts(batch=batch, map_size=map_size, image_size=image_size, workers=workers)
+    check_choice("--head", head, HEADS)
+    check_choice("--compute", compute, COMPUTE)
+    check_choice("--dtype", dtype, DTYPES)
+    reader, listings = options.reader(window, page), []
     source = pairs
     if pairs is None and queries is not None and references is not None:
-        source = bulk.grid(pictures.listed(queries), pictures.listed(references), batch)
+        listings = [pictures.scan(folder) for folder in (queries, references)]
+        source = bulk.grid(listings[0].files, listings[1].files, batch)
     elif pairs is None or queries is not None or references is not None:
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
-    net, lines = choice.open_network(model, weights, head, layer, image_size, compute, entry=entry)
+    net, lines = choice.open_network(
+        model, weights, head, layer, gates, image_size, compute, entry=entry
+    )
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [])
@@ -79,7 +92,8 @@ def map_(
             f"--once keeps features of the pictures, and {method} reads more of the network: leave "
             "it out, or name another --method"
         )
-    talk, lines = jobs.output(quiet, as_json), [*lines, *why]
+    talk = jobs.output(quiet, as_json)
+    lines = [*lines, *why, *jobs.skipped(listings)]
     talk.say(*lines)
     talk.say_left_out(others.left_out)
     with jobs.watched(quiet, distributed) as line:
@@ -92,6 +106,7 @@ def map_(
             dtype=dtype,
             once=once,
             workers=workers,
+            reader=reader,
             on_step=line,
         )
     talk.say(

@@ -17,6 +17,7 @@ from fam_jax._core import frameworks
 from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax._core.chunks import map_batches
+from fam_jax._core.gates import GATES
 from fam_jax.io import pictures
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Network:
             **self.part(),
             "head": self.head,
             "layer": self.encode.at,
+            "gates": self.encode.gates,
             "image_size": list(self.preprocess.size),
         }
 
@@ -129,6 +131,7 @@ def open_network(
     weights: "str | Path | Checkpoint | None" = None,
     head: str = "drop",
     layer: str | None = None,
+    gates: str | None = None,
     image_size: int | Sequence[int] | None = None,
     compute: str = "float32",
     entry: str | None = None,
@@ -143,6 +146,8 @@ def open_network(
 
     check_choice("--head", head, HEADS)
     check_choice("--compute", compute, COMPUTE)
+    if gates is not None:
+        check_choice("--gates", gates, GATES)
     dtype = jnp.dtype(compute)
     if str(weights) != RANDOM:
         keep = cast(Literal["drop", "keep"], head)
@@ -154,7 +159,12 @@ def open_network(
     else:
         backbone = pretrained_ports.create(model, param_dtype=dtype)
     backbone = _for_size(backbone, image_size)
-    encode = fam_jax.capture(backbone.model, at=layer or backbone.layer, tokens=backbone.tokens)
+    encode = fam_jax.capture(
+        backbone.model,
+        at=layer or backbone.layer,
+        tokens=backbone.tokens,
+        gates=gates or backbone.gates,
+    )
     _check_grid(backbone, encode)
     return Network(backbone, encode, head, compute)
 

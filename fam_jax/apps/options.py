@@ -9,10 +9,13 @@ import typer
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.checks import check_choice, check_count
+from fam_jax._core.gates import GATES
 from fam_jax.apps.network import COMPUTE, HEADS
 from fam_jax.apps.views import FITS, JOB_FITS
+from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 
+_MOST = {"image_size": 8192, "map_size": 4096, "workers": 256}
 SIMILARITIES = {"cosine": fam_jax.cosine, "dot": fam_jax.dot, "euclidean": fam_jax.euclidean}
 
 
@@ -42,9 +45,18 @@ Entry = Annotated[str | None, _option("--entry", _entry)]
 Layer = Annotated[
     str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]
+Gates = Annotated[
+    str | None,
+    _option(
+        "--gates",
+        "What attention, norms and gated units multiply by is held constant in the backward pass "
+        "(frozen) or not (free), if not as the backbone has it.",
+        GATES,
+    ),
+]
 _methods = (
-    f"What makes the maps: {', '.join(methods.names())}. If not given: le-grad for a transformer, "
-    "else contrastive where there is a background, else fam."
+    f"What makes the maps: {', '.join(methods.names())}. If not given: contrastive where there "
+    "is a background, else fam; for a transformer le-grad-contrastive, else le-grad."
 )
 Method = Annotated[str | None, _option("--method", _methods, methods.names)]
 Similarity = Annotated[
@@ -68,11 +80,26 @@ _fit = (
     "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--window",
+        metavar="LOW HIGH",
+        help="The values that are black and white in grey pictures of more than 8 bits, if not "
+        "those of the file's type.",
+    ),
+]
+Page = Annotated[
+    int | None, _option("--page", "Which one, from 1, of files with several pages or frames.")
+]
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),
 ]
 Output = Annotated[str, _option("--output -o", "The folder to write; a store may be gs://...")]
+Partial = Annotated[
+    bool, _option("--partial", "Take what is there of a store, or of an index, that is unfinished.")
+]
 Overwrite = Annotated[bool, _option("--overwrite", "Replace what an earlier run wrote there.")]
 Quiet = Annotated[bool, _option("--quiet", "No progress, no text but errors.")]
 Json = Annotated[bool, _option("--json", "One JSON object in place of the text.")]
@@ -115,8 +142,22 @@ def check_fit(fit: str | None, *, job: bool = False) -> None:
         check_choice("--fit", fit, JOB_FITS if job else FITS)
 
 
+def reader(window: tuple[float, float] | None, page: int | None) -> Reader:
+    """How pictures are read; ValueError for a window or a page that is none."""
+    check_counts(page=page)
+    try:
+        return Reader(window, page)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+
+
 def check_counts(**counts: int | None) -> None:
-    """Raise ValueError for an option that is given and no positive integer."""
+    """Raise ValueError for an option that is given and no positive integer, or beyond all use."""
     for name, count in counts.items():
+        option = f"--{name.replace('_', '-')}"
+        if name == "workers" and count == 0:  # threads
+            continue
         if count is not None:
-            check_count(f"--{name.replace('_', '-')}", count)
+            check_count(option, count)
+            if count > (most := _MOST.get(name, count)):
+                raise ValueError(f"{option}: expected at most {most:,}, got {count:,}")

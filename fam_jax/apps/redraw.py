@@ -13,7 +13,8 @@ from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax.apps import options
 from fam_jax.apps.output import Output
-from fam_jax.io import files, pictures
+from fam_jax.io import files
+from fam_jax.io.pictures import Reader
 
 MAPS = "maps.npz"
 _KEPT = ("query", "references", "query_boxes", "scores", "figures")
@@ -56,7 +57,7 @@ def redraw(
             raise ValueError(f"--alpha: expected a number from 0 to 1, got {alpha}")
         of = [about["query"], *about["references"]]
         paths = [files.found_again(file, folder) for file in of]
-        drawing.draw(stage, about, arrays, [pictures.read(path) for path in paths])
+        drawing.draw(stage, about, arrays, [*map(Reader.of(about), paths)])
         for file, path in zip(of, paths, strict=True):
             file |= files.traceable_facts(path, target)
         shutil.copy(folder / MAPS, stage / MAPS)

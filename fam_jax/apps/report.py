@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from fam_jax._core.brief import legible
 from fam_jax.apps import options
+from fam_jax.store import NOT_DONE
 
 
 def report(
@@ -14,6 +16,7 @@ def report(
     order: Annotated[
         str, typer.Option(help="Which first: store, highest or lowest (score).")
     ] = "store",
+    partial: options.Partial = False,
     output: options.Output = "fam-jax-report",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -24,7 +27,10 @@ def report(
     from fam_jax.apps import jobs
     from fam_jax.report import write
 
-    page = write(bulk.open_store(store), output, limit=limit, order=order, overwrite=overwrite)
     talk = jobs.output(quiet, as_json)
+    pairs = bulk.open_store(store)
+    page = write(pairs, output, limit=limit, order=order, overwrite=overwrite, partial=partial)
+    lines = jobs.unfinished(store, len(pairs), int(np.sum(pairs.status() == NOT_DONE)))
+    talk.say(*lines)
     talk.say(legible(page[0]))
-    talk.result(store=store, files=[str(file) for file in page])
+    talk.result(store=store, notes=lines, files=[str(file) for file in page])

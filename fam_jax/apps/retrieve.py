@@ -1,8 +1,10 @@
 """`fam-jax retrieve`: the nearest pictures of an index, and why."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,6 +13,7 @@ from fam_jax._core.brief import legible
 from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
+from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 from fam_jax.store import VALID
 
@@ -19,6 +22,7 @@ def retrieve(
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Pictures.")],
     index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
+    model: options.Model = None,
     weights: options.Weights = None,
     fit: options.Fit = None,
     method: options.Method = None,
@@ -26,6 +30,7 @@ def retrieve(
     background: options.Background = None,
     map_size: options.MapSize = None,
     batch: options.Batch = 32,
+    partial: options.Partial = False,
     maps: Annotated[
         str | None, typer.Option(help="Keep the maps in this store, as fam-jax map does.")
     ] = None,
@@ -36,7 +41,8 @@ def retrieve(
 ) -> None:
     """Find the nearest pictures of an index, exactly, and show why on both sides of every hit.
 
-    The network is the index's; --weights says where its checkpoint is, if it was moved. Methods
+    The network is the index's; --weights says where its checkpoint is, if it was moved; --model
+    names it where an index that was made from Python does not. Methods
     that need a background compare with all pictures of the index, unless --background is given; on
     the query's side, leaving out the hit itself would change a map by a factor alone. Exit code 3:
     a picture could not be read, or a hit has no maps.
@@ -50,16 +56,25 @@ def retrieve(
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
-    gallery = bulk.open_index(index)
+    gallery = bulk.open_index(index, partial=partial)
+    gallery.check_finished()
     made = gallery.settings
-    if fit not in (None, made["fit"]):
-        raise ValueError(
-            f"{legible(index)} was made with another --fit: {made['fit']} there, {fit} now"
-        )
-    weights = weights or made.get("weights") or made["weights_file"]
-    own = (made[name] for name in ("head", "layer", "image_size", "compute"))
-    net, lines = choice.open_network(made["model"], weights, *own, entry=made.get("entry"))
-    net = views.fitted(net, made["fit"])
+    for option, given in (("model", model), ("fit", fit)):
+        if given not in (None, made.get(option, given)):
+            raise ValueError(
+                f"{legible(index)} was made with another --{option}: {made[option]} there, {given} "
+                "now"
+            )
+    weights = weights or made.get("weights") or made.get("weights_file")
+    # An index made from Python says less of its network: what it lacks is the network's own.
+    own = {"head": "drop", "compute": "float32"} | {
+        name: made[name] for name in ("entry", "head", "layer", "gates", "compute") if name in made
+    }
+    net, lines = choice.open_network(
+        made.get("model", model), weights, image_size=_image_size(made), **own
+    )
+    net = views.fitted(net, made.get("fit", fit))
+    lines = [*lines, *jobs.unfinished(index, len(gallery), gallery.missing)]
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(gallery.status() == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
@@ -75,7 +90,15 @@ def retrieve(
         store = maps or str(Path(scratch) / "maps")
         with jobs.watched(quiet) as line:
             hits = bulk.retrieve(
-                net.encode, paths, gallery, store, **told, top=top, batch=batch, on_step=line
+                net.encode,
+                paths,
+                gallery,
+                store,
+                **told,
+                top=top,
+                batch=batch,
+                reader=Reader.of(made),
+                on_step=line,
             )
         pairs = bulk.open_store(store)
         margins = pairs.scores().reshape(hits.rows.shape) if bank is not None else None
@@ -107,3 +130,9 @@ def retrieve(
         files=[str(file) for file in page],
     )
     raise typer.Exit(INCOMPLETE if invalid or left_out else 0)
+
+
+def _image_size(made: Mapping[str, Any]) -> list[int] | None:
+    """What the index says that the network sees; of one made from Python, by its inputs."""
+    shape = re.fullmatch(r"\w+ \[(\d+), (\d+), \d+\]", str(made.get("input")))
+    return made.get("image_size") or (shape and [int(shape[1]), int(shape[2])])

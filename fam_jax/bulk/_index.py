@@ -19,14 +19,15 @@ from fam_jax._core.chunks import padded_batches
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
+from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
-from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
-from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
-from fam_jax.io.pictures import no_size_warnings
-from fam_jax.store import INVALID, VALID
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
+from fam_jax.io.pictures import Reader, reading
+from fam_jax.store import INVALID, NOT_DONE, VALID
 
 _PICTURES = "pictures.parquet"
 _DEVICE_ROWS = 8192  # of the gallery, on a device at a time
@@ -54,6 +55,7 @@ def index(
     preprocess: Callable[[Image.Image], np.ndarray],
     batch: int = 32,
     workers: int = 0,
+    reader: Reader | None = None,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> IndexSummary:
@@ -82,12 +84,16 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
-    path, load = absolute(store), PictureLoader(preprocess)
+    check_workers(workers)
+    batch = min(batch, len(pictures))
+    path, load = absolute(store), PictureLoader(preprocess, reader)
     gallery = EncodedPictures(encode, load, batch, EMBEDDINGS)
     settings = {
         "asked": {
             **(about or {}),
+            **reading_facts(load),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest(encode),
             "input": f"{load.dtype} {list(load.shape)}",
             "batch": batch,
@@ -102,7 +108,7 @@ def index(
 
     prepare_store(path, settings, [_PICTURES], save)
     gallery.create(path, len(pictures))
-    with no_size_warnings():
+    with reading():
         progress = gallery.fill(pictures, workers, on_step)
     barrier("indexed")
     return IndexSummary(len(pictures), gallery.group.count_invalid(), progress)
@@ -116,8 +122,10 @@ class Index:
         settings: what it was made with.
     """
 
-    def __init__(self, path: str, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, settings["asked"]
+    def __init__(self, path: str, settings: dict[str, Any], partial: bool = False) -> None:
+        check_settings(path, settings, ("pictures", "batch", "parameters_sha256"))
+        check_settings(path, {"asked": settings["columns"]}, (EMBEDDINGS,))
+        self.path, self.settings, self._partial = path, settings["asked"], partial
         columns = {EMBEDDINGS: Column("float32", tuple(settings["columns"][EMBEDDINGS]))}
         shape, chunk_shape = (self.settings["pictures"],), (self.settings["batch"],)
         self._group = Group(path, shape, chunk_shape, columns | STATUS_COLUMNS)
@@ -132,11 +140,26 @@ class Index:
 
     def embeddings(self, rows: slice = slice(None)) -> np.ndarray:
         """Embeddings [n, d]; zeros where a picture could not be read."""
+        self.check_finished()
         return self._group.read(EMBEDDINGS, rows)
 
     def status(self, rows: slice = slice(None)) -> np.ndarray:
         """Of every row: 0 not done, 1 valid, 2 not valid."""
-        return self._group.read("status", rows)
+        return self._group.read_status()[rows]
+
+    @property
+    def missing(self) -> int:
+        """How many pictures are not indexed yet."""
+        return int(np.sum(self.status() == NOT_DONE))
+
+    def check_finished(self) -> None:
+        """Raise ValueError if some pictures are missing, unless it was opened with `partial`."""
+        if not self._partial and (missing := self.missing):
+            raise ValueError(
+                f"{legible(self.path)} is unfinished: {missing:,} of its {len(self):,} pictures "
+                "are missing; index them by the command that began it, or ask what is there: "
+                "--partial, or open_index(partial=True)"
+            )
 
     def reasons(self) -> dict[int, str]:
         """Why rows are not valid."""
@@ -152,11 +175,13 @@ class Index:
         Args:
             similarity: `cosine`, `dot` or `euclidean`.
         """
+        self.check_finished()
+        status = self.status()
 
         def parts() -> Iterator[np.ndarray]:
             for start in range(0, len(self), _DEVICE_ROWS):
                 rows = slice(start, min(start + _DEVICE_ROWS, len(self)))
-                yield self.embeddings(rows)[self.status(rows) == VALID]
+                yield self._group.read(EMBEDDINGS, rows)[status[rows] == VALID]
 
         return stand_ins(similarity, parts())
 
@@ -180,7 +205,9 @@ class Index:
         (d,) = self._group.columns[EMBEDDINGS].tail
         if queries.ndim != 2 or queries.shape[1] != d:
             raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")
-        valid = int(np.sum(self.status() == VALID))
+        self.check_finished()
+        status = self.status()
+        valid = int(np.sum(status == VALID))
         if not 1 <= k <= valid:
             raise ValueError(f"k: expected 1 to {valid}, the pictures of the gallery, got {k}")
         devices = jax.local_devices()
@@ -191,7 +218,8 @@ class Index:
 
         def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
             numbers = np.arange(rows.start, rows.stop, dtype=np.int32)
-            return self.embeddings(rows), np.where(self.status(rows) == VALID, numbers, -1)
+            bank = self._group.read(EMBEDDINGS, rows)
+            return bank, np.where(status[rows] == VALID, numbers, -1)
 
         for (bank, numbers), n in padded_batches(read, len(self), device_rows * len(devices)):
             numbers[n:] = -1
@@ -199,15 +227,18 @@ class Index:
         return np.asarray(best[0]), np.asarray(best[1])
 
 
-def open_index(path: str | os.PathLike) -> Index:
-    """Read an index that `index` made; FileNotFoundError if there is none."""
+def open_index(path: str | os.PathLike, *, partial: bool = False) -> Index:
+    """Read an index that `index` made; FileNotFoundError if there is none.
+
+    An unfinished one is not searched, unless it is opened as a `partial` one.
+    """
     path = absolute(path)
     settings = read_settings(path)
     if settings is None:
         raise FileNotFoundError(f"no index at {legible(path)}; fam-jax index makes one")
     if "columns" not in settings:
         raise ValueError(f"{legible(path)} is a store of maps, not an index")
-    return Index(path, settings)
+    return Index(path, settings, partial)
 
 
 @partial(jax.jit, static_argnames="mesh")

@@ -20,9 +20,10 @@ from etils import epath
 from jax import Array
 
 from fam_jax._core.brief import legible
+from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._pairs import Grid, Pairs, StoredPairs
-from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text, read_settings
-from fam_jax.store import VALID, Row
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, StoreError, absolute, decode_text
+from fam_jax.store import INVALID, NOT_DONE, VALID, Row
 
 DTYPES = ("float16", "uint8", "float32")
 MAPS = ("query_maps", "reference_maps")
@@ -85,6 +86,7 @@ class MapStore:
     """
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
+        check_settings(path, settings, ("map_dtype",), ("shape", "chunk_shape"))
         self.path, self.settings = path, settings["asked"]
         self.shape, chunk_shape = tuple(settings["shape"]), tuple(settings["chunk_shape"])
         shapes = zip(MAPS, map(tuple, settings["map_shapes"]), strict=True)
@@ -96,6 +98,7 @@ class MapStore:
         folder, chunk_shape = epath.Path(self.path), self._group.chunk_shape
         if len(self.shape) == 2:
             return Grid.open(folder, chunk_shape)
+        check_settings(self.path, {"asked": self.settings}, ("pictures_root",))
         return StoredPairs(folder, len(self), chunk_shape, self.settings["pictures_root"])
 
     def __len__(self) -> int:
@@ -105,7 +108,7 @@ class MapStore:
         """A whole array as it is stored, [..., *]: "scores", "status", "query_maps", ..."""
         if name not in self._group.columns:
             raise ValueError(f"no array {name!r}; there are: {', '.join(self._group.columns)}")
-        return self._group.read(name)
+        return self._group.read_status() if name == "status" else self._group.read(name)
 
     def scores(self) -> np.ndarray:
         """All scores, flat, [n]; NaN where there is none."""
@@ -123,12 +126,34 @@ class MapStore:
         if not len(wanted):
             return []
         where = np.unravel_index(wanted, self.shape)
-        arrays = self._group.read_arrays(self._group.columns, where)
+        try:
+            arrays = self._group.read_arrays(self._group.columns, where)
+        except StoreError:
+            damaged = self._group.damaged(where)
+            if not damaged:
+                raise
+            rest = iter(self.rows([i for i in wanted.tolist() if i not in damaged]))
+            return [
+                self._damaged_row(i, damaged[i]) if i in damaged else next(rest)
+                for i in wanted.tolist()
+            ]
         arrays["reason"] = np.array(decode_text(arrays["reason"]))
+        arrays["status"] = np.where(self._written(wanted), arrays["status"], NOT_DONE)
         return [
             self._row(int(index), {name: x[i] for name, x in arrays.items()})
             for i, index in enumerate(wanted)
         ]
+
+    def _written(self, rows: np.ndarray) -> np.ndarray:
+        """Whether rows lie in chunks that have all their files."""
+        tiles = zip(np.unravel_index(rows, self.shape), self._group.chunk_shape, strict=True)
+        chunks = np.ravel_multi_index([at // size for at, size in tiles], self._group.grid)
+        return self._group.written()[chunks]
+
+    def _damaged_row(self, index: int, names: list[str]) -> Row:
+        reason = f"the store is damaged: {', '.join(names)} of row {index}; the command that wrote "
+        reason += "it computes it again"
+        return Row(index, *self._pairs.row(index), float("nan"), INVALID, reason)
 
     def _row(self, index: int, values: dict[str, np.ndarray]) -> Row:
         query_map = reference_map = None

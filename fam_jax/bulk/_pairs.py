@@ -53,7 +53,7 @@ class TablePairs:
         else:
             source, self._root = list(source), ""
         self.scan, self._source = _tables.scan(source, batch), source
-        self.shape, self.chunk_shape = (self.scan.rows,), (batch,)
+        self.shape, self.chunk_shape = (self.scan.rows,), (min(batch, self.scan.rows),)
         self.max_pictures = self.scan.max_pictures
 
     def facts(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Pictures for the devices: read, decoded and preprocessed by grain, ahead of them and in order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from fam_jax.io import pictures
 
 _THREADS = 16
 _STEPS_AHEAD = 2
+_MOST_WORKERS = 256
 
 
 class PictureLoader:
@@ -25,9 +27,14 @@ class PictureLoader:
         dtype: of its values.
     """
 
-    def __init__(self, preprocess: Callable[[Image.Image], np.ndarray]) -> None:
-        self._preprocess = preprocess
-        blank = np.asarray(preprocess(Image.new("RGB", (256, 256))))
+    def __init__(
+        self, preprocess: Callable[[Image.Image], np.ndarray], reader: pictures.Reader | None = None
+    ) -> None:
+        self._preprocess, self.reader = preprocess, reader or pictures.Reader()
+        if self.reader.convert:
+            blank = np.asarray(preprocess(Image.new("RGB", (256, 256))))
+        else:
+            blank = _blank_of_a_mode(preprocess)
         if blank.ndim != 3:
             raise ValueError(f"preprocess: expected pictures [H, W, c], got shape {blank.shape}")
         self.shape, self.dtype = blank.shape, blank.dtype
@@ -47,15 +54,38 @@ class PictureLoader:
         return {"image": image, "box": box, "reason": np.array(reason)}
 
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        picture = pictures.read_in_thread(path)
-        image = np.asarray(self._preprocess(picture))
+        with self.reader.opened(path) as picture:
+            image, size = np.asarray(self._preprocess(picture)), picture.size
         if image.shape != self.shape:
             raise ValueError(
                 f"{legible(path)}: preprocess gave {image.shape} where others have {self.shape}"
             )
         # What the network sees: all of the picture, unless `preprocess` says otherwise.
         region = getattr(self._preprocess, "region", lambda size: (0, 0, *size))
-        return image, np.asarray(region(picture.size), np.float32)
+        return image, np.asarray(region(size), np.float32)
+
+
+def _blank_of_a_mode(preprocess: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """A preprocessed picture of the first mode that is taken, where files keep theirs."""
+    blank = np.zeros(())
+    for mode in ("I;16", "F", "I", "L", "RGB", "CMYK"):
+        with suppress(Exception):  # of one that this preprocessing is not for
+            blank = np.asarray(preprocess(Image.new(mode, (256, 256))))
+            if blank.ndim == 3:
+                break
+    return blank
+
+
+def check_workers(workers: int) -> None:
+    """Raise ValueError for what is no number of processes that read pictures."""
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise ValueError(f"workers: expected 0 to {_MOST_WORKERS} processes, got {workers}")
+
+
+def reading_facts(load: PictureLoader) -> dict[str, Any]:
+    """What a store says of how its pictures were read; nothing of the usual way."""
+    facts = load.reader.facts()
+    return {"reading": facts} if facts else {}
 
 
 class StepInputs(NamedTuple):

@@ -26,7 +26,7 @@ from fam_jax.bulk._run import Summary, run_job
 from fam_jax.bulk._settings import digest
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import decode_text
-from fam_jax.io.pictures import no_size_warnings
+from fam_jax.io.pictures import Reader, reading
 from fam_jax.methods import Method, fam
 from fam_jax.methods.method import as_method
 
@@ -63,6 +63,7 @@ def retrieve(
     batch: int = 32,
     size: int | None = None,
     dtype: str = "float16",
+    reader: Reader | None = None,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Retrieval:
@@ -85,10 +86,10 @@ def retrieve(
         )
     method = fam() if method is None else as_method(method)
     queries = list(dict.fromkeys(queries))
-    with TemporaryDirectory(prefix="fam-jax-") as scratch, no_size_warnings():
+    with TemporaryDirectory(prefix="fam-jax-") as scratch, reading():
         # Rows of the queries first, then room for their hits; each in whole chunks.
         padded = queries + [""] * (-len(queries) % batch)
-        load = PictureLoader(preprocess)
+        load = PictureLoader(preprocess, reader)
         kept = EncodedPictures(encode, load, batch, FEATURES)
         kept.create(str(Path(scratch) / FEATURES), len(padded) + len(queries) * top)
         kept.fill(padded)

@@ -21,7 +21,7 @@ from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
 from fam_jax.bulk._pairs import Grid, TablePairs
-from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
 from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 from fam_jax.bulk._settings import (
     barrier,
@@ -33,7 +33,7 @@ from fam_jax.bulk._settings import (
 )
 from fam_jax.bulk._steps import Progress, run_steps
 from fam_jax.bulk._zarr import absolute
-from fam_jax.io.pictures import no_size_warnings
+from fam_jax.io.pictures import Reader, reading
 from fam_jax.methods import Method, fam
 from fam_jax.methods.method import as_method
 
@@ -64,6 +64,7 @@ def run(
     dtype: str = "float16",
     once: bool = False,
     workers: int = 0,
+    reader: Reader | None = None,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Summary:
@@ -91,6 +92,8 @@ def run(
             meanwhile, instead of once per chunk; always so for a `grid`. Not for a method that
             reads more of the network than its head.
         workers: processes that read pictures; 0 for threads of this one.
+        reader: how pictures are read, if not as `Reader()` reads them; `Reader(convert=False)`
+            hands `preprocess` the picture as the file holds it.
         about: plain values to be kept with the store, and asked of whoever goes on with it.
         on_step: called with a `Progress` when a step is written.
 
@@ -123,13 +126,13 @@ def run(
     check_count("batch", batch)
     pairs = pairs if isinstance(pairs, Grid) else TablePairs(pairs, batch)
     method = fam() if method is None else as_method(method)
-    with no_size_warnings():
+    with reading():
         return run_job(
             encode,
             method,
             pairs,
             store,
-            PictureLoader(preprocess),
+            PictureLoader(preprocess, reader),
             size=size,
             dtype=dtype,
             once=once,
@@ -161,6 +164,7 @@ def run_job(
             f"{type(encode).__name__}"
         )
     check_choice("dtype", dtype, DTYPES)
+    check_workers(workers)
     if size is not None:
         check_count("size", size)
     if once and method.needs_images:
@@ -175,8 +179,10 @@ def run_job(
     settings = {
         "asked": {
             **(about or {}),
+            **reading_facts(load),
             **pairs.facts(),
             "layer": encode.at,
+            "gates": encode.gates,
             "parameters_sha256": digest((encode, method)),
             "method": brief(method),
             "input": f"{load.dtype} {list(load.shape)}",

@@ -12,14 +12,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from fam_jax._core.brief import escaped, legible
-from fam_jax.bulk._zarr import (
-    Column,
-    Group,
-    decode_text,
-    encode_text,
-    read_settings,
-    write_settings,
-)
+from fam_jax.bulk._attributes import check_settings, read_settings, write_settings
+from fam_jax.bulk._zarr import Column, Group, decode_text, encode_text
 from fam_jax.io import files
 
 _ERROR_BYTES = 400
@@ -51,6 +45,7 @@ def prepare_store(
     """
     existing = read_settings(path)
     if existing is not None:
+        check_settings(path, existing, ())
         there, now = existing["asked"], settings["asked"]
         differences = [
             f"{name}: {_short(there.get(name))} there, {_short(now.get(name))} now"
@@ -130,6 +125,6 @@ def create_group(
 
 
 def missing_chunks(group: Group) -> np.ndarray:
-    """The chunks that are not written, the same in every process."""
-    written = on_first_process(group.written, np.zeros(len(group), bool))
-    return np.flatnonzero(~written)
+    """The chunks that are not written, or were damaged, the same in every process."""
+    whole = on_first_process(group.remove_damaged, np.zeros(len(group), bool))
+    return np.flatnonzero(~whole)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -123,6 +124,8 @@ def _as_dicts(rows: Iterable) -> Iterator[dict[str, Any]]:
 
 
 def _check_columns(source: epath.Path, names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if list(names).count(name) > 1 and name in COLUMNS}):
+        raise ValueError(f"{legible(source)}: several columns are called {', '.join(twice)}")
     if missing := [name for name in NEEDED if name not in names]:
         raise ValueError(
             f"{legible(source)}: no column {' and no column '.join(missing)}; "
@@ -145,14 +148,21 @@ def _csv(source: epath.Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{legible(source)} is no CSV file: {message(error)}") from None
 
 
+def _fields(source: epath.Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        _check_columns(source, [*NEEDED, *names] if set(NEEDED).isdisjoint(names) else names)
+    return dict(pairs)
+
+
 def _json_lines(source: epath.Path) -> Iterator[dict[str, Any]]:
     with _text(source) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line, object_pairs_hook=partial(_fields, source))
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"{legible(source)}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise ValueError(

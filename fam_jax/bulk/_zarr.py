@@ -11,11 +11,11 @@ scores                          [...], NaN where there is none
 reason                          [..., TEXT], UTF-8: why a row is not valid
 status                          [...]: 0 not done, 1 valid, 2 not valid; a chunk's last array
 
-A chunk is written once, by one process, each file whole or not at all, so a job that was stopped
-goes on at the first chunk without a `status`.
+A chunk is written once, by one process, each file whole or not at all and with a checksum, so a job
+that was stopped goes on at the first chunk that lacks a file, and one that was damaged computes
+again what is.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
@@ -25,12 +25,15 @@ import numpy as np
 import tensorstore as ts
 
 from fam_jax._core.brief import escaped, legible, message
-from fam_jax.store import INVALID
+from fam_jax.store import INVALID, NOT_DONE
 
 TEXT = 160  # bytes of a text; longer ones are cut
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _ZSTD = {"name": "zstd", "configuration": {"level": 1}}
-_ROOT, _STATUS = "zarr.json", "status"
+_CHECKSUM = {"name": "crc32c"}
+_READ_AT_ONCE = 64  # chunks, to be checked
+_NAMED = 5  # rows in a message
+_STATUS = "status"
 _SYSTEM_ERRORS = (
     "No space left on device",
     "Disk quota exceeded",
@@ -53,7 +56,7 @@ STATUS_COLUMNS = {_STATUS: Column("uint8"), "reason": Column("uint8", (TEXT,))}
 
 
 class StoreError(OSError):
-    """A store cannot be written or read; one line."""
+    """A store cannot be written or read, or is damaged; one line."""
 
 
 def absolute(path: str | os.PathLike) -> str:
@@ -73,30 +76,11 @@ def wait(*futures: Any, doing: str) -> list[Any]:
         raise StoreError(f"cannot {escaped(doing)}: {next(known, text[:300])}") from None
 
 
-def _kvstore(path: str) -> Any:
+def kvstore(path: str) -> Any:
     """TensorStore's key-value store of a path: a local folder, gs://..., s3://..."""
     # Not as a URL where it is none: folders may be called "50% off?".
     spec = f"{path}/" if "://" in path else {"driver": "file", "path": f"{path}/"}
     return wait(ts.KvStore.open(spec), doing=f"open {path}")[0]
-
-
-def read_settings(path: str) -> dict[str, Any] | None:
-    """What a store was made with; None where there is no store."""
-    root = _kvstore(path)
-    entry = wait(root.read(_ROOT), doing=f"read {path}")[0]
-    if entry.state != "value":
-        return None
-    try:
-        return json.loads(entry.value)["attributes"]["fam_jax"]
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{legible(path)} is a zarr group of something else") from None
-
-
-def write_settings(path: str, settings: Mapping[str, Any]) -> None:
-    """Make the group: from here on it is a store."""
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {"fam_jax": dict(settings)}}
-    text = json.dumps(group, indent=2, sort_keys=True).encode()
-    wait(_kvstore(path).write(_ROOT, text), doing=f"write {path}")
 
 
 class Group:
@@ -117,7 +101,7 @@ class Group:
         self.path, self.shape, self.chunk_shape = path, shape, chunk_shape
         self.columns = dict(columns)
         self.grid = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
-        self._root = _kvstore(path)
+        self._root = kvstore(path)
         opened = [
             ts.open(self._spec(name, column), create=write, open=True, read=True, write=write)
             for name, column in self.columns.items()
@@ -133,12 +117,13 @@ class Group:
         return {
             "driver": "zarr3",
             "kvstore": (self._root / f"{name}/").spec().to_json(),
+            "store_data_equal_to_fill_value": True,  # what has no file is not there
             "metadata": {
                 "shape": [*self.shape, *column.tail],
                 "data_type": column.dtype,
                 "chunk_grid": {"name": "regular", "configuration": grid},
                 "fill_value": column.fill,
-                "codecs": [order, _ZSTD] if column.compress else [order],
+                "codecs": [order, _ZSTD, _CHECKSUM] if column.compress else [order, _CHECKSUM],
             },
         }
 
@@ -158,18 +143,63 @@ class Group:
         return prod(part.stop - part.start for part in self.slices(chunk))
 
     def written(self) -> np.ndarray:
-        """Which chunks are written, [chunks]: those whose `status` is."""
-        prefix = f"{_STATUS}/c/"
-        keys = wait(
-            self._root.list(ts.KvStore.KeyRange(prefix, f"{_STATUS}/c0")),
-            doing=f"read {self.path}",
-        )[0]
-        written = np.zeros(len(self), bool)
-        for key in keys:
-            parts = key.decode().removeprefix(prefix).split("/")
-            if len(parts) == len(self.grid) and all(part.isdigit() for part in parts):
-                written[np.ravel_multi_index([int(part) for part in parts], self.grid)] = True
-        return written
+        """Which chunks are written, [chunks]: those of which every array has its file."""
+        files = np.zeros(len(self), int)
+        for name in self.columns:
+            prefix = f"{name}/c/"
+            keys = wait(
+                self._root.list(ts.KvStore.KeyRange(prefix, f"{name}/c0")),
+                doing=f"read {self.path}",
+            )[0]
+            chunks = {self._chunk_of(key.decode().removeprefix(prefix)) for key in keys}
+            files[[chunk for chunk in chunks if chunk is not None]] += 1
+        return files == len(self.columns)
+
+    def _chunk_of(self, key: str) -> int | None:
+        """The number of a chunk from what its files are called."""
+        parts = key.split("/")[: len(self.grid)]  # what follows is 0: other axes are not divided
+        numbers = [int(part) for part in parts if part.isdigit()]
+        if len(numbers) < len(self.grid) or any(
+            number >= n for number, n in zip(numbers, self.grid, strict=True)
+        ):
+            return None
+        return int(np.ravel_multi_index(numbers, self.grid))
+
+    def remove_damaged(self) -> np.ndarray:
+        """Read and check every chunk; those that are damaged are gone then. Which are left."""
+        whole = self.written()
+        chunks = np.flatnonzero(whole).tolist()
+        for start in range(0, len(chunks), _READ_AT_ONCE):
+            some = chunks[start : start + _READ_AT_ONCE]
+            reads = [self._reads(chunk) for chunk in some]
+            for chunk, parts in zip(some, reads, strict=True):
+                whole[chunk] = all(map(_is_whole, parts.values()))
+        for chunk in set(chunks).difference(np.flatnonzero(whole).tolist()):
+            # A chunk at the edge is read where it is written again.
+            for name in reversed(self.columns):
+                key = self._key(name, chunk)
+                wait(self._root.write(key, None), doing=f"write {self.path}")
+        return whole
+
+    def damaged(self, rows: Any = ...) -> dict[int, list[str]]:
+        """Flat rows -> the arrays that are damaged there; of all rows, or of some."""
+        numbers, found = np.arange(prod(self.shape)).reshape(self.shape), {}
+        wanted = set(numbers[rows].reshape(-1).tolist())
+        for chunk in np.flatnonzero(self.written()).tolist():
+            if own := wanted.intersection(numbers[self.slices(chunk)].reshape(-1).tolist()):
+                reads = self._reads(chunk)
+                if names := [name for name, part in reads.items() if not _is_whole(part)]:
+                    found |= dict.fromkeys(own, names)
+        return found
+
+    def _reads(self, chunk: int) -> dict[str, Any]:
+        """Futures of a chunk's arrays."""
+        return {name: array[self.slices(chunk)].read() for name, array in self._arrays.items()}
+
+    def _key(self, name: str, chunk: int) -> str:
+        """What the file of a chunk and an array is called."""
+        place = map(int, np.unravel_index(chunk, self.grid))
+        return "/".join([name, "c", *map(str, place), *("0" for _ in self.columns[name].tail)])
 
     def write(self, chunks: Mapping[int, Mapping[str, np.ndarray]]) -> None:
         """Write the arrays [rows, ...] of some chunks; `status` when all else is on the disk."""
@@ -188,14 +218,45 @@ class Group:
         return self.read_arrays([name], index)[name]
 
     def read_arrays(self, names: Iterable[str], index: Any) -> dict[str, np.ndarray]:
-        """The same part of some arrays, read at the same time."""
+        """The same part of some arrays, read at the same time.
+
+        Raises:
+            StoreError: what cannot be read, or which rows are damaged.
+        """
         reads = {name: self._arrays[name][index].read() for name in names}
-        parts = wait(*reads.values(), doing=f"read {self.path}")
+        try:
+            parts = wait(*reads.values(), doing=f"read {self.path}")
+        except StoreError:
+            if not (damaged := self.damaged(index)):
+                raise
+            raise StoreError(_says_damaged(self.path, damaged)) from None
         return dict(zip(reads, parts, strict=True))
+
+    def read_status(self) -> np.ndarray:
+        """Of every row: not done where a file of its chunk is not there."""
+        status = self.read(_STATUS)
+        for chunk in np.flatnonzero(~self.written()).tolist():
+            status[self.slices(chunk)] = NOT_DONE
+        return status
 
     def count_invalid(self) -> int:
         """How many rows are done, but without a result."""
-        return int(np.sum(self.read(_STATUS) == INVALID))
+        return int(np.sum(self.read_status() == INVALID))
+
+
+def _is_whole(read: Any) -> bool:
+    """Whether a future of TensorStore ends well."""
+    return read.exception() is None
+
+
+def _says_damaged(path: str, rows: Mapping[int, Sequence[str]]) -> str:
+    numbers = sorted(rows)
+    some = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+    names = ", ".join(sorted({name for names in rows.values() for name in names}))
+    return (
+        f"{legible(path)} is damaged: {names} of {len(numbers):,} rows ({some}); the command that "
+        "wrote it computes them again"
+    )
 
 
 def encode_text(texts: Sequence[str], size: int = TEXT) -> np.ndarray:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fam_jax._core.brief import legible
 from fam_jax.evaluate.data import because
-from fam_jax.io.pictures import MIN_SIDE, SUFFIXES, read
+from fam_jax.io.pictures import MIN_SIDE, Reader, is_hidden, is_picture, read
 
 _MASKS = ("_segmentation_mask", "_mask")  # of two, the last one counts
 
@@ -43,7 +43,7 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"--data: no such folder: {legible(folder)}")
     usable, left_out = [], []
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+    files = [f for f in sorted(folder.iterdir()) if not is_hidden(f) and is_picture(f)]
     masks = {f.stem.removesuffix(e): f for e in _MASKS for f in files if f.stem.endswith(e)}
     for path in files:
         if path.stem.endswith(_MASKS):
@@ -105,15 +105,15 @@ def _place(thing: ET.Element) -> Place:
 
 def _with_mask(path: Path, mask: Path) -> Annotated:
     image = read(path)
-    with Image.open(mask) as file:
-        indices = np.asarray(file if file.mode in ("1", "L", "P") else file.convert("L"))
+    levels = Reader(convert=False)(mask)
+    whole = levels.mode in ("1", "L", "P") or levels.mode.startswith("I")
+    indices = np.asarray(levels if whole else levels.convert("L")).astype(np.int32)
     if indices.shape != (image.height, image.width):
         raise ValueError(
             f"{legible(mask.name)} is {indices.shape[1]} x {indices.shape[0]} pixels, its picture "
             f"{legible(path.name)} {image.width} x {image.height}: a mask of the same size is "
             "expected"
         )
-    indices = indices.astype(np.uint8)
     two_levels = set(np.unique(indices)) <= {0, indices.max()}
     place = indices > 0 if two_levels else (indices > 0) & (indices < 255)
     if not place.any() or place.all():

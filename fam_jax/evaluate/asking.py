@@ -77,7 +77,8 @@ MAIN = (
     *("random", "centre", "activation-sum", "eigen-cam", "fam", "fam-contrastive"),
     *("decomposition", "contrastive", "grad-cam", "grad-cam-free", "hires-cam-free"),
     *("contrastive-free", "relevance-cam"),
-    *("attention-rollout", "chefer", "le-grad", "grad-eclip"),  # of transformers
+    # of transformers
+    *("attention-rollout", "chefer", "le-grad", "le-grad-contrastive", "grad-eclip"),
 )
 BASELINES = ("random", "centre", "activation-sum", "eigen-cam", "grad-cam", "decomposition")
 

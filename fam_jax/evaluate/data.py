@@ -20,7 +20,7 @@ from PIL import Image
 
 from fam_jax._core.brief import legible
 from fam_jax.io import photographs
-from fam_jax.io.pictures import SUFFIXES, read
+from fam_jax.io.pictures import read, scan
 
 PHOTOGRAPHS = "photographs"  # in place of a path: those in scikit-image and scikit-learn
 _CROPS = 16  # of each held-out quarter of a photograph
@@ -142,9 +142,9 @@ def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[s
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
     ]
     by_class = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.parent != root:
-            label = path.parent.relative_to(root).as_posix()
+    for path in map(Path, _files(root, shown, left_out)):
+        if path.parent != root.absolute():
+            label = path.parent.relative_to(root.absolute()).as_posix()
             pictures = by_class[label]
             try:
                 pictures.append(Picture(f"{label}/{path.name}", label, read(path)))
@@ -155,6 +155,16 @@ def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[s
             f"--data: no pictures in folders of {legible(shown)}; a folder per class is expected"
         )
     return by_class, left_out
+
+
+def _files(root: Path, shown: str, left_out: list[str]) -> list[str]:
+    try:
+        listing = scan(root)
+    except FileNotFoundError:  # no picture at all
+        return []
+    if listing.skipped:
+        left_out.append(f"{legible(shown)}: {listing}")
+    return listing.files
 
 
 def is_omniglot(data: str) -> bool:
@@ -220,6 +230,8 @@ def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
             f"--data: {legible(path)} lacks the column {' and '.join(missing)}; expected: "
             f"{','.join(_COLUMNS)}; it has: {','.join(columns) or 'nothing'}"
         )
+    if twice := [name for name in _COLUMNS if list(columns).count(name) > 1]:
+        raise ValueError(f"--data: {legible(path)}: several columns are called {', '.join(twice)}")
     pairs, left_out, where = [], [], legible(path.name)
 
     @cache

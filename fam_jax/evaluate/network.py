@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,21 +22,16 @@ _BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A backbone of `pretrained_ports`, a layer, and how its task compares embeddings."""
+    """A backbone of `pretrained_ports`, its encoder, and how its task compares embeddings."""
 
     backbone: Any
-    layer: str
+    encode: fam_jax.Encoder
     similarity: fam_jax.Similarity
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it takes."""
         return self.backbone.preprocess.size
-
-    @cached_property
-    def encode(self) -> fam_jax.Encoder:
-        """Its encoder at the layer."""
-        return fam_jax.capture(self.backbone.model, at=self.layer, tokens=self.backbone.tokens)
 
     def views(self, pictures: Iterable[Image.Image]) -> UInt8[np.ndarray, "n H W c"]:
         """What it sees of pictures, before normalisation."""

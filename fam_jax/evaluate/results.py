@@ -8,9 +8,11 @@ table.md, table.csv, curves.png, examples.png, manifest.json
 
 import csv
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Results:
             for stale in (*folder.glob(f"{_METHODS}/*.csv"), *folder.glob(f"{_METHODS}/*.npz")):
                 stale.unlink()
         elif asked.exists():
-            before = json.loads(asked.read_text())
+            before = _read(asked, _settings)
             other = [k for k in {**before, **settings} if _differs(before.get(k), settings.get(k))]
             if other:
                 raise FileExistsError(
@@ -43,8 +45,11 @@ class Results:
         files.write_text(asked, json.dumps(settings, indent=2) + "\n")
 
     def has(self, method: str) -> bool:
-        """Whether a method is done."""
-        return self._file(method, "csv").exists()
+        """Whether a method is done: what is damaged is measured again."""
+        try:
+            return bool(self.values(method)) and bool(self.arrays(method))
+        except (OSError, ValueError):
+            return False
 
     def add(
         self,
@@ -62,19 +67,46 @@ class Results:
                 writer.writerow([name, *(f"{column[i]:.6g}" for column in values.values())])
 
     def values(self, method: str) -> dict[str, np.ndarray]:
-        """A method's numbers by name."""
-        with open(self._file(method, "csv"), newline="") as file:
-            rows = list(csv.reader(file))
-        columns = np.array([row[1:] for row in rows[1:]], np.float32).T
-        return dict(zip(rows[0][1:], columns, strict=True))
+        """A method's numbers by name; ValueError if its file is damaged."""
+        return _read(self._file(method, "csv"), _columns)
 
     def arrays(self, method: str) -> dict[str, np.ndarray]:
-        """A method's arrays by name."""
-        with np.load(self._file(method, "npz")) as file:
-            return dict(file)
+        """A method's arrays by name; ValueError if its file is damaged."""
+        return _read(self._file(method, "npz"), _arrays)
 
     def _file(self, method: str, suffix: str) -> Path:
         return self.folder / _METHODS / f"{method}.{suffix}"
+
+
+def _read(path: Path, reader: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What a file of a run holds; one line if it is damaged, by whom or whatever."""
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {legible(path)}") from None
+    except (OSError, ValueError, IndexError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
+        raise ValueError(
+            f"{legible(path)} is damaged: remove it, or take another folder, and run the command "
+            "again"
+        ) from None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return {**json.loads(path.read_text())}
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    with open(path, newline="") as file:
+        (first, *names), *rows = list(csv.reader(file))
+    if first != "case" or not (names and rows):
+        raise ValueError
+    columns = np.array([row[1:] for row in rows], np.float32).T
+    return dict(zip(names, columns, strict=True))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as raw, np.load(raw) as file:
+        return dict(file)
 
 
 def _differs(before: Any, now: Any) -> bool:

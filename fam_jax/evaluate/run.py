@@ -132,7 +132,7 @@ def _write(
     means = tables.means(values)
     parts = [
         f"# {settings['model']}, {settings['task']}",
-        f"{_summary(cases)}. Layer {settings['layer']}, maps of "
+        f"{_summary(cases)}. Layer {settings['layer']}, gates {settings['gates']}, maps of "
         f"{settings['map'][0]} x {settings['map'][1]}.",
         "Mean ± bootstrap standard error over the cases.",
         tables.markdown(means),

@@ -113,7 +113,7 @@ def run(
         rows, columns = network.grid()
         parts = [
             f"# {settings['model']}, stereo",
-            f"Layer {network.layer}, maps of {rows} x {columns}, a cell "
+            f"Layer {network.encode.at}, maps of {rows} x {columns}, a cell "
             f"{network.size[1] / columns:.0f} of {network.size[1]} pixels wide. "
             f"{int(pair.known.sum())} of {pair.known.size} cells have a known counterpart.",
             "Mean distance in pixels ± bootstrap standard error over the cells (which are not "

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import fam_jax
 from fam_jax._core.brief import legible
 
 MANIFEST = "manifest.json"
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one / of gs://
 
 
 def part_name(name: str) -> str:
@@ -78,7 +80,12 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
 
 
 def refuse(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError for a file, and for what nobody said to replace."""
+    """Raise FileExistsError for a file, and for what nobody said to replace.
+
+    ValueError for an address.
+    """
+    if _ADDRESS.match(os.fspath(path)):
+        raise ValueError(f"{legible(path)} is an address; this is written to a local folder")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{legible(path)} is a file; a folder is expected")
     if path.is_dir() and any(path.iterdir()) and not overwrite:

@@ -19,6 +19,7 @@ from fam_jax.methods import attention_rules as rules
 from fam_jax.methods.method import Method
 
 _NAME = "attn_drop"  # timm's name of the layer that the softmaxed attention passes through
+_LAST = 4  # blocks
 
 
 def attention_rollout(
@@ -77,14 +78,23 @@ def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = 
     return _method(similarity, rules.propagate, _every_block, layers)
 
 
-def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = None) -> Method:
+def le_grad(
+    similarity: Similarity = cosine,
+    *,
+    signed: bool = False,
+    layers: tuple[str, ...] | None = None,
+) -> Method:
     """LeGrad: how much the score would gain from more attention to a patch.
 
         M_i = mean over layers, heads and looking tokens j of relu(dA_l)_ji
 
+    `signed` leaves the ReLU out, which hides what speaks against the reference, and takes the last
+    four blocks if no `layers` are given: to be used with a `margin`, as the best for two images in
+    the transformers of docs/methods.md.
+
     The authors give every layer a score of its own, by the network's head at that layer's
     tokens; here all layers share the network's score, so that any network and reference will do.
-    Not negative. Arguments as `attention_rollout`.
+    Not negative, unless `signed`. Arguments as `attention_rollout`.
 
     Example:
         >>> import jax
@@ -101,6 +111,8 @@ def le_grad(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None =
 
     Source: Bousselham et al.: LeGrad, ICCV 2025 (arXiv 2404.03214).
     """
+    if signed:
+        return _method(similarity, rules.signed_gradient_mean, _last_blocks, layers)
     return _method(similarity, rules.gradient_mean, _every_block, layers)
 
 
@@ -167,6 +179,10 @@ def _every_block(names: tuple[str, ...]) -> tuple[str, ...]:
             f"this method is for transformers: the network has no layer named {_NAME!r}"
         )
     return matrices
+
+
+def _last_blocks(names: tuple[str, ...]) -> tuple[str, ...]:
+    return _every_block(names)[-_LAST:]
 
 
 def _last_block(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,12 +34,19 @@ def propagate(
     return gained[:, 0]
 
 
+def signed_gradient_mean(
+    attentions: tuple[Array, ...], gradients: tuple[Array, ...], rows: Array, prefix: int
+) -> Array:
+    """The mean of dA over heads, looking tokens and layers."""
+    return reduce(jnp.add, (jnp.mean(dA, (1, 2)) for dA in gradients)) / len(gradients)
+
+
 def gradient_mean(
     attentions: tuple[Array, ...], gradients: tuple[Array, ...], rows: Array, prefix: int
 ) -> Array:
     """The mean of relu(dA) over heads, looking tokens and layers."""
-    means = (jnp.mean(jax.nn.relu(dA), (1, 2)) for dA in gradients)
-    return reduce(jnp.add, means) / len(gradients)
+    positive = tuple(jax.nn.relu(dA) for dA in gradients)
+    return signed_gradient_mean(attentions, positive, rows, prefix)
 
 
 def value_gradient(

@@ -62,6 +62,7 @@ _METHODS: dict[str, Entry] = {
     "attention-rollout": Entry(attention.attention_rollout),
     "chefer": Entry(attention.chefer),
     "le-grad": Entry(attention.le_grad),
+    "le-grad-contrastive": Entry(partial(attention.le_grad, signed=True), "needed"),
     "grad-eclip": Entry(attention.grad_eclip),
     # both images
     "interaction-cam": Entry(pairs.interaction_cam),

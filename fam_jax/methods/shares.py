@@ -103,10 +103,10 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     sums to score(z, r) - mean_n score(z, b_n) exactly. What every image has in common with every
     other cancels, so the map depends on the reference; shares keep their signs, so it works where
     embeddings are signed (projection heads), where `fam` points at random. So measured on
-    convolutional networks; in a small vision transformer it did no better than chance, and
-    `chefer` and `le_grad` did (docs/evaluation.md). The background are embeddings of other images:
-    the rest of the gallery, or the other classes' prototypes; some dozens suffice. Other arguments:
-    see `fam_jax.methods`.
+    convolutional networks; in transformers it depends on the layer and the gates, and
+    `le_grad(margin(similarity, background), signed=True)` is what points (docs/methods.md). The
+    background are embeddings of other images: the rest of the gallery, or the other classes'
+    prototypes; some dozens suffice. Other arguments: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -11,9 +11,18 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from fam_jax.plot.lettering import lettered
-from fam_jax.plot.overlays import Picture, overlay, picture_pixels, shows
+from fam_jax.plot.overlays import (
+    DIVERGING,
+    SEQUENTIAL,
+    Picture,
+    is_signed,
+    overlay,
+    picture_pixels,
+    shows,
+)
 
 NOTHING = "nothing to show"
+SIGNED = "red above 0, blue below"
 _LETTERS = 12  # of a caption, in an inch
 TITLE = 11  # of a title
 _WIDTHS = 0.5, 3  # of a column, in heights of a cell: at least, at most
@@ -51,10 +60,18 @@ def pair_figure(
     heading = title if score is None else f"{title} {score:.3f}".strip()
     return grid_figure(
         [[query, reference], [overlay(query, query_map), overlay(reference, reference_map)]],
-        captions=[list(names), ["" if shows(m) else NOTHING for m in (query_map, reference_map)]],
+        captions=[list(names), [remark(m) for m in (query_map, reference_map)]],
         title=heading,
         colorbar=True,
+        colormap=DIVERGING if any(map(is_signed, (query_map, reference_map))) else SEQUENTIAL,
     )
+
+
+def remark(map: jax.Array | np.ndarray) -> str:
+    """What is said over the overlay of a map: that it shows nothing, or what its colours are."""
+    if not shows(map):
+        return NOTHING
+    return SIGNED if is_signed(map) else ""
 
 
 def grid_figure(

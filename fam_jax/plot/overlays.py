@@ -1,5 +1,6 @@
 """A map laid over its picture, where the network saw it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -30,6 +31,7 @@ class Seen(Protocol):
 
 # An array is [H, W, 3] or [H, W], of uint8 or of floats in [0, 1].
 Picture = Image.Image | jax.Array | np.ndarray | Seen
+SEQUENTIAL, DIVERGING = "turbo", "RdBu_r"
 _PALE = 0.55  # how far what was not seen goes towards grey
 _FRAME = 0.25, 1 / 200  # grey level of the line around what was seen; its width, of a shorter side
 
@@ -41,12 +43,14 @@ def overlay(
     box: Box | None = None,
     limits: tuple[float | int, float | int] | None = None,
     alpha: float = 0.65,
-    colormap: str = "turbo",
+    colormap: str = SEQUENTIAL,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture with the map over the part that the network saw; the rest is grey, framed off.
 
     The map m is upsampled, brought from `limits` to [0, 1], coloured, and covers the picture the
-    more, the higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m).
+    more, the higher it is: with t = alpha m^(1/2), pixel = (1 - t) picture + t colour(m). A signed
+    map is brought to [-1, 1] by its largest magnitude, with 0 at 0: red above it, blue below, and
+    t = alpha |m|^(1/2). A map that is not finite is not drawn.
 
     Args:
         image: a PIL image, an array [H, W, 3] or [H, W], uint8 or floats in [0, 1], or what
@@ -54,9 +58,10 @@ def overlay(
         map: a raw map [h, w].
         box: what the map is of: left, top, right, bottom in pixels of the picture, beyond its
             edges where it was padded; the whole picture if not given.
-        limits: the values that are drawn lowest and highest; the map's own if not given.
+        limits: the values that are drawn lowest and highest; the map's own if not given. Of
+            (-a, a) 0 is the middle, as for a signed map.
         alpha: how much of the picture the highest value covers, 0 to 1.
-        colormap: a matplotlib colour map.
+        colormap: a matplotlib colour map; of signed maps, if not given, `DIVERGING`.
 
     Returns:
         Pixels, uint8 [H, W, 3]; the picture itself where the map is constant.
@@ -79,9 +84,19 @@ def overlay(
         raise ValueError(f"box: {tuple(box)} is no part of a picture of {width} x {height} pixels")
     y0, y1, x0, x1 = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
     part = pixels[y0:y1, x0:x1]
-    m = np.asarray(upsample(np.asarray(map, np.float32), (bottom - top, right - left)))
+    raw = np.asarray(map, np.float32)
+    centred = is_signed(raw) if limits is None else limits[0] == -limits[1]
+    if not np.isfinite(raw).all():
+        raw, limits = np.zeros_like(raw), None
+    elif centred and limits is None:
+        limits = symmetric([raw])
+    m = np.asarray(upsample(raw, (bottom - top, right - left)))
     m = scaled(m, limits)[y0 - top : y1 - top, x0 - left : x1 - left]
-    heat = matplotlib.colormaps[colormap](m)[..., :3]
+    if centred and shows(raw):
+        heat, m = coloured(m, colormap), np.abs(2 * m - 1)
+    else:
+        heat = matplotlib.colormaps[colormap](m if shows(raw) else 0 * m)[..., :3]
+        m = m if shows(raw) else 0 * m
     t = alpha * np.sqrt(m)[..., None]
     out = (1 - _PALE) * pixels.mean(axis=2, keepdims=True) + _PALE * np.full_like(pixels, 0.75)
     line = max(1, round(min(height, width) * _FRAME[1]))
@@ -101,8 +116,28 @@ def scaled(map: np.ndarray, limits: tuple[float | int, float | int] | None) -> n
 
 
 def shows(map: jax.Array | np.ndarray) -> bool:
-    """Whether any place of a map differs from the others by more than rounding."""
-    return bool(scaled(np.asarray(map, np.float32), None).any())
+    """Whether a map is finite, and any place of it differs from the others beyond rounding."""
+    map = np.asarray(map, np.float32)
+    return bool(np.isfinite(map).all() and scaled(map, None).any())
+
+
+def is_signed(map: jax.Array | np.ndarray) -> bool:
+    """Whether a map is finite and below 0 somewhere, by more than rounding."""
+    map = np.asarray(map, np.float32)
+    rounding = 8 * np.finfo(np.float32).eps * np.abs(map).max()
+    return bool(np.isfinite(map).all() and map.min() < -rounding)
+
+
+def symmetric(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Limits with 0 in their middle that hold all maps."""
+    most = max(float(np.abs(map).max()) for map in maps)
+    return -most, most
+
+
+def coloured(unit: np.ndarray, colormap: str = SEQUENTIAL) -> Float[np.ndarray, "*s 3"]:
+    """The colours of a signed map in [0, 1] with 0 at 1/2."""
+    name = DIVERGING if colormap == SEQUENTIAL else colormap
+    return matplotlib.colormaps[name](unit)[..., :3]
 
 
 def picture_pixels(image: Any) -> Float[np.ndarray, "H W 3"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fam_jax._core.brief import escaped, legible
+from fam_jax.plot.figures import SIGNED
 from fam_jax.report import _heat
 from fam_jax.report._thumbnails import Thumbnail, Thumbnails
 from fam_jax.store import VALID, Row, Store
@@ -103,7 +104,8 @@ def _draw_map(
     if not m.any():
         return None, "no map: it is the same everywhere"
     _heat.save(m, file)
-    return Heat(file.name, m.shape[1], m.shape[0], _heat.describe(m)), ""
+    note = SIGNED if (m < 0).any() else ""
+    return Heat(file.name, m.shape[1], m.shape[0], _heat.describe(m)), note
 
 
 def shorten_names(cards: Sequence[Card]) -> tuple[list[Card], str]:

@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     invalid_shown: int
 
 
-def choose(store: Store, limit: int, order: str) -> Choice:
+def choose(store: Store, limit: int, order: str, partial: bool = True) -> Choice:
     """At most `limit` pairs that are done; by score, those without one come last."""
     check_choice("order", order, ORDERS)
     check_count("limit", limit)
@@ -36,6 +36,13 @@ def choose(store: Store, limit: int, order: str) -> Choice:
     done = np.flatnonzero(status != NOT_DONE)
     if not done.size:
         raise ValueError(f"none of the {len(store)} pairs of {legible(store.path)} is done yet")
+    if not partial and done.size < len(store):
+        missing = len(store) - done.size
+        raise ValueError(
+            f"{legible(store.path)} is unfinished: {missing:,} of its {len(store):,} pairs are "
+            "missing; finish it by the command that began it, or show what is there: "
+            "--partial"
+        )
     if order != "store":
         scores = np.asarray(store.scores(), np.float64)[done]
         keys = np.where(np.isfinite(scores), scores if order == "lowest" else -scores, np.inf)

@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from fam_jax.io import files, pictures
+from fam_jax.io import files
+from fam_jax.io.pictures import Reader
 from fam_jax.report._cards import make_cards, shorten_names
 from fam_jax.report._choice import choose
 from fam_jax.report._page import write_page
@@ -26,7 +27,8 @@ def write(
     title: str | None = None,
     signed: bool | None = None,
     overwrite: bool = False,
-    read: Callable[[str], Image.Image] = pictures.read,
+    partial: bool = True,
+    read: Callable[[str], Image.Image] | None = None,
 ) -> list[Path]:
     """Write explained pairs as a static page with thumbnails: no server, no network.
 
@@ -39,14 +41,16 @@ def write(
         signed: whether negative values are evidence against a pair and not drawn; by default
             where the store's settings name a background, as `fam-jax explain` does.
         overwrite: replace an earlier report in that folder.
-        read: a path -> an upright RGB picture; the card shows the text of its ValueError or
-            OSError.
+        partial: show what is there of an unfinished store, and count on the page what is not;
+            False refuses it.
+        read: a path -> an upright RGB picture, as the store's settings say if not given; the card
+            shows the text of its ValueError or OSError.
 
     Returns:
         The files, index.html first.
 
     Raises:
-        ValueError: if no pair is done.
+        ValueError: if no pair is done; if some are not and `partial` is False.
 
     Example:
         >>> import tempfile
@@ -69,10 +73,10 @@ def write(
         >>> [file.name for file in files][:3]
         ['index.html', 'manifest.json', 'map-0000000-query.png']
     """
-    choice = choose(store, limit, order)
+    choice = choose(store, limit, order, partial)
     signed = _is_signed(store.settings) if signed is None else signed
     with files.folder(folder, overwrite=overwrite) as stage:
-        thumbnails = Thumbnails(stage, read)
+        thumbnails = Thumbnails(stage, read or Reader.of(store.settings))
         cards = make_cards(store, choice.indices, stage, thumbnails, signed=signed)
         shown, shared = shorten_names(cards)
         facts: dict[str, Any] = {

@@ -37,7 +37,7 @@ class MapLogger:
 
     Args:
         queries: preprocessed images; `references` are the other image of each pair.
-        at: the layer, as `capture` takes it, and so are `tokens` and `layout`.
+        at: the layer, as `capture` takes it, and so are `tokens`, `layout` and `gates`.
         every: steps from one look to the next.
         method: `fam()` if not given.
         pictures: what to show under the maps, for queries and references: a pair of lists of
@@ -76,6 +76,7 @@ class MapLogger:
         method: Method | Callable | None = None,
         tokens: Any = None,
         layout: str = "NHWC",
+        gates: str = "free",
         pictures: tuple[Any, Any] | None = None,
         resume: bool = False,
     ):
@@ -89,7 +90,7 @@ class MapLogger:
         sides = zip(self._pairs, pictures or (None, None), strict=True)
         self._pictures = [_shown(images, given) for images, given in sides]
         self._method = method
-        self._capture = {"at": at, "tokens": tokens, "layout": layout}
+        self._capture = {"at": at, "tokens": tokens, "layout": layout, "gates": gates}
         self._writer = None
         if jax.process_index() == 0:
             self._open(resume)
@@ -139,8 +140,8 @@ class MapLogger:
                 )
             if last is not None and load(probe)["setup"] != setup:
                 raise ValueError(
-                    f"the folder {self.folder} holds maps of other images or of another layer; "
-                    "take another folder"
+                    f"the folder {self.folder} holds maps of other images or of another layer or "
+                    "gates; take another folder"
                 )
         (self.folder / MAPS).mkdir(parents=True, exist_ok=True)
         sides = zip(SIDES, self._pictures, strict=True)
@@ -158,7 +159,7 @@ class MapLogger:
         files.save_arrays(maps_file(self.folder, step), out._asdict())
         for side, pictures, maps in zip(SIDES, self._pictures, out[:2], strict=True):
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
-                image = plot.overlay(picture, m)
+                image = plot.overlay(picture, m if out.valid[i] else np.zeros_like(m))
                 self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
         for i, score in enumerate(out.scores):
             self._writer.add_scalar(f"pair_{i}/score", score, step)

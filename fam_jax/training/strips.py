@@ -18,7 +18,8 @@ CELL, GAP = 120, 3  # pixels
 def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
     """The maps in a `MapLogger`'s folder: a row for each image of each pair, a column a step.
 
-    In the corner of a query's overlays stands the pair's score. Each map is scaled on its own.
+    In the corner of a query's overlays stands the pair's score. Each map is scaled on its own, a
+    signed one red above 0 and blue below; one that is not valid is not drawn.
 
     Args:
         columns: at most so many steps, evenly from the first to the last.
@@ -48,7 +49,8 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
     for i in range(len(scores)):
         for side in SIDES:
             picture = probe[f"{side}_{i}"]
-            overlays = (plot.overlay(picture, look[f"{side}_maps"][i]) for look in looks)
+            maps = (look[f"{side}_maps"][i] * bool(look["valid"][i]) for look in looks)
+            overlays = (plot.overlay(picture, m) for m in maps)
             rows.append(np.concatenate([_cell(x) for x in (picture, *overlays)], axis=1))
     return _drawn(np.concatenate(rows), steps, scores)
 

@@ -105,8 +105,10 @@ class ConvNeXt(Network):
         param_dtype: Type of the parameters, and of the computation.
 
     Example:
-        >>> model = ConvNeXt("tiny", rngs=nnx.Rngs(0))
-        >>> model(jnp.zeros((1, 32, 48, 3))).shape
+        >>> def embed(images):
+        ...     model = ConvNeXt("tiny", rngs=nnx.Rngs(0))
+        ...     return model(images)
+        >>> nnx.eval_shape(embed, jnp.zeros((1, 32, 48, 3))).shape
         (1, 768)
     """
 

@@ -89,9 +89,11 @@ class EfficientNet(Network):
         param_dtype: Type of the parameters, and of the computation.
 
     Example:
-        >>> model = EfficientNet("lite0", rngs=nnx.Rngs(0))
-        >>> model.eval()
-        >>> model(jnp.zeros((1, 32, 48, 3))).shape
+        >>> def embed(images):
+        ...     model = EfficientNet("lite0", rngs=nnx.Rngs(0))
+        ...     model.eval()
+        ...     return model(images)
+        >>> nnx.eval_shape(embed, jnp.zeros((1, 32, 48, 3))).shape
         (1, 1280)
     """
 

@@ -94,9 +94,11 @@ class MobileNetV3(Network):
         param_dtype: Type of the parameters, and of the computation.
 
     Example:
-        >>> model = MobileNetV3("small", rngs=nnx.Rngs(0))
-        >>> model.eval()
-        >>> model(jnp.zeros((1, 32, 48, 3))).shape
+        >>> def embed(images):
+        ...     model = MobileNetV3("small", rngs=nnx.Rngs(0))
+        ...     model.eval()
+        ...     return model(images)
+        >>> nnx.eval_shape(embed, jnp.zeros((1, 32, 48, 3))).shape
         (1, 1024)
     """
 

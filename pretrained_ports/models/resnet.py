@@ -117,9 +117,11 @@ class ResNet(Network):
         param_dtype: Type of the parameters, and of the computation.
 
     Example:
-        >>> model = ResNet("resnet18", rngs=nnx.Rngs(0))
-        >>> model.eval()
-        >>> model(jnp.zeros((2, 32, 48, 3))).shape
+        >>> def embed(images):
+        ...     model = ResNet("resnet18", rngs=nnx.Rngs(0))
+        ...     model.eval()
+        ...     return model(images)
+        >>> nnx.eval_shape(embed, jnp.zeros((2, 32, 48, 3))).shape
         (2, 512)
     """
 

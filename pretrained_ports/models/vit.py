@@ -80,8 +80,10 @@ class VisionTransformer(Network):
 
     Example:
         >>> from pretrained_ports.models.vit_variants import VARIANTS
-        >>> model = VisionTransformer(VARIANTS["vit-tiny-patch16"], rngs=nnx.Rngs(0))
-        >>> model(jnp.zeros((2, 32, 48, 3))).shape
+        >>> def embed(images):
+        ...     model = VisionTransformer(VARIANTS["vit-tiny-patch16"], rngs=nnx.Rngs(0))
+        ...     return model(images)
+        >>> nnx.eval_shape(embed, jnp.zeros((2, 32, 48, 3))).shape
         (2, 192)
     """
 

@@ -249,6 +249,7 @@ def test_a_process_that_is_ended_from_outside_says_what_to_do(seconds, killed):
     assert (process.returncode == 0) != killed
 
 
+@pytest.mark.slow
 def test_two_hosts_by_the_command_line(table, store, tmp_path):
     """`--distributed` on each gives the store of one host, bit for bit, and one report."""
     port, out = toy.free_port(), tmp_path / "maps"

@@ -13,9 +13,9 @@ JOB = Path(__file__).parent / "job.py"
 BATCH = 4
 
 
-@pytest.fixture(scope="module", params=[5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[3, pytest.param(20, marks=pytest.mark.slow)])
 def kills(request):
-    """How often; every time the job gets on by some steps."""
+    """How often: of three, one each while the job starts, in its first and in its second step."""
     return request.param
 
 

@@ -55,7 +55,7 @@ def network(size=16, similarity=fam_jax.cosine, model=Colours):
         embedding_dim=3,
         source="by hand",
     )
-    return Network(backbone, "conv", similarity)
+    return Network(backbone, fam_jax.capture(backbone, at="conv"), similarity)
 
 
 def picture(colour, rng, side=24):

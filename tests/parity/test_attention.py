@@ -60,6 +60,7 @@ def theirs(model, images, references):
         "rollout": mixed[:, 0, 1:],
         "chefer": gained[:, 0, 1:],
         "le_grad": torch.stack(dA, 1).clamp(min=0).mean((1, 2, 3))[:, 1:],
+        "le_grad_signed": torch.stack(dA[-4:], 1).mean((1, 2, 3))[:, 1:],
         "grad_eclip": eclip,
     }
 
@@ -69,6 +70,7 @@ def ours(model, images, r):
         "rollout": fam_jax.attention_rollout(),
         "chefer": fam_jax.chefer(),
         "le_grad": fam_jax.le_grad(),
+        "le_grad_signed": fam_jax.le_grad(signed=True),
         "grad_eclip": fam_jax.grad_eclip(),
     }
     enc = fam_jax.capture(model, at="blocks.0", tokens=TOKENS)(images, *methods.values())

@@ -96,7 +96,9 @@ def explained(encode, images, references):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("family", ["iresnet", "mobilefacenet"])
+@pytest.mark.parametrize(
+    "family", ["iresnet", pytest.param("mobilefacenet", marks=pytest.mark.slow)]
+)
 def test_maps_sum_to_the_score_less_the_part_of_the_constant(family):
     """As the docstrings say: the head is linear in the default layer, but for a constant."""
     model, layer = make(family)
@@ -117,9 +119,12 @@ def test_maps_sum_to_the_score_less_the_part_of_the_constant(family):
     assert maps.any(axis=(1, 2)).all()
 
 
-def test_vmap_agrees_with_the_batch():
+@pytest.mark.parametrize(
+    "family", ["iresnet", pytest.param("mobilefacenet", marks=pytest.mark.slow)]
+)
+def test_vmap_agrees_with_the_batch(family):
     """And so evaluation mode does not mix images: up to the rounding of some fifty layers."""
-    model, _ = make("mobilefacenet")
+    model, _ = make(family)
     assert_close(network.one_by_one(model, IMAGES), network.embed(model, IMAGES), rtol=1e-4)
 
 

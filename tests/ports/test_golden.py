@@ -21,7 +21,15 @@ make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
 
 
-@pytest.mark.parametrize("name", make.SHAPES)
+# A plain and a few-shot network, padding of odd sides and registers; the larger ones wait.
+QUICK = ("resnet18", "cifar-resnet20", "conv4", "conv4-omniglot", "resnet12", "relationnet")
+QUICK += ("efficientnet-lite0", "vit-tiny-patch16", "dinov2-small-reg4")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in make.SHAPES],
+)
 def test_embedding_is_that_of_pytorch(name):
     golden = np.load(FOLDER / "golden.npz")
     shapes = dict(row.split(" ", 1) for row in golden[f"{name} keys"].tolist())

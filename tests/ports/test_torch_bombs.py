@@ -22,6 +22,10 @@ from tests.ports.torch_bytes import (
     write_zip,
 )
 
+# Both formats hold the same pickles, and one reader reads them.
+around = pytest.mark.parametrize(
+    "around", ["zip", pytest.param("old", marks=pytest.mark.slow)], indirect=True
+)
 ORDERED = operations(Global("collections", "OrderedDict"))
 BOMBS = {
     # 2^50 items, if anybody counted them
@@ -37,24 +41,28 @@ BOMBS = {
 }
 
 
+@around
 @pytest.mark.parametrize("case", BOMBS)
 def test_containers_that_have_no_end(around, refused, case):
     """Nothing follows what a container holds: neither recursion nor the number of paths matters."""
     refused(around(b"\x80\x02" + BOMBS[case] + b".", {}), "holds no dictionary|Error", 32)
 
 
+@around
 def test_a_dictionary_that_holds_itself(around, refused):
     """Under the name of a wrapper: which would be taken off for ever, if nobody counted."""
     code = b"\x80\x02}q\x01X\x0a\x00\x00\x00state_dicth\x01s."
     refused(around(code, {}), "holds no dictionary of tensors")
 
 
+@around
 def test_a_prefix_that_comes_again(around):
     """Prefixes are taken off eight times at most, and what is left is a name like others."""
     (key,) = read(around(pickled({"module." * 20: tensor()}))).tensors
     assert key == "module." * 12
 
 
+@around
 def test_keys_that_are_slow_to_compare(around, refused):
     """Letter by letter with equal ones, and tensors' names with the patterns of every table."""
     refused(around(pickled({"x" * 10_001: 0})), "a key of more than 10000 letters")
@@ -62,6 +70,7 @@ def test_keys_that_are_slow_to_compare(around, refused):
     refused(around(pickled({("x" * 5_001, "y" * 5_000): 0})), "a key of more than 10000 letters")
 
 
+@around
 def test_keys_of_which_each_repeats_a_long_text(around):
     """What a report says of an entry is cut, so that it has no more letters than the file."""
     text = operations("x" * 9_000) + b"q\x01"
@@ -71,6 +80,7 @@ def test_keys_of_which_each_repeats_a_long_text(around):
     assert sum(map(len, ignored)) < 5_001 * 161
 
 
+@around
 def test_numbers_that_clash_as_keys(around):
     """Multiples of one prime have one hash as numbers, and n of them would take n^2 steps."""
     clashing = [i * (2**61 - 1) for i in range(100)]
@@ -104,6 +114,7 @@ def clashing_numbers(bits=17):
     return numbers[:room].tolist()
 
 
+@around
 def test_memo_indices_that_clash(around):
     """As they would in a dictionary by number: here they cost as much as any others."""
 
@@ -124,6 +135,7 @@ COPIES = {
 }
 
 
+@around
 @pytest.mark.parametrize("case", COPIES)
 def test_what_is_copied_again_and_again(around, refused, case, monkeypatch):
     """Six bytes of the file that copy thousands of items count as thousands of operations."""
@@ -135,6 +147,7 @@ def test_what_is_copied_again_and_again(around, refused, case, monkeypatch):
     refused(around(code), "take more than 200000 operations")
 
 
+@around
 def test_ten_thousand_calls_with_a_megabyte_of_text_keep_none(around, refused):
     text, name = operations("x" * 2**20), operations(Global("_codecs", "encode"))
     code = b"\x80\x02](" + text + b"q\x01" + name + b"q\x02" + b"h\x02h\x01\x85R" * 10_000 + b"e."
@@ -151,6 +164,7 @@ def test_more_operations_than_any_checkpoint_needs(tmp_path, refused, monkeypatc
     refused(file, "its pickles take more than 10000 operations")
 
 
+@around
 @pytest.mark.parametrize("operation", [b"}", b"(", b"]", b")\x85", b"X\x04\0\0\0\xf0\x9f\x98\x80"])
 def test_what_an_operation_keeps(around, refused, monkeypatch, operation):
     """At most 128 bytes, so that the 4,000,000 of the limit fit into 512 megabytes."""
@@ -158,6 +172,7 @@ def test_what_an_operation_keeps(around, refused, monkeypatch, operation):
     refused(around(b"\x80\x02" + operation * 2**15 + b"."), "take more than", megabytes=4)
 
 
+@around
 def test_many_names_for_one_tensor(around, refused):
     """Views cost nothing, but whoever copies them needs the memory of all."""
     names = b"".join(operations(f"w{i}") + b"h\x01" for i in range(1000))

@@ -95,7 +95,7 @@ def test_a_layer_in_the_place_of_the_dropout_is_applied():
 
 
 @pytest.mark.double
-@pytest.mark.parametrize("gates", ["free", "frozen"])
+@pytest.mark.parametrize("gates", [pytest.param("free", marks=pytest.mark.slow), "frozen"])
 def test_maps_are_the_same_whether_matrices_are_watched(gates, x64):
     model = VisionTransformer(VARIANT, rngs=nnx.Rngs(0), param_dtype="float64")
     images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 12, 12, 3)))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,11 @@ KINDS = (
     *("vit-tiny-patch16", "deit-tiny-patch16-distilled", "dino-small-patch16"),
     *("dinov2-small", "dinov2-giant-reg4", "clip-vit-b32", "siglip-base-patch16"),
 )
-every = pytest.mark.parametrize("name", KINDS)
+# The patches and heads of these are another's: the others have all modules between them.
+ALIKE = ("dino-small-patch16", "dinov2-small")
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in ALIKE else []) for n in KINDS]
+)
 # Between them, every module.
 most = pytest.mark.parametrize("name", KINDS[-3:])
 
@@ -69,8 +74,18 @@ def references(backbone, dtype):
     return draw.astype(dtype)
 
 
-@every
-@pytest.mark.parametrize("method", [fam_jax.le_grad, fam_jax.chefer])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        *((fam_jax.le_grad, name) for name in KINDS if name not in ALIKE),
+        *((fam_jax.chefer, name) for name in KINDS[-3:]),
+        *(
+            pytest.param(method, name, marks=pytest.mark.slow)
+            for method, name in product((fam_jax.le_grad, fam_jax.chefer), KINDS)
+            if name in (ALIKE if method is fam_jax.le_grad else KINDS[:-3])
+        ),
+    ],
+)
 def test_attention_explains_a_pair_of_every_kind(name, method):
     """With a class token, with others beside it, with none: on both sides, by the other image."""
     encode = fam_jax.capture(create(name))
@@ -83,6 +98,18 @@ def test_attention_explains_a_pair_of_every_kind(name, method):
             assert np.isfinite(maps).all()
             assert np.ptp(maps) > 0
     assert np.abs(one.query_maps - other.query_maps).max() > 1e-3 * np.abs(one.query_maps).max()
+
+
+@every
+def test_patches_are_a_map_before_they_are_tokens(name):
+    """The backbone's tokens say where patches are, for layers that give tokens."""
+    backbone = create(name)
+    images = jnp.asarray(pictures())
+    enc = fam_jax.capture(backbone, at="patch_embed")(images)
+    assert_close(enc.activations, backbone.model.patch_embed(images), rtol=1e-6)
+    G = enc.pullback(enc.embeddings)
+    assert G.shape == enc.activations.shape == (2, 4, 7, enc.activations.shape[3])
+    assert np.asarray(G).any((1, 2, 3)).all()
 
 
 @most

@@ -102,12 +102,10 @@ def test_guided_training_reports_both_networks_and_their_difference(run, tmp_pat
     assert is_picture(tmp_path / "explanation_guided.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        "--freeze --model conv4 --weights random",
-        pytest.param("--model vit-mini-patch8 --weights random", marks=pytest.mark.slow),
-    ],
+    ["--freeze --model conv4 --weights random", "--model vit-mini-patch8 --weights random"],
 )
 def test_a_backbone_is_fine_tuned_with_a_head(run, tmp_path, options):
     output = run("finetune_backbone.py", *options.split(), "--out", tmp_path)
@@ -154,6 +152,7 @@ def test_files_that_are_missing_are_named_before_the_training(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one(tmp_path):
     """The script exits with 1 if they do not; its sums show that the batch is spread."""
     output = run_alone("data_parallel.py", "--out", tmp_path)

@@ -38,7 +38,9 @@ def double(size=8):
     return Net(dtype=jnp.float64), batch(dtype=np.float64, size=size)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "fam" else pytest.mark.slow) for n in METHODS]
+)
 def test_first_and_second_derivatives_of_maps_by_the_parameters(name, x64):
     """Through batch norm in training mode and dropout, against differences, in float64."""
     model, (images, references) = double(size=3)

@@ -90,7 +90,8 @@ def test_other_steps_do_not_touch_the_model(tmp_path):
     assert not events(tmp_path)
 
 
-def test_five_hundred_steps_compile_everything_once(tmp_path, caplog):
+@pytest.mark.parametrize("every", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_many_steps_compile_everything_once(every, tmp_path, caplog):
     """The step and the maps once each, and after the second look nothing at all."""
     jax.clear_caches()
     model = Net()
@@ -111,16 +112,18 @@ def test_five_hundred_steps_compile_everything_once(tmp_path, caplog):
         return [line.split()[1] for line in messages if line.startswith("Compiling ")]
 
     images = batch()[0]
-    with caplog.at_level(logging.WARNING), jax.log_compiles(), logger(tmp_path) as log:
-        for step in range(501):
+    with caplog.at_level(logging.WARNING), jax.log_compiles(), logger(tmp_path, every=every) as log:
+        for step in range(10 * every + 1):
             log(step, model)
             descend(model, optimizer, images)
-            if step == 50:
+            if step == every:
                 soon = len(compiled())
     assert compiled().count("jit(descend)") == 1
     assert compiled().count("jit(_explain_pairs)") == 1
     assert compiled()[soon:] == []
-    assert list(maps_in(tmp_path)) == [f"step-{step:08}.npz" for step in range(0, 501, 50)]
+    assert list(maps_in(tmp_path)) == [
+        f"step-{step:08}.npz" for step in range(0, 10 * every + 1, every)
+    ]
 
 
 def train(log, steps, seed=lambda step: step):

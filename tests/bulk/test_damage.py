@@ -1,0 +1,160 @@
+"""Stores that are unfinished or damaged: said by row, never read as values, and computed again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fam_jax import bulk, report
+from tests.bulk import toy
+from tests.commands import TINY, run
+
+ARRAYS = ("query_maps", "reference_maps", "ranges", "boxes", "scores", "reason", "status")
+N = 9
+
+
+def flip(file):
+    """Another bit in the middle of a file."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 8
+    file.write_bytes(bytes(data))
+
+
+def chunk_file(store, array, chunk):
+    (file,) = [f for f in (store / array / "c" / str(chunk)).rglob("*") if f.is_file()] or [
+        store / array / "c" / str(chunk)
+    ]
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store of 11 pairs, 2 in a chunk, and how to make it."""
+    folder = tmp_path_factory.mktemp("made")
+    table = toy.table(folder / "in", 11, images=5)
+
+    def make(store=folder / "store"):
+        bulk.run(toy.encoder(), table, store, preprocess=toy.Preprocess(), batch=2)
+        return store
+
+    return make
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    return shutil.copytree(made(), tmp_path / "store")
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_flipped_bit_is_named_by_row_and_computed_again(made, store, array):
+    """In the fourth chunk, and in the last, which is smaller."""
+    before = toy.files(store)
+    for chunk in (3, 5):
+        flip(chunk_file(store, array, chunk))
+    opened = bulk.open_store(store)
+    with pytest.raises(OSError, match=rf"damaged: {array} of 3 rows \(6, 7, 10\)"):
+        opened.array(array)
+    rows = opened.rows(range(11))
+    assert [row.index for row in rows if row.status == 2] == [6, 7, 10]
+    assert rows[6].reason.startswith(f"the store is damaged: {array} of row 6")
+    assert rows[6].query_map is None
+    assert rows[5].status == 1
+    made(store)
+    assert toy.files(store) == before
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_file_that_is_gone_is_not_done(made, store, array):
+    before = toy.files(store)
+    chunk_file(store, array, 1).unlink()
+    opened = bulk.open_store(store)
+    assert np.flatnonzero(opened.status() == 0).tolist() == [2, 3]
+    assert [row.status for row in opened.rows([1, 2, 3])] == [1, 0, 0]
+    assert opened.rows([2])[0].query_map is None
+    made(store)
+    assert toy.files(store) == before
+
+
+def test_every_array_has_a_checksum(store):
+    for array in ARRAYS:
+        codecs = json.loads((store / array / "zarr.json").read_text())["codecs"]
+        assert codecs[-1]["name"] == "crc32c"
+
+
+def test_a_report_of_part_of_a_store_is_asked_for(store, tmp_path):
+    chunk_file(store, "scores", 1).unlink()
+    with pytest.raises(ValueError, match="is unfinished: 2 of its 11 pairs are missing"):
+        report.write(bulk.open_store(store), tmp_path / "page", partial=False)
+    said = run("report", store, "-o", tmp_path / "page")
+    assert (said.exit_code, "2 of its 11 pairs are missing" in said.output) == (2, True)
+    said = run("report", store, "-o", tmp_path / "page", "--partial")
+    assert (said.exit_code, "is unfinished: 2 of 11 are missing" in said.output) == (0, True)
+
+
+@pytest.mark.parametrize("key", ["shape", "chunk_shape", "map_shapes", "asked", "map_dtype"])
+def test_settings_that_lack_a_key_are_one_line(store, key):
+    said = json.loads((store / "zarr.json").read_text())
+    settings = said["attributes"]["fam_jax"]
+    del (settings if key in settings else settings["asked"])[key]
+    (store / "zarr.json").write_text(json.dumps(said))
+    with pytest.raises((OSError, ValueError), match=f"{key}|is an index"):
+        bulk.open_store(store)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """An index of nine pictures, two in a chunk, and how to make it."""
+    paths = toy.pictures(tmp_path / "gallery", N)
+
+    def make():
+        bulk.index(toy.encoder(), paths, tmp_path / "index", preprocess=toy.Preprocess(), batch=2)
+        return tmp_path / "index"
+
+    make()
+    return make
+
+
+def test_an_unfinished_index_is_not_searched(gallery, tmp_path):
+    index = gallery()
+    for array in ("embeddings", "status"):
+        shutil.copytree(index, tmp_path / array)
+        chunk_file(tmp_path / array, array, 1).unlink()
+        opened = bulk.open_index(tmp_path / array)
+        assert opened.missing == 2
+        for ask in (
+            lambda: opened.search(np.ones((1, 5)), 1),  # noqa: B023
+            opened.background,
+            opened.embeddings,
+        ):
+            with pytest.raises(ValueError, match=r"2 of its 9 pictures are missing; .*--partial"):
+                ask()
+        part = bulk.open_index(tmp_path / array, partial=True)
+        _, rows = part.search(np.ones((1, 5)), 7)
+        assert set(rows[0].tolist()) == set(range(N)) - {2, 3}
+    flip(chunk_file(index, "embeddings", 4))
+    with pytest.raises(OSError, match=r"damaged: embeddings of 1 rows \(8\)"):
+        bulk.open_index(index).search(np.ones((1, 5)), 1)
+    gallery()
+    assert bulk.open_index(index).search(np.ones((1, 5)), N)[1].shape == (1, N)
+
+
+def test_the_command_asks_an_index_made_from_python_and_part_of_one(tmp_path):
+    import fam_jax
+    import pretrained_ports
+    from fam_jax.apps.choice import open_network
+
+    paths = toy.pictures(tmp_path / "gallery", 5, side=64)
+    net, _ = open_network("tiny", None, "drop", None, 64, "float32")
+    assert isinstance(net.backbone, pretrained_ports.Backbone)
+    encode = fam_jax.capture(net.backbone.model, at=net.backbone.layer)
+    index = tmp_path / "index"
+    bulk.index(encode, paths, index, preprocess=net.preprocess, batch=2)
+    asked = ("retrieve", paths[0], "--index", index, "--top", 1, *TINY)
+    found = run(*asked, "-o", tmp_path / "a")
+    assert (found.exit_code, "1.0000" in found.output) == (0, True), found.output
+    chunk_file(index, "status", 2).unlink()
+    found = run(*asked, "-o", tmp_path / "b")
+    assert (found.exit_code, "1 of its 5 pictures are missing" in found.output) == (2, True)
+    found = run(*asked, "-o", tmp_path / "b", "--partial")
+    assert (found.exit_code, "is unfinished: 1 of 5 are missing" in found.output) == (0, True)
