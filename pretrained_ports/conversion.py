@@ -1,6 +1,6 @@
 """A checkpoint file into a `.safetensors` file that needs no torch: `fam-jax convert`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +10,15 @@ from pretrained_ports import zoo
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
 from pretrained_ports.checkpoints.dialects import DIALECTS
-from pretrained_ports.checkpoints.matching import knows
-from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
+from pretrained_ports.checkpoints.errors import CheckpointError, one_line
+from pretrained_ports.checkpoints.matching import Plan, plan_of
+from pretrained_ports.checkpoints.parts import choose, search
+from pretrained_ports.checkpoints.readers import Checkpoint, read
 from pretrained_ports.checkpoints.writing import provenance, write
 from pretrained_ports.text.towers import load_text
 from pretrained_ports.zoo import Backbone
+
+_SMALLEST = 8  # tensors of a network
 
 
 def convert_file(
@@ -25,6 +29,7 @@ def convert_file(
     overwrite: bool = False,
     head: Literal["drop", "keep"] = "drop",
     positions: str = "auto",
+    entry: str | None = None,
 ) -> Backbone:
     """Read a checkpoint in any dialect and write the model it holds as `.safetensors`.
 
@@ -36,6 +41,7 @@ def convert_file(
         overwrite: Whether an existing `target` is replaced.
         head: As for `load`.
         positions: As for `load`; the header says which it was.
+        entry: As for `load`.
 
     Returns:
         The backbone that was written, with the account of every tensor in `.report`.
@@ -66,21 +72,26 @@ def convert_file(
     if not target.parent.is_dir():
         raise ValueError(f"the folder {target.parent} does not exist")
     checkpoint = read(source)
-    name = model or find_model(checkpoint, dialect)
-    backbone = zoo.load(name, checkpoint, dialect=dialect, head=head, positions=positions)
-    write(target, backbone.model, provenance(name, source), _text_tower(name, checkpoint))
+    name = model or find_model(checkpoint, dialect, entry)
+    options = {"dialect": dialect, "head": head, "positions": positions, "entry": entry}
+    backbone = zoo.load(name, checkpoint, **options)
+    assert backbone.report is not None
+    metadata = provenance(name, checkpoint.path)
+    if backbone.report.entry:
+        metadata["source_entry"] = backbone.report.entry
+    write(target, backbone.model, metadata, _text_tower(name, checkpoint, entry))
     return backbone
 
 
-def _text_tower(name: str, checkpoint: Checkpoint) -> nnx.Module | None:
+def _text_tower(name: str, checkpoint: Checkpoint, entry: str | None) -> nnx.Module | None:
     """The other half of a CLIP file, if the model has one and the file holds it."""
     tables = [DIALECTS[dialect] for dialect in TEXT_DIALECTS]
     if name in TOWERS and any(t.place(key) for t in tables for key in checkpoint.tensors):
-        return load_text(name, checkpoint).model
+        return load_text(name, checkpoint, entry=entry).model
     return None
 
 
-def find_model(checkpoint: Checkpoint, dialect: str = "auto") -> str:
+def find_model(checkpoint: Checkpoint, dialect: str = "auto", entry: str | None = None) -> str:
     """The one model of the zoo that a checkpoint fits.
 
     Of models that differ in their preprocessing only, the plain name ("resnet50" before
@@ -95,40 +106,47 @@ def find_model(checkpoint: Checkpoint, dialect: str = "auto") -> str:
     claimed = checkpoint.metadata.get("architecture")
     if claimed in ENTRIES:
         return claimed
-    known = {
-        name
-        for name, table in DIALECTS.items()
-        if not name.startswith("native") and dialect in ("auto", name) and knows(checkpoint, table)
-    }
+    known = set[str]()
+
+    def fitting(part: Checkpoint) -> list[str] | None:
+        plans = {
+            name: plan
+            for name, table in DIALECTS.items()
+            if not name.startswith("native") and dialect in ("auto", name)
+            if (plan := plan_of(part, table))
+        }
+        known.update(plans)
+        return list(_fitting(part, plans)) or None
+
+    found = search(checkpoint, fitting, _SMALLEST, entry)
     if not known:
         raise CheckpointError(
             f"{checkpoint.path} follows no known dialect; its first keys are: "
-            f"{', '.join(list(checkpoint.tensors)[:6])}"
+            f"{', '.join(map(one_line, list(checkpoint.tensors)[:6]))}"
         )
-    fitting = list(_fitting(checkpoint, known))
-    plain = [name for name in fitting if not any(name.startswith(f"{n}-") for n in fitting)]
+    if not found:
+        raise CheckpointError(
+            f"{checkpoint.path} has the keys of {' and '.join(sorted(known))}, but the shapes of "
+            "no model of the zoo; name the nearest with --model to see what differs"
+        )
+    _, names, _ = choose(found, "a network")
+    plain = [name for name in names if not any(name.startswith(f"{n}-") for n in names)]
     if len(plain) == 1:
         return plain[0]
-    dialects = " and ".join(sorted(known))
-    if not plain:
-        raise CheckpointError(
-            f"{checkpoint.path} has the keys of {dialects}, but the shapes of no model of the "
-            "zoo; name the nearest with --model to see what differs"
-        )
     raise CheckpointError(
         f"{checkpoint.path} fits {len(plain)} models alike; say which with --model: "
         f"{', '.join(plain)}"
     )
 
 
-def _fitting(checkpoint: Checkpoint, dialects: set[str]) -> Iterable[str]:
-    """Names of the models whose parameters the checkpoint fills; rows of one build only once."""
+def _fitting(checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> Iterable[str]:
+    """Names of the models whose parameters a part fills; rows of one build only once."""
     verdicts = {}
-    for name, entry in ENTRIES.items():
-        for dialect in dialects.intersection(entry.dialects):
-            key = dialect, repr(entry.build)
+    for name, row in ENTRIES.items():
+        for dialect in plans.keys() & set(row.dialects):
+            key = dialect, repr(row.build)
             if key not in verdicts:
-                verdicts[key] = zoo.fits(checkpoint, name, dialect)
+                verdicts[key] = zoo.fits(checkpoint, name, plans[dialect])
             if verdicts[key]:
                 yield name
                 break

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from pretrained_ports.catalog import ENTRIES, find_entry
 from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE
-from pretrained_ports.checkpoints.matching import convert, survey
+from pretrained_ports.checkpoints.matching import Plan, convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
 from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.network import AnyNetwork
@@ -112,6 +112,7 @@ def load(
     param_dtype: DTypeLike = jnp.float32,
     head: Literal["drop", "keep"] = "drop",
     positions: str = "auto",
+    entry: str | None = None,
 ) -> Backbone:
     """A backbone with trained weights.
 
@@ -126,12 +127,14 @@ def load(
         positions: How a vision transformer's positions are fitted to pictures of another size than
             it was trained on: as the "authors" do it, "timm" or "transformers". "auto" is what the
             header of a converted file says, transformers for a file with its names, else authors.
+        entry: The part of the file that is taken where several fit, by the name of a dictionary or
+            a prefix in it: "state_dict_ema", "student". The report names those that fit.
 
     Raises:
         ValueError: Unknown name or dialect, float64 without 64-bit mode, no default weights, or
             `positions` of a model that has none to resample.
-        CheckpointError: The file cannot be had or read, does not fit the model, or has no head to
-            keep.
+        CheckpointError: The file cannot be had or read, does not fit the model, has no such entry
+            or no head to keep.
 
     Example:
         >>> import tempfile
@@ -141,28 +144,29 @@ def load(
         >>> load("conv4", weights=file).report.dialect
         'native'
     """
-    entry = find_entry(name)
+    row = find_entry(name)
     check_dtype(param_dtype)
-    dialects = entry.dialects if dialect == "auto" else (dialect,)
-    if unknown := [d for d in dialects if d not in entry.dialects]:
+    dialects = row.dialects if dialect == "auto" else (dialect,)
+    if unknown := [d for d in dialects if d not in row.dialects]:
         raise ValueError(
-            f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(entry.dialects)}"
+            f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(row.dialects)}"
         )
     if positions not in ("auto", *PROJECTS):
         raise ValueError(f"positions: expected auto, {', '.join(PROJECTS)}, got {positions!r}")
     source = ""
     if weights is None:
-        weights, source = default_weights(name, entry)
+        weights, source = default_weights(name, row)
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
     source = source or str(checkpoint.path)
 
     model, report = convert(
         checkpoint,
-        _model_for(entry, param_dtype),
+        _model_for(row, param_dtype),
         [DIALECTS[d] for d in dialects],
         param_dtype,
         name,
         head,
+        entry,
     )
     if head == "keep" and not any(LAYER.fullmatch(path) for path in report.used.values()):
         raise CheckpointError(
@@ -173,7 +177,7 @@ def load(
     elif positions != "auto":
         raise ValueError(f"positions: {name} has none that are fitted to the size of a picture")
     shapes = {path: array.shape for path, array in parameters(model).items()}
-    return _bundle(name, _fitted(entry, shapes), model, source, report)
+    return _bundle(name, _fitted(row, shapes), model, source, report)
 
 
 def _project(checkpoint: Checkpoint, report: Report) -> str:
@@ -190,11 +194,9 @@ def _project(checkpoint: Checkpoint, report: Report) -> str:
     return said
 
 
-def fits(checkpoint: Checkpoint, name: str, dialect: str) -> bool:
-    """Whether a checkpoint holds the weights of a model, by one dialect."""
-    entry = find_entry(name)
-    table = DIALECTS[dialect]
-    return survey(checkpoint, _model_for(entry), table).fits
+def fits(checkpoint: Checkpoint, name: str, plan: Plan) -> bool:
+    """Whether a checkpoint, as one table reads it, holds a model's weights and nothing else."""
+    return survey(checkpoint, _kept_model_for(find_entry(name)), plan).fits
 
 
 def _model_for(
@@ -208,6 +210,9 @@ def _model_for(
         return unfitted() if row.build is entry.build else abstract(row, param_dtype)
 
     return model_for
+
+
+_kept_model_for = cache(_model_for)  # every row is asked for every part of a file
 
 
 def _fitted(entry: Entry, shapes: Shapes) -> Entry:

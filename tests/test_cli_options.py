@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import typer
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 import fam_jax
 import pretrained_ports
@@ -28,6 +29,7 @@ JOBS = {"map", "index"}
 SHARED = {
     "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
     "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
+    "--entry": {"explain", "map", "index", "evaluate", "convert"},
     "--head": {"explain", "map", "index", "evaluate", "convert"},
     "--layer": {"explain", "map", "index", "evaluate"},
     "--gates": {"explain", "map", "index", "evaluate"},
@@ -205,6 +207,27 @@ def test_retrieve_opens_the_network_of_the_index(here):
     assert margins[0]["margin"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_part_of_a_checkpoint_is_said_and_kept_for_a_search(here, tmp_path):
+    """`retrieve` has no --entry: the index knows it; what differs makes another store."""
+    pytest.importorskip("jinja2", reason="needs the report extra: jinja2")
+    raw = load_file(here / "headed.safetensors")
+    file = tmp_path / "both.safetensors"
+    averaged = {f"ema.{key}": array * (1 + (array.ndim == 4)) for key, array in raw.items()}
+    save_file({f"model.{key}": array for key, array in raw.items()} | averaged, file)
+    named = ("--weights", file, "--model", "tiny", "--image-size", 32, "--batch", 2)
+    result = run("index", "some", *named, "-o", tmp_path / "raw")
+    assert "weights: entry model was taken; ema fits, too: entry= (--entry)" in result.output
+    assert run("index", "some", *named, "-o", tmp_path / "raw", "--entry", "ema").exit_code == 2
+    assert run("index", "some", *named, "-o", tmp_path / "ema", "--entry", "ema").exit_code == 0
+    for made in ("raw", "ema"):
+        line = ("retrieve", "some/a.png", "--index", tmp_path / made, "--top", 1, "--json", "-o")
+        result = run(*line, tmp_path / f"page-{made}")
+        assert result.exit_code == 0, result.stderr
+        hit = json.loads(result.stdout)["nearest"][0]["hits"][0]
+        assert hit["score"] == pytest.approx(1, abs=1e-6)  # it finds itself, by the same weights
+        assert hit["picture"].endswith("a.png")
+
+
 REFUSED = {
     "few pixels": ("--image-size 4", "--image-size: expected at least 8 pixels, got 4"),
     "no map": ("--map-size 0", "--map-size: expected a positive integer, got 0"),
@@ -216,6 +239,7 @@ REFUSED = {
         "--model conv4-omniglot --weights random",
         "leaves a map of 1 x 1 for pictures of 28 x 28 pixels",
     ),
+    "entry": ("--weights random --entry ema", "--entry names a part of a checkpoint; random"),
     "head": ("--head kept", "--head: expected one of drop, keep, got 'kept'; did you mean 'keep'?"),
     "random head": ("--weights random --head keep", "random weights have no projection head"),
     "no head": ("--head keep", "has no projection head to keep"),

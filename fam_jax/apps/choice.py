@@ -12,15 +12,30 @@ _MODEL, _SMALL, _WITH_TEXT = "efficientnet-lite0", "tiny", "clip-vit-b32"
 
 
 def open_network(
-    model: str | None, weights: str | None, *options: Any, **named: Any
+    model: str | None,
+    weights: str | None,
+    *options: Any,
+    entry: str | None = None,
+    **named: Any,
 ) -> tuple[Network, list[str]]:
     """The network of `network.open_network`'s options, and what is to be said of it."""
-    model, source, lines = choose_model(model, weights)
-    return network.open_network(model, source, *options, **named), lines
+    model, source, lines = choose_model(model, weights, entry=entry)
+    net = network.open_network(model, source, *options, entry=entry, **named)
+    return net, [*lines, *choices(net)]
+
+
+def choices(net: Network) -> list[str]:
+    """What is to be said of a checkpoint that leaves a choice."""
+    report = net.backbone.report
+    return [f"weights: {line}" for line in report.choices()] if report else []
 
 
 def choose_model(
-    model: str | None, weights: str | None = None, *, text: bool = False
+    model: str | None,
+    weights: str | None = None,
+    *,
+    text: bool = False,
+    entry: str | None = None,
 ) -> tuple[str, Any, list[str]]:
     """The model's name, its weights, and what is to be said of it.
 
@@ -36,7 +51,7 @@ def choose_model(
         source = read(weights)  # once, for the choice and for both towers
     if model is None:
         if isinstance(source, Checkpoint):
-            model, why = find_model(source), f"which {legible(weights)} fits"
+            model, why = find_model(source, entry=entry), f"which {legible(weights)} fits"
         elif text:
             model, why = _WITH_TEXT, "the default for sentences"
         elif pretrained_ports.weights_installed(_MODEL):

@@ -24,6 +24,7 @@ def convert(
             "the names in the file), authors, timm or transformers."
         ),
     ] = "auto",
+    entry: options.Entry = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -35,8 +36,9 @@ def convert(
     from pretrained_ports.conversion import convert_file
 
     check_choice("--head", head, network.HEADS)
+    keep = cast(Literal["drop", "keep"], head)
     backbone = convert_file(
-        source, target, model, dialect, overwrite, cast(Literal["drop", "keep"], head), positions
+        source, target, model, dialect, overwrite, keep, positions=positions, entry=entry
     )
     report = backbone.report
     assert report is not None

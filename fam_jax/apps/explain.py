@@ -33,6 +33,7 @@ def explain(
     ] = None,
     model: options.Model = None,
     weights: options.Weights = None,
+    entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -80,10 +81,11 @@ def explain(
             raise ValueError("; ".join(left_out.values()))
         references = [path for path, _ in readable]
         paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
-        model, source, lines = choice.choose_model(model, weights, text=bool(texts))
-        tower = _text_tower(model, source, tokenizer) if texts else None
+        model, source, lines = choice.choose_model(model, weights, text=bool(texts), entry=entry)
+        tower = _text_tower(model, source, tokenizer, entry) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = views.fitted(network.open_network(model, source, head, layer, gates, image_size), fit)
+        net = network.open_network(model, source, head, layer, gates, image_size, entry=entry)
+        net, lines = views.fitted(net, fit), [*lines, *choice.choices(net)]
         del source
         others = net.embed(others, reader)
         left_out |= others.left_out
@@ -166,12 +168,12 @@ def explain(
     raise typer.Exit(INCOMPLETE if left_out else 0)
 
 
-def _text_tower(model: str, weights: Any, tokenizer: Path | None) -> Any:
+def _text_tower(model: str, weights: Any, tokenizer: Path | None, entry: str | None) -> Any:
     import pretrained_ports
 
     if weights == network.RANDOM:
         return pretrained_ports.create_text(model, tokenizer=tokenizer)
-    return pretrained_ports.load_text(model, weights, tokenizer)
+    return pretrained_ports.load_text(model, weights, tokenizer, entry=entry)
 
 
 def _refuse_mixtures(references: list, others: list, texts: list, other_texts: list) -> None:

@@ -16,6 +16,7 @@ def index(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures.")],
     model: options.Model = None,
     weights: options.Weights = None,
+    entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -50,7 +51,9 @@ def index(
     if distributed:
         hosts.join(coordinator, processes, process)
     gallery = pictures.scan(folder)
-    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
+    net, lines = choice.open_network(
+        model, weights, head, layer, gates, image_size, compute, entry=entry
+    )
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)
     lines = [*lines, *jobs.skipped([gallery])]

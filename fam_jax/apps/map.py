@@ -26,6 +26,7 @@ def map_(
     references: Annotated[str | None, typer.Option(help="each of this folder's.")] = None,
     model: options.Model = None,
     weights: options.Weights = None,
+    entry: options.Entry = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -78,7 +79,9 @@ def map_(
         raise ValueError("give a table of PAIRS, or both --queries and --references")
     if distributed:
         hosts.join(coordinator, processes, process)
-    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, compute)
+    net, lines = choice.open_network(
+        model, weights, head, layer, gates, image_size, compute, entry=entry
+    )
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")
     others = net.embed(background or [], reader)

@@ -18,7 +18,7 @@ from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
 from fam_jax._core.chunks import map_batches
 from fam_jax._core.gates import GATES
-from fam_jax.io import files, pictures
+from fam_jax.io import pictures
 
 if TYPE_CHECKING:
     from pretrained_ports import Backbone, Preprocess, TextBackbone
@@ -60,11 +60,17 @@ class Network:
         return {
             "model": self.backbone.name,
             "weights": weight_facts(self.backbone),
+            **self.part(),
             "head": self.head,
             "layer": self.encode.at,
             "gates": self.encode.gates,
             "image_size": list(self.preprocess.size),
         }
+
+    def part(self) -> dict[str, str]:
+        """Which entry of a checkpoint with several it is; nothing where there was no choice."""
+        report = self.backbone.report
+        return {"entry": report.entry} if report and report.entry else {}
 
     def settings(self) -> dict[str, Any]:
         """What a store keeps: the same wherever the file of the weights lies."""
@@ -130,6 +136,7 @@ def open_network(
     gates: str | None = None,
     image_size: int | Sequence[int] | None = None,
     compute: str = "float32",
+    entry: str | None = None,
 ) -> Network:
     """The network that the options name; None is the backbone's own.
 
@@ -146,9 +153,11 @@ def open_network(
     dtype = jnp.dtype(compute)
     if str(weights) != RANDOM:
         keep = cast(Literal["drop", "keep"], head)
-        backbone = pretrained_ports.load(model, weights, param_dtype=dtype, head=keep)
+        backbone = pretrained_ports.load(model, weights, param_dtype=dtype, head=keep, entry=entry)
     elif head == "keep":
         raise ValueError("--head keep: random weights have no projection head")
+    elif entry is not None:
+        raise ValueError("--entry names a part of a checkpoint; random weights have none")
     else:
         backbone = pretrained_ports.create(model, param_dtype=dtype)
     backbone = _for_size(backbone, image_size)
@@ -176,8 +185,12 @@ def _for_size(backbone: Backbone, size: int | Sequence[int] | None) -> Backbone:
 
 def weight_facts(backbone: "Backbone | TextBackbone") -> dict[str, Any]:
     """What the manifest says of a model's weights."""
-    file = files.file_facts(backbone.report.source) if backbone.report else {}
-    return {"source": backbone.source, **file}
+    if backbone.report is None:
+        return {"source": backbone.source}
+    from pretrained_ports.checkpoints.readers import sha256
+
+    file = backbone.report.source
+    return {"source": backbone.source, "path": file, "sha256": sha256(file)}
 
 
 def _check_grid(backbone: Backbone, encode: fam_jax.Encoder) -> None:

@@ -40,6 +40,8 @@ Weights = Annotated[str | None, _option("--weights", "A checkpoint file for it, 
 Head = Annotated[
     str, _option("--head", "A projection head in the checkpoint: drop or keep.", HEADS)
 ]
+_entry = "The part of the checkpoint to take where several fit: state_dict_ema, student, ..."
+Entry = Annotated[str | None, _option("--entry", _entry)]
 Layer = Annotated[
     str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]

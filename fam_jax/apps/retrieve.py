@@ -67,9 +67,12 @@ def retrieve(
             )
     weights = weights or made.get("weights") or made.get("weights_file")
     # An index made from Python says less of its network: what it lacks is the network's own.
-    own = made.get("head", "drop"), made.get("layer"), made.get("gates"), _image_size(made)
-    compute = made.get("compute", "float32")
-    net, lines = choice.open_network(made.get("model", model), weights, *own, compute)
+    own = {"head": "drop", "compute": "float32"} | {
+        name: made[name] for name in ("entry", "head", "layer", "gates", "compute") if name in made
+    }
+    net, lines = choice.open_network(
+        made.get("model", model), weights, image_size=_image_size(made), **own
+    )
     net = views.fitted(net, made.get("fit", fit))
     lines = [*lines, *jobs.unfinished(index, len(gallery), gallery.missing)]
     what = "the background" if background else "all pictures of the index"

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +14,13 @@ from jax.typing import DTypeLike
 from pretrained_ports.checkpoints.casting import cast
 from pretrained_ports.checkpoints.dialects import DIALECTS, Dialect
 from pretrained_ports.checkpoints.errors import CheckpointError
+from pretrained_ports.checkpoints.parts import LARGEST, choose, entry_name, search, starts
 from pretrained_ports.checkpoints.readers import Checkpoint
 from pretrained_ports.checkpoints.report import Report
 from pretrained_ports.models.state import Shapes, fill, parameters
 
 Model = TypeVar("Model", bound=nnx.Module)
+_NUMBER = "one number beside the layers"
 
 
 def convert(
@@ -27,11 +30,13 @@ def convert(
     param_dtype: DTypeLike = jnp.float32,
     architecture: str = "the model",
     head: Literal["drop", "keep"] = "drop",
+    entry: str | None = None,
 ) -> tuple[Model, Report]:
     """A model that holds a checkpoint's weights.
 
     Args:
-        checkpoint: What `read` gave.
+        checkpoint: What `read` gave. The part of it is searched that fills the model; the rest is
+            ignored.
         model_for: Makes the model, which may be abstract (`nnx.eval_shape`), from the module paths
             and shapes that the checkpoint has to offer.
         dialects: Tables to try. The one that gives every key a place and every parameter a source
@@ -39,13 +44,15 @@ def convert(
         param_dtype: Type that all floating-point weights are cast to.
         architecture: What to call the model in errors.
         head: Whether a projection head goes into the model, at "head", or is left out.
+        entry: The part to take, by the name of a dictionary or of a prefix.
 
     Returns:
         The model and an account of every tensor.
 
     Raises:
         CheckpointError: No dialect fits, or more than one does; shapes or types differ; weights
-            are not finite. Everything amiss is listed, on both sides.
+            are not finite. Everything amiss is listed, on both sides. Or several parts fit, and
+            none has a name that is usual for it.
 
     Example:
         >>> import tempfile
@@ -57,22 +64,54 @@ def convert(
         >>> report.used
         {'bias': 'bias', 'kernel': 'kernel'}
     """
-    plans = [_plan(checkpoint, dialect, head) for dialect in dialects]
-    known = [plan for plan in plans if not plan.unmatched]  # the others need no model made
-    attempts = [_attempt(checkpoint, model_for, plan) for plan in known]
-    if not any(report.names_fit for _, _, report in attempts):
-        attempts = [_attempt(checkpoint, model_for, plan) for plan in plans]
-    model, arrays, report = _choose(checkpoint, attempts, architecture)
-    if not report.fits:
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit {architecture}{_declared(checkpoint)} "
-            f"(dialect {report.dialect}):\n{report.misfits()}"
-        )
-    fill(model, cast(_joined(arrays), param_dtype, str(checkpoint.path)))
-    return model, report
+    found = find(checkpoint, model_for, dialects, architecture, head, entry)
+    fill(found.model, cast(_joined(found.arrays), param_dtype, str(checkpoint.path)))
+    return found.model, found.report
 
 
-class _Plan(NamedTuple):
+class Found(NamedTuple):
+    """A model, what goes into it by target, the account, and the part of the file it comes from."""
+
+    model: Any
+    arrays: dict[str, np.ndarray]
+    report: Report
+    part: Checkpoint
+
+
+def find(
+    checkpoint: Checkpoint,
+    model_for: Callable[[Shapes], Model],
+    dialects: Iterable[Dialect],
+    architecture: str = "the model",
+    head: str = "drop",
+    entry: str | None = None,
+) -> Found:
+    """What `convert` does before anything is cast or filled; its arguments and errors."""
+    tables, near = list(dialects), []
+
+    def fitting(part: Checkpoint) -> tuple | None:
+        plans = [_plan(part, table, head, to_the_end=False) for table in tables]
+        attempts = [_attempt(part, model_for, plan) for plan in plans if not plan.unmatched]
+        attempts = [attempt for attempt in attempts if attempt[2].names_fit]
+        if any(attempt[2].fits for attempt in attempts):
+            return _only(part, attempts)
+        near.extend(attempt[2] for attempt in attempts)
+        return None
+
+    smallest = len(parameters(model_for({})))
+    if not (found := search(checkpoint, fitting, smallest, entry)):
+        _refuse(starts(checkpoint, entry)[0], model_for, tables, near, architecture, head)
+    part, (model, arrays, report), others = choose(found, architecture)
+    report = replace(
+        report,
+        ignored={**part.ignored, **report.ignored},
+        entry=entry_name(part) if others or entry else "",
+        others=others,
+    )
+    return Found(model, arrays, report, part)
+
+
+class Plan(NamedTuple):
     """Where one dialect wants every key to go, before there is a model."""
 
     dialect: Dialect
@@ -82,8 +121,9 @@ class _Plan(NamedTuple):
     mismatched: dict[str, str]
 
 
-def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str) -> _Plan:
-    plan = _Plan(dialect, {}, dict(checkpoint.ignored), {}, {})
+def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str, *, to_the_end: bool = True) -> Plan:
+    """Where the keys go; up to the first that has no place, if no more is asked."""
+    plan = Plan(dialect, {}, {}, {}, {})
     for key, tensor in checkpoint.tensors.items():
         if reason := dialect.reason_to_ignore(key):
             plan.ignored[key] = reason
@@ -96,13 +136,22 @@ def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str) -> _Plan:
                 plan.placed[key] = rule.target, rule.transform(tensor)
             except ValueError:
                 plan.mismatched[key] = f"has {tensor.ndim} dimensions {list(tensor.shape)}"
+        elif _is_number(key, tensor):
+            plan.ignored[key] = _NUMBER
         else:
             plan.unmatched[key] = str(list(tensor.shape))
+            if not to_the_end:
+                break
     return plan
 
 
+def _is_number(key: str, tensor: np.ndarray) -> bool:
+    """Whether it is one number beside the layers: an accuracy, a count of steps."""
+    return "." not in key and tensor.size == 1
+
+
 def _attempt(
-    checkpoint: Checkpoint, model_for: Callable[[Shapes], Model], plan: _Plan
+    checkpoint: Checkpoint, model_for: Callable[[Shapes], Model], plan: Plan
 ) -> tuple[Model, dict[str, np.ndarray], Report]:
     """Hold a plan against the model it asks for."""
     dialect, placed, ignored, unmatched, mismatched = plan
@@ -112,7 +161,11 @@ def _attempt(
     for key, (target, array) in placed.items():
         path, start, stop, count = _part(target)
         if path not in expected:
-            unmatched[key] = str(list(checkpoint.tensors[key].shape))
+            tensor = checkpoint.tensors[key]
+            if _is_number(key, tensor):
+                ignored[key] = _NUMBER
+            else:
+                unmatched[key] = str(list(tensor.shape))
         elif target in arrays:
             mismatched[key] = f"would fill {target} a second time"
         else:
@@ -170,27 +223,41 @@ def _taken_off(dialect: Dialect, keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(match.group() for match in matches if match and match.group()))
 
 
-def _choose(checkpoint: Checkpoint, attempts: list, architecture: str) -> tuple:
-    """The one attempt whose dialect fits.
-
-    Raises:
-        CheckpointError: None or several do; lists them, and what the nearest one leaves over.
-    """
-    fitting = [a for a in attempts if a[2].names_fit]
-    fitting = [a for a in fitting if a[2].fits] or fitting
-    if len(fitting) == 1 or len(attempts) == 1:
-        return (fitting or attempts)[0]
-    if fitting:
+def _only(checkpoint: Checkpoint, attempts: list) -> tuple:
+    """The one attempt whose dialect fits; CheckpointError if several do."""
+    fitting = [attempt for attempt in attempts if attempt[2].fits]
+    if len(fitting) > 1:
         names = ", ".join(report.dialect for _, _, report in fitting)
         raise CheckpointError(
             f"{checkpoint.path} fits more than one dialect: {names}; say which with dialect="
         )
-    nearest = max((report for _, _, report in attempts), key=lambda report: len(report.used))
-    counts = ", ".join(f"{report.dialect} places {len(report.used)}" for _, _, report in attempts)
+    return fitting[0]
+
+
+def _refuse(
+    checkpoint: Checkpoint,
+    model_for: Callable[[Shapes], Model],
+    dialects: list[Dialect],
+    near: list[Report],
+    architecture: str,
+    head: str,
+) -> NoReturn:
+    """Say what the nearest table leaves over, of the part whose names fit or of the usual one."""
+    what = f"{checkpoint.path} does not fit {architecture}{_declared(checkpoint)}"
+    if len(checkpoint.tensors) > LARGEST:
+        raise CheckpointError(
+            f"{what}: it has {len(checkpoint.tensors)} tensors, and a network {LARGEST} at most"
+        )
+    if not near:
+        plans = [_plan(checkpoint, dialect, head) for dialect in dialects]
+        near = [_attempt(checkpoint, model_for, plan)[2] for plan in plans]
+    nearest = max(near, key=lambda report: len(report.used))
+    if len(near) == 1:
+        raise CheckpointError(f"{what} (dialect {nearest.dialect}):\n{nearest.misfits()}")
+    counts = ", ".join(f"{report.dialect} places {len(report.used)}" for report in near)
     raise CheckpointError(
-        f"{checkpoint.path} does not fit {architecture}{_declared(checkpoint)} in any dialect (of "
-        f"{len(checkpoint.tensors)} keys, {counts}){_elsewhere(checkpoint, attempts)}; "
-        f"by {nearest.dialect}:\n{nearest.misfits()}"
+        f"{what} in any dialect (of {len(checkpoint.tensors)} keys, {counts})"
+        f"{_elsewhere(checkpoint, dialects)}; by {nearest.dialect}:\n{nearest.misfits()}"
     )
 
 
@@ -200,24 +267,29 @@ def _declared(checkpoint: Checkpoint) -> str:
     return f"; it says it holds {architecture!r}" if architecture else ""
 
 
-def knows(checkpoint: Checkpoint, dialect: Dialect) -> bool:
-    """Whether a table has a place, or a reason to ignore it, for every key of a checkpoint."""
-    return dialect.claims(checkpoint.tensors) and not _plan(checkpoint, dialect, "keep").unmatched
+def plan_of(checkpoint: Checkpoint, dialect: Dialect) -> Plan | None:
+    """Where a table puts the keys; None if it has no place, or reason to ignore, for one of them.
+
+    The table is asked once, whatever number of models there are to hold against what it says.
+    """
+    if not dialect.claims(checkpoint.tensors):
+        return None
+    plan = _plan(checkpoint, dialect, "drop", to_the_end=False)
+    return None if plan.unmatched else plan
 
 
-def survey(
-    checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], dialect: Dialect
-) -> Report:
-    """The account that `convert` would give, without converting."""
-    return _attempt(checkpoint, model_for, _plan(checkpoint, dialect, "drop"))[2]
+def survey(checkpoint: Checkpoint, model_for: Callable[[Shapes], nnx.Module], plan: Plan) -> Report:
+    """The account that `convert` would give of one part, without converting."""
+    unmatched, mismatched, ignored = map(dict, (plan.unmatched, plan.mismatched, plan.ignored))
+    own = plan._replace(unmatched=unmatched, mismatched=mismatched, ignored=ignored)
+    return _attempt(checkpoint, model_for, own)[2]
 
 
-def _elsewhere(checkpoint: Checkpoint, attempts: list) -> str:
-    """Dialects of other models that know every key."""
-    tried = {report.dialect for _, _, report in attempts}
+def _elsewhere(checkpoint: Checkpoint, tried: list[Dialect]) -> str:
+    """Dialects of other models that know every key; those of our own files know any."""
     names = [
         name
         for name, dialect in DIALECTS.items()
-        if name not in tried and knows(checkpoint, dialect)
+        if dialect not in tried and not name.startswith("native") and plan_of(checkpoint, dialect)
     ]
     return f", but all its keys are known to {' and '.join(names)}" if names else ""

@@ -21,6 +21,9 @@ class Report:
         unmatched: Source key -> its shape, for keys that no parameter takes.
         missing: Module path -> its shape, for parameters that no key fills.
         mismatched: Source key -> both shapes, or what else keeps the tensor from its parameter.
+        entry: The part of the file that was taken, where there were several, or one was named.
+        others: The parts that would have fitted, too.
+        notes: What else was decided for a file that does not say it, a line each.
 
     Example:
         >>> print(Report("a.pth", "torchvision", ("state_dict",), {"fc.weight": "fc.kernel"}))
@@ -35,6 +38,25 @@ class Report:
     unmatched: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     mismatched: Mapping[str, str] = field(default_factory=dict)
+    entry: str = ""
+    others: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def choices(self) -> list[str]:
+        """What was decided where the file leaves a choice, a line each.
+
+        Example:
+            >>> Report("a.pth", "native", entry="state_dict", others=("state_dict_ema",)).choices()
+            ['entry state_dict was taken; state_dict_ema fits, too: entry= (--entry)']
+        """
+        if not self.others:
+            return list(self.notes)
+        fit = "fits" if len(self.others) == 1 else "fit"
+        others = ", ".join(self.others[:_SHOWN])
+        return [
+            f"entry {self.entry} was taken; {others} {fit}, too: entry= (--entry)",
+            *self.notes,
+        ]
 
     @property
     def names_fit(self) -> bool:
@@ -54,6 +76,7 @@ class Report:
         return (
             f"{self.source}: dialect {self.dialect}{wrappers}; "
             f"{len(self.used)} tensors used, {len(self.ignored)} ignored"
+            f"{''.join(f'; {line}' for line in self.choices())}"
         )
 
     def full(self) -> str:

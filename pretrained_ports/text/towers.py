@@ -89,6 +89,7 @@ def load_text(
     tokenizer: str | Path | None = None,
     dialect: str = "auto",
     param_dtype: DTypeLike = jnp.float32,
+    entry: str | None = None,
 ) -> TextBackbone:
     """A text tower with trained weights.
 
@@ -99,6 +100,7 @@ def load_text(
         tokenizer: CLIP's `tokenizer.json`; None takes it from the hub at the first sentence.
         dialect: Names in the checkpoint: a key of `checkpoints.dialects.DIALECTS`, or "auto".
         param_dtype: Type of the parameters, and of the computation.
+        entry: As for `load`.
 
     Raises:
         ValueError: The model has no text tower, unknown dialect, another tokenizer, or float64
@@ -126,6 +128,7 @@ def load_text(
         [DIALECTS[d] for d in dialects],
         param_dtype,
         f"the text tower of {name}",
+        entry=entry,
     )
     return _bundle(name, model, tokenize, source or str(checkpoint.path), report)
 

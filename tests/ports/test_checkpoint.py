@@ -43,10 +43,10 @@ def test_missing_files_and_folders(tmp_path):
 def test_wrappers_come_off_in_order(tmp_path):
     weights = {"module.backbone.w": np.ones(3), "module.backbone.name": "mine"}
     content = {"epoch": 3, "model": {"teacher": weights, "student": weights}}
-    tensors, unwrapped, ignored = unwrap(content, tmp_path)
-    assert list(tensors) == ["w"]
-    assert unwrapped == ("model", "teacher", "module.", "backbone.")
-    assert ignored == {
+    checkpoint = unwrap(content, tmp_path)
+    assert list(checkpoint.tensors) == ["w"]
+    assert checkpoint.unwrapped == ("model", "teacher", "module.", "backbone.")
+    assert checkpoint.ignored == {
         "epoch": "beside 'model'",
         "student": "beside 'teacher'",
         "module.backbone.name": "not a tensor",

@@ -1,6 +1,5 @@
 """The classifier of a checkpoint: found by the dialect's table, on embeddings of `load`."""
 
-from functools import cache
 from pathlib import Path
 
 import jax
@@ -11,23 +10,8 @@ from PIL import Image
 
 import fam_jax
 import pretrained_ports
-from pretrained_ports.catalog import find_entry
-from pretrained_ports.catalog.entry import abstract
 from pretrained_ports.checkpoints import Checkpoint, CheckpointError
-from pretrained_ports.models.state import parameters
-
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-
-@cache
-def tensors(name):
-    """Zeros under PyTorch's names, for models whose layers have the same names there."""
-    arrays = {}
-    for path, like in parameters(abstract(find_entry(name))).items():
-        layer, _, leaf = path.rpartition(".")
-        shape = np.array(like.shape)[[3, 2, 0, 1]] if leaf == "kernel" else like.shape
-        arrays[f"{layer}.{LEAVES.get(leaf, leaf)}"] = np.zeros(shape, np.float32)
-    return arrays
+from tests.ports.theirs import tensors
 
 
 def load(name, **more):

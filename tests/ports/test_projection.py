@@ -202,3 +202,22 @@ def test_rows_without_a_hub_name_the_authors_files():
     with pytest.raises(ValueError, match=r"theirs at https://\S+/moco_v2_800ep_pretrain") as caught:
         pretrained_ports.load("resnet50-moco-v2")
     assert "\n" not in str(caught.value)
+
+
+def test_simsiam(tmp_path):
+    """Its three layers each have a norm, the last one without scale; the predictor is left out."""
+    norm = {"weight": np.ones(32, "f"), "bias": np.ones(32, "f")}
+    still = {"running_mean": np.zeros(32, "f"), "running_var": np.ones(32, "f")}
+    head = {"fc.0.weight": np.ones((32, 512), "f"), "fc.3.weight": np.ones((32, 32), "f")}
+    head |= {"fc.6.weight": np.ones((32, 32), "f"), "fc.6.bias": np.ones(32, "f")}
+    for i, leaves in ((1, norm | still), (4, norm | still), (7, still)):
+        head |= {f"fc.{i}.{leaf}": array for leaf, array in leaves.items()}
+    file = tmp_path / "simsiam.safetensors"
+    weights = {f"module.encoder.{key}": array for key, array in (moco(head=False) | head).items()}
+    save_file(weights | {"module.predictor.0.weight": np.ones((8, 32), "f")}, file)
+    report = pretrained_ports.load("resnet18", file).report
+    assert report.dialect == "simsiam"
+    assert report.ignored["predictor.0.weight"] == "for training only"
+    kept = pretrained_ports.load("resnet18", file, head="keep")
+    assert kept.embedding_dim == 32
+    assert kept.report.used["encoder.fc.7.running_var"] == "head.7.var"

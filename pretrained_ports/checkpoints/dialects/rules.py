@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -64,26 +65,57 @@ class Dialect:
 
     def claims(self, keys: Iterable[str]) -> bool:
         """Whether the key that the table needs is there."""
-        return not self.needs or any(re.fullmatch(self.needs, key) for key in keys)
+        return not self.needs or any(map(re.compile(self.needs).fullmatch, keys))
 
     def place(self, key: str) -> Rule | None:
         """The first rule for a source key, its target filled in."""
-        return _first(self.rules, key, self.prefix)
+        return _filled(self.rules, self._rules, key)
 
     def place_head(self, key: str) -> Rule | None:
         """The same among the rules of the projection head."""
-        return _first(self.head, key, self.prefix)
+        return _filled(self.head, self._head, key)
 
     def reason_to_ignore(self, key: str) -> str | None:
         """Why a source key is not needed, or None if nothing says so."""
-        return next((i.reason for i in self.ignore if re.fullmatch(i.pattern, key)), None)
+        found = self._ignore.find(key)
+        return found and self.ignore[found[0]].reason
+
+    @cached_property
+    def _rules(self) -> "_Patterns":
+        return _Patterns([self.prefix + rule.pattern for rule in self.rules])
+
+    @cached_property
+    def _head(self) -> "_Patterns":
+        return _Patterns([self.prefix + rule.pattern for rule in self.head])
+
+    @cached_property
+    def _ignore(self) -> "_Patterns":
+        return _Patterns([ignore.pattern for ignore in self.ignore])
 
 
-def _first(rules: tuple[Rule, ...], key: str, prefix: str) -> Rule | None:
-    for rule in rules:
-        if match := re.fullmatch(prefix + rule.pattern, key):
-            return rule._replace(target=match.expand(rule.target))
-    return None
+class _Patterns:
+    """Expressions for whole keys, of which all are asked in one go whether any is a key's.
+
+    They are more than `re` keeps, and are compiled once here: a file may have any number of keys.
+    """
+
+    def __init__(self, patterns: list[str]):
+        self._each = [re.compile(pattern) for pattern in patterns]
+        self._any = re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)")
+
+    def find(self, key: str) -> tuple[int, re.Match[str]] | None:
+        """The first that matches, by its number."""
+        if self._any.fullmatch(key) is None:
+            return None
+        matches = ((i, pattern.fullmatch(key)) for i, pattern in enumerate(self._each))
+        return next(((i, match) for i, match in matches if match), None)
+
+
+def _filled(rules: tuple[Rule, ...], patterns: _Patterns, key: str) -> Rule | None:
+    if (found := patterns.find(key)) is None:
+        return None
+    rule, match = rules[found[0]], found[1]
+    return rule._replace(target=match.expand(rule.target))
 
 
 def conv(source: str, target: str = r"\1") -> tuple[Rule, ...]:

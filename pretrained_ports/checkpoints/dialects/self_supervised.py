@@ -4,6 +4,8 @@ Files that hold the network alone, or the network and a classifier, are torchvis
 ones of Barlow Twins and DINO, for example.
 """
 
+from dataclasses import replace
+
 from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER, TORCHVISION
 from pretrained_ports.checkpoints.dialects.rules import (
     COUNTERS,
@@ -60,6 +62,15 @@ MOCO_V3 = Dialect(
         Ignore(r"momentum_encoder\..+", _SLOW),
         Ignore(r"predictor\..+", _TRAINING),
     ),
+)
+
+# https://github.com/facebookresearch/simsiam
+SIMSIAM = replace(
+    MOCO_V3,
+    name="simsiam",
+    prefix=r"encoder\.",
+    ignore=(COUNTERS, Ignore(r"predictor\..+", _TRAINING)),
+    needs=r"encoder\.fc\.1\.running_mean",
 )
 
 # The head in place of the classifier, which all of torchvision's names but that one would fit.
@@ -150,6 +161,7 @@ DINO_RESNET = Dialect(
 SELF_SUPERVISED_DIALECTS = (
     MOCO,
     MOCO_V3,
+    SIMSIAM,
     SIMCLR,
     SIMCLR_ENCODER,
     SIMCLR_BOLTS,

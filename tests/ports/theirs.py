@@ -1,0 +1,29 @@
+"""Weights of models whose layers have the same names in PyTorch, as PyTorch would save them."""
+
+from functools import cache
+
+import numpy as np
+
+from pretrained_ports.catalog import find_entry
+from pretrained_ports.catalog.entry import abstract
+from pretrained_ports.models.state import parameters
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+@cache
+def tensors(name, value=0.0):
+    """One number everywhere, under PyTorch's names and in its shapes."""
+    arrays = {}
+    for path, like in parameters(abstract(find_entry(name))).items():
+        layer, _, leaf = path.rpartition(".")
+        axes = {4: [3, 2, 0, 1], 2: [1, 0]}.get(len(like.shape))
+        shape = np.array(like.shape)[axes] if leaf == "kernel" else like.shape
+        key = f"{layer}.{_LEAVES.get(leaf, leaf)}" if layer else leaf
+        arrays[key] = np.full(shape, value, np.float32)
+    return arrays
+
+
+def behind(prefix, arrays):
+    """The same with a prefix before every name."""
+    return {prefix + key: array for key, array in arrays.items()}
