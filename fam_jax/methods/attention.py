@@ -89,8 +89,8 @@ def le_grad(
         M_i = mean over layers, heads and looking tokens j of relu(dA_l)_ji
 
     `signed` leaves the ReLU out, which hides what speaks against the reference, and takes the last
-    four blocks if no `layers` are given: to be used with a `margin`, as the best for two images in
-    the transformers of docs/methods.md.
+    four blocks if no `layers` are given. Of a `margin`, it is the map that points in both
+    transformers of docs/methods.md.
 
     The authors give every layer a score of its own, by the network's head at that layer's
     tokens; here all layers share the network's score, so that any network and reference will do.
