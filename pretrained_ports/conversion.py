@@ -30,6 +30,7 @@ def convert_file(
     head: Literal["drop", "keep"] = "drop",
     positions: str = "auto",
     entry: str | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Backbone:
     """Read a checkpoint in any dialect and write the model it holds as `.safetensors`.
 
@@ -42,6 +43,7 @@ def convert_file(
         head: As for `load`.
         positions: As for `load`; the header says which it was.
         entry: As for `load`.
+        grid: As for `load`; the header says which it was.
 
     Returns:
         The backbone that was written, with the account of every tensor in `.report`.
@@ -73,8 +75,15 @@ def convert_file(
         raise ValueError(f"the folder {target.parent} does not exist")
     checkpoint = read(source)
     name = model or find_model(checkpoint, dialect, entry)
-    options = {"dialect": dialect, "head": head, "positions": positions, "entry": entry}
-    backbone = zoo.load(name, checkpoint, **options)
+    backbone = zoo.load(
+        name,
+        checkpoint,
+        dialect=dialect,
+        head=head,
+        positions=positions,
+        entry=entry,
+        grid=grid,
+    )
     assert backbone.report is not None
     metadata = provenance(name, checkpoint.path)
     if backbone.report.entry:

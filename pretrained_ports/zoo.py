@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from pretrained_ports.catalog import ENTRIES, find_entry
 from pretrained_ports.catalog.entry import Entry, abstract
+from pretrained_ports.catalog.vit import with_grid
 from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE
 from pretrained_ports.checkpoints.matching import Plan, convert, survey
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
@@ -113,6 +114,7 @@ def load(
     head: Literal["drop", "keep"] = "drop",
     positions: str = "auto",
     entry: str | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Backbone:
     """A backbone with trained weights.
 
@@ -129,12 +131,15 @@ def load(
             header of a converted file says, transformers for a file with its names, else authors.
         entry: The part of the file that is taken where several fit, by the name of a dictionary or
             a prefix in it: "state_dict_ema", "student". The report names those that fit.
+        grid: Rows and columns of the patches that a vision transformer's positions were trained
+            on. If None: what the header of a converted file says, else the model's own if the file
+            has as many, else a square, which the report says.
 
     Raises:
         ValueError: Unknown name or dialect, float64 without 64-bit mode, no default weights, or
-            `positions` of a model that has none to resample.
-        CheckpointError: The file cannot be had or read, does not fit the model, has no such entry
-            or no head to keep.
+            `positions` or `grid` of a model that has none to resample.
+        CheckpointError: The file cannot be had or read, does not fit the model or the grid, has no
+            such entry or no head to keep.
 
     Example:
         >>> import tempfile
@@ -158,26 +163,75 @@ def load(
         weights, source = default_weights(name, row)
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
     source = source or str(checkpoint.path)
+    if grid is None:
+        grid = _said_grid(checkpoint)
+    if grid is not None:
+        try:
+            row = with_grid(row, grid)
+        except ValueError as error:
+            raise ValueError(f"grid: {name} {error}") from None
 
-    model, report = convert(
-        checkpoint,
-        _model_for(row, param_dtype),
-        [DIALECTS[d] for d in dialects],
-        param_dtype,
-        name,
-        head,
-        entry,
-    )
+    try:
+        model, report = convert(
+            checkpoint,
+            _model_for(row, param_dtype),
+            [DIALECTS[d] for d in dialects],
+            param_dtype,
+            name,
+            head,
+            entry,
+        )
+    except CheckpointError as error:
+        if "pos_embed" not in str(error):
+            raise
+        hint = "may be on a grid that is no square: grid= (--grid)"
+        if grid is not None:
+            hint = f"are not those of a grid of {grid[0]} x {grid[1]} patches"
+        raise CheckpointError(f"{error}\nits positions {hint}") from None
     if head == "keep" and not any(LAYER.fullmatch(path) for path in report.used.values()):
         raise CheckpointError(
             f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
         )
     if isinstance(model, VisionTransformer):
+        report = _with_grid_noted(report, model, row, grid)
         model.positions = _project(checkpoint, report) if positions == "auto" else positions
     elif positions != "auto":
         raise ValueError(f"positions: {name} has none that are fitted to the size of a picture")
     shapes = {path: array.shape for path, array in parameters(model).items()}
     return _bundle(name, _fitted(row, shapes), model, source, report)
+
+
+def _said_grid(checkpoint: Checkpoint) -> tuple[int, int] | None:
+    """The grid in the header of a converted file."""
+    said = checkpoint.metadata.get("grid")
+    if said is None or checkpoint.metadata.get("dialect") != NATIVE.name:
+        return None
+    rows, _, columns = said.partition(" ")
+    if not (rows.isdecimal() and columns.isdecimal() and len(said) < 12):
+        raise CheckpointError(
+            f"{checkpoint.path}: its header has a grid of {said[:40]!r}; expected rows and columns"
+        )
+    return int(rows), int(columns)
+
+
+def _with_grid_noted(
+    report: Report, model: VisionTransformer, row: Entry, grid: tuple[int, int] | None
+) -> Report:
+    """The report, with a line where the grid is a guess; CheckpointError if it is not `grid`."""
+    rows, columns = taken = model.variant.rows_columns
+    if grid is not None and taken != grid:
+        positions = model.variant.positioned + rows * columns
+        raise CheckpointError(
+            f"{report.source}: its {positions} positions are not those of a grid of {grid[0]} x "
+            f"{grid[1]} patches"
+        )
+    if grid is not None or taken == row.build.args[0].rows_columns:
+        return report
+    guess = (
+        f"its {rows * columns} positions are taken for a square of {rows} x {columns} patches, "
+        "which the file does not say: grid= (--grid)"
+    )
+    return replace(report, notes=(*report.notes, guess))
 
 
 def _project(checkpoint: Checkpoint, report: Report) -> str:

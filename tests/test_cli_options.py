@@ -29,6 +29,7 @@ JOBS = {"map", "index"}
 SHARED = {
     "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
     "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
+    "--grid": {"explain", "map", "index", "evaluate", "convert"},
     "--entry": {"explain", "map", "index", "evaluate", "convert"},
     "--head": {"explain", "map", "index", "evaluate", "convert"},
     "--layer": {"explain", "map", "index", "evaluate"},

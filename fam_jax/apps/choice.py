@@ -1,5 +1,6 @@
 """What a command takes where --model or --method is not given, and the lines that say so."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +17,12 @@ def open_network(
     weights: str | None,
     *options: Any,
     entry: str | None = None,
+    grid: Sequence[int] | None = None,
     **named: Any,
 ) -> tuple[Network, list[str]]:
     """The network of `network.open_network`'s options, and what is to be said of it."""
     model, source, lines = choose_model(model, weights, entry=entry)
-    net = network.open_network(model, source, *options, entry=entry, **named)
+    net = network.open_network(model, source, *options, entry=entry, grid=grid, **named)
     return net, [*lines, *choices(net)]
 
 

@@ -25,6 +25,7 @@ def convert(
         ),
     ] = "auto",
     entry: options.Entry = None,
+    grid: options.Grid = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -38,7 +39,7 @@ def convert(
     check_choice("--head", head, network.HEADS)
     keep = cast(Literal["drop", "keep"], head)
     backbone = convert_file(
-        source, target, model, dialect, overwrite, keep, positions=positions, entry=entry
+        source, target, model, dialect, overwrite, keep, positions=positions, entry=entry, grid=grid
     )
     report = backbone.report
     assert report is not None

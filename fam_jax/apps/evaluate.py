@@ -24,6 +24,7 @@ def evaluate(
     model: options.Model = None,
     weights: options.Weights = None,
     entry: options.Entry = None,
+    grid: options.Grid = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -75,7 +76,9 @@ def evaluate(
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)
-    net, lines = choice.open_network(model, weights, head, layer, gates, image_size, entry=entry)
+    net, lines = choice.open_network(
+        model, weights, head, layer, gates, image_size, entry=entry, grid=grid
+    )
     explained = Network(net.backbone, net.encode, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
     settings = {"task": task, **vars(asked), **facts}

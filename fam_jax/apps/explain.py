@@ -34,6 +34,7 @@ def explain(
     model: options.Model = None,
     weights: options.Weights = None,
     entry: options.Entry = None,
+    grid: options.Grid = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -84,7 +85,9 @@ def explain(
         model, source, lines = choice.choose_model(model, weights, text=bool(texts), entry=entry)
         tower = _text_tower(model, source, tokenizer, entry) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
-        net = network.open_network(model, source, head, layer, gates, image_size, entry=entry)
+        net = network.open_network(
+            model, source, head, layer, gates, image_size, entry=entry, grid=grid
+        )
         net, lines = views.fitted(net, fit), [*lines, *choice.choices(net)]
         del source
         others = net.embed(others, reader)

@@ -17,6 +17,7 @@ def index(
     model: options.Model = None,
     weights: options.Weights = None,
     entry: options.Entry = None,
+    grid: options.Grid = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -52,7 +53,7 @@ def index(
         hosts.join(coordinator, processes, process)
     gallery = pictures.scan(folder)
     net, lines = choice.open_network(
-        model, weights, head, layer, gates, image_size, compute, entry=entry
+        model, weights, head, layer, gates, image_size, compute, entry=entry, grid=grid
     )
     net = views.fitted(net, fit)
     talk = jobs.output(quiet, as_json)

@@ -27,6 +27,7 @@ def map_(
     model: options.Model = None,
     weights: options.Weights = None,
     entry: options.Entry = None,
+    grid: options.Grid = None,
     head: options.Head = "drop",
     layer: options.Layer = None,
     gates: options.Gates = None,
@@ -80,7 +81,7 @@ def map_(
     if distributed:
         hosts.join(coordinator, processes, process)
     net, lines = choice.open_network(
-        model, weights, head, layer, gates, image_size, compute, entry=entry
+        model, weights, head, layer, gates, image_size, compute, entry=entry, grid=grid
     )
     net = views.fitted(net, fit)
     method, why = choice.choose_method(method, net, "the background" if background else "")

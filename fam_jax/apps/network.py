@@ -67,10 +67,13 @@ class Network:
             "image_size": list(self.preprocess.size),
         }
 
-    def part(self) -> dict[str, str]:
-        """Which entry of a checkpoint with several it is; nothing where there was no choice."""
-        report = self.backbone.report
-        return {"entry": report.entry} if report and report.entry else {}
+    def part(self) -> dict[str, Any]:
+        """What was chosen of a checkpoint: its entry of several, its grid that is no square."""
+        report, variant = self.backbone.report, getattr(self.backbone.model, "variant", None)
+        part: dict[str, Any] = {"entry": report.entry} if report and report.entry else {}
+        if report and variant is not None and len({*variant.rows_columns}) > 1:
+            part["grid"] = list(variant.rows_columns)
+        return part
 
     def settings(self) -> dict[str, Any]:
         """What a store keeps: the same wherever the file of the weights lies."""
@@ -137,6 +140,7 @@ def open_network(
     image_size: int | Sequence[int] | None = None,
     compute: str = "float32",
     entry: str | None = None,
+    grid: Sequence[int] | None = None,
 ) -> Network:
     """The network that the options name; None is the backbone's own.
 
@@ -153,11 +157,20 @@ def open_network(
     dtype = jnp.dtype(compute)
     if str(weights) != RANDOM:
         keep = cast(Literal["drop", "keep"], head)
-        backbone = pretrained_ports.load(model, weights, param_dtype=dtype, head=keep, entry=entry)
+        backbone = pretrained_ports.load(
+            model,
+            weights,
+            param_dtype=dtype,
+            head=keep,
+            entry=entry,
+            grid=None if grid is None else (grid[0], grid[1]),
+        )
     elif head == "keep":
         raise ValueError("--head keep: random weights have no projection head")
     elif entry is not None:
         raise ValueError("--entry names a part of a checkpoint; random weights have none")
+    elif grid is not None:
+        raise ValueError("--grid is that of a checkpoint's positions; random weights have none")
     else:
         backbone = pretrained_ports.create(model, param_dtype=dtype)
     backbone = _for_size(backbone, image_size)

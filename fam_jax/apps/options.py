@@ -42,6 +42,15 @@ Head = Annotated[
 ]
 _entry = "The part of the checkpoint to take where several fit: state_dict_ema, student, ..."
 Entry = Annotated[str | None, _option("--entry", _entry)]
+Grid = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        "--grid",
+        metavar="ROWS COLUMNS",
+        help="Of the patches that a vision transformer's positions were trained on, if the "
+        "checkpoint does not say and it is no square.",
+    ),
+]
 Layer = Annotated[
     str | None, _option("--layer", "Where maps are taken, if not at the backbone's own layer.")
 ]

@@ -68,7 +68,9 @@ def retrieve(
     weights = weights or made.get("weights") or made.get("weights_file")
     # An index made from Python says less of its network: what it lacks is the network's own.
     own = {"head": "drop", "compute": "float32"} | {
-        name: made[name] for name in ("entry", "head", "layer", "gates", "compute") if name in made
+        name: made[name]
+        for name in ("entry", "grid", "head", "layer", "gates", "compute")
+        if name in made
     }
     net, lines = choice.open_network(
         made.get("model", model), weights, image_size=_image_size(made), **own

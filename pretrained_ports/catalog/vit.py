@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from math import isqrt
+from math import isqrt, prod
 
 from pretrained_ports.catalog.entry import Entry, Hub
 from pretrained_ports.models.state import Shapes
@@ -20,23 +20,49 @@ _OPENAI = {
 
 
 def _fitted(entry: Entry, shapes: Shapes) -> Entry:
-    """The grid of the positions that a file has, which tokens have one, and CLIP's bias if any."""
+    """The grid of the positions that a file has, which tokens have one, and CLIP's bias if any.
+
+    The row's own grid, if that has as many, else a square one.
+    """
     variant: Variant = entry.build.args[0]
     shape = shapes.get("pos_embed", ())
     if len(shape) != 3:
         return entry
-    grid = isqrt(shape[1])
-    positioned = shape[1] - grid**2
-    if positioned > variant.prefix:  # no square grid; the error will show both shapes
+    side = isqrt(shape[1])
+    for grid in (variant.grid, side):
+        positioned = shape[1] - prod(variant._replace(grid=grid).rows_columns)
+        if 0 <= positioned <= variant.prefix:
+            break
+    else:  # no square grid; the error will show both shapes
         return entry
-    fitted = variant._replace(grid=grid, positioned=positioned, output_bias="head.bias" in shapes)
-    if grid != variant.grid:  # trained at another size, as a rule without a margin to crop
-        side = grid * variant.patch
-        resize = None if entry.preprocess.resize is None else side
-        entry = replace(
-            entry, preprocess=replace(entry.preprocess, size=(side, side), resize=resize)
-        )
-    return entry if fitted == variant else replace(entry, build=partial(VisionTransformer, fitted))
+    if grid != variant.grid:
+        entry = with_grid(entry, (side, side))
+        variant = variant._replace(grid=grid)
+    fitted = variant._replace(positioned=positioned, output_bias="head.bias" in shapes)
+    same = fitted == entry.build.args[0]
+    return entry if same else replace(entry, build=partial(VisionTransformer, fitted))
+
+
+def with_grid(entry: Entry, grid: tuple[int, int]) -> Entry:
+    """The row for positions on another grid: trained at another size, as a rule without a margin.
+
+    ValueError if it is no transformer with positions, or the grid is none.
+    """
+    if entry.infer is not _fitted:
+        raise ValueError("has no positions on a grid of patches")
+    if len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"needs rows and columns of at least 1, got {grid}")
+    variant: Variant = entry.build.args[0]
+    if grid == variant.rows_columns:
+        return entry
+    size = grid[0] * variant.patch, grid[1] * variant.patch
+    resize = None if entry.preprocess.resize is None else max(size)
+    shape = grid[0] if grid[0] == grid[1] else grid
+    return replace(
+        entry,
+        build=partial(VisionTransformer, variant._replace(grid=shape)),
+        preprocess=replace(entry.preprocess, size=size, resize=resize),
+    )
 
 
 def _entry(

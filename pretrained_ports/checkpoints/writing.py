@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 from flax import nnx
@@ -27,7 +28,8 @@ def write(
         path: The file to write.
         model: Any module; all its parameters and batch statistics are written.
         metadata: Goes into the header, strings only: "architecture" at least; see `provenance`.
-            Of a vision transformer, whose way it resamples "positions" in is added.
+            Of a vision transformer, whose way it resamples "positions" in is added, and the "grid"
+            that they are on.
         text: The text tower beside an image tower; "text." comes before its module paths.
 
     Returns:
@@ -47,12 +49,15 @@ def write(
         arrays |= {f"text.{key}": np.asarray(value) for key, value in parameters(text).items()}
     check_finite(arrays, str(path))
     if isinstance(model, VisionTransformer):
-        metadata = {"positions": model.positions, **metadata}
+        rows, columns = model.variant.rows_columns
+        metadata = {"positions": model.positions, "grid": f"{rows} {columns}", **metadata}
     header = {"dialect": "native", "converter_version": CONVERTER_VERSION, **metadata}
     content = save(arrays, {key: str(value) for key, value in header.items()})
-    part = path.with_name(f".{path.name}.part")  # an older file is replaced whole or not at all
+    # An older file is replaced whole or not at all; a new name, so that no link is written through.
+    part = path.with_name(f".{path.name[:100]}.{token_hex(4)}.part")
     try:
-        part.write_bytes(content)
+        with part.open("xb") as file:
+            file.write(content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021). They share one archi
 in tokens, norms, activation and head: the columns of `Variant`.
 """
 
+from math import prod
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -89,7 +91,7 @@ class VisionTransformer(Network):
 
     def __init__(self, variant: Variant, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32):
         init = {"rngs": rngs, "param_dtype": param_dtype}
-        patch, dim, depth, heads, grid = variant[:5]
+        patch, dim, depth, heads = variant[:4]
 
         def learned(count: int) -> nnx.Param:
             return nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, count, dim), param_dtype))
@@ -97,7 +99,7 @@ class VisionTransformer(Network):
         self.patch_embed = PatchEmbed(patch, dim, bias=not variant.norm_pre, **init)
         for name, count in variant.tokens:
             setattr(self, name, learned(count))
-        self.pos_embed = learned(variant.positioned + grid**2)
+        self.pos_embed = learned(variant.positioned + prod(variant.rows_columns))
         self.norm_pre = LayerNorm(dim, variant.epsilon, **init) if variant.norm_pre else Stage()
         self.blocks = Stage(
             Block(
@@ -141,7 +143,7 @@ class VisionTransformer(Network):
         variant, positions = self.variant, self.pos_embed[...]
         own, rest = positions[:, : variant.positioned], positions[:, variant.positioned :]
         how = variant.resampled_by(self.positions)
-        x = cells.reshape(b, h * w, c) + resample(rest, (variant.grid, variant.grid), (h, w), how)
+        x = cells.reshape(b, h * w, c) + resample(rest, variant.rows_columns, (h, w), how)
         if not variant.tokens:
             return x
         prefix = jnp.concatenate([getattr(self, name)[...] for name, _ in variant.tokens], 1)

@@ -21,7 +21,8 @@ class Variant(NamedTuple):
         dim: Channels.
         depth: Blocks.
         heads: Attention heads.
-        grid: Patches on a side of the square images that the positions were trained on.
+        grid: Patches on a side of the square images that the positions were trained on, or their
+            rows and columns.
         hidden: Channels inside the MLP; 4 dim where it is 0.
         tokens: Learned tokens before the patches, [1 k dim] each, and how many of each.
         positioned: How many of those tokens have a position of their own, from the first.
@@ -40,7 +41,7 @@ class Variant(NamedTuple):
     dim: int
     depth: int
     heads: int
-    grid: int
+    grid: int | tuple[int, int]
     hidden: int = 0
     tokens: tuple[tuple[str, int], ...] = (("cls_token", 1),)
     positioned: int = 1
@@ -52,6 +53,11 @@ class Variant(NamedTuple):
     pool: str = "token"
     output: int = 0
     output_bias: bool = False
+
+    @property
+    def rows_columns(self) -> tuple[int, int]:
+        """The grid of the positions."""
+        return (self.grid, self.grid) if isinstance(self.grid, int) else self.grid
 
     @property
     def prefix(self) -> int:
