@@ -54,7 +54,7 @@ NETWORKS = {
     "--weights {models}/tiny-moco.safetensors --head keep",
     "vit-simclr-blocks.2.norm1": f"{VIT} --layer blocks.2.norm1",
 }
-ATTENTION = "attention-rollout,chefer,le-grad,le-grad-contrastive,grad-eclip"
+ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
 NINE = f"random,centre,eigen-cam,{SIX}"
 # task and network -> the task's own options

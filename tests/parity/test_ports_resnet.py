@@ -76,6 +76,7 @@ SELF_SUPERVISED = [
     ("moco", ssl.moco_v1, "state_dict"),
     ("moco", ssl.moco_v2, "state_dict"),
     ("moco-v3", ssl.moco_v3, "state_dict"),
+    ("simsiam", ssl.simsiam, "state_dict"),
     ("simclr", ssl.simclr, "state_dict"),
     ("simclr-encoder", ssl.simclr_encoder, None),
     ("simclr-bolts", ssl.simclr_bolts, "state_dict"),

@@ -66,6 +66,14 @@ def moco_v3(network, queue):
     return data_parallel(whole), network.fc
 
 
+def simsiam(network, queue):
+    """Three layers; the last one's bias is there, and not trained."""
+    width, end = network.fc.in_features, nn.BatchNorm1d(16, affine=False)
+    network.fc = mlp_with_norms(width, width, width, 16, end=end, last_bias=True)
+    predictor = mlp_with_norms(16, 32, 16, last_bias=True)
+    return data_parallel(named(encoder=network, predictor=predictor)), network.fc
+
+
 def simclr(network, queue):
     width = network.fc.in_features
     network.fc = mlp(width, width, 16)
