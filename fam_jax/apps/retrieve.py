@@ -67,7 +67,7 @@ def retrieve(
             )
     weights = weights or made.get("weights") or made.get("weights_file")
     # An index made from Python says less of its network: what it lacks is the network's own.
-    own = {"head": "drop", "compute": "float32"} | {
+    own: dict[str, Any] = {"head": "drop", "compute": "float32"} | {
         name: made[name]
         for name in ("entry", "grid", "head", "layer", "gates", "compute")
         if name in made
