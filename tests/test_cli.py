@@ -120,7 +120,7 @@ def test_several_references_and_a_background(folder, tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     negative = sum(score < 0 for score in manifest["scores"])
     assert result.output.count("the background is nearer: what is drawn is the smaller") == negative
-    assert manifest["figures"]["title"].endswith("cosine margin, its positive part")
+    assert manifest["figures"]["title"].endswith(", positive part: cosine margin")
     assert len(manifest["background"]) == 6
     assert manifest["scores"][0] > manifest["scores"][1]
     with np.load(out / "maps.npz") as maps:

@@ -100,8 +100,8 @@ def explain(
         talk.say(*lines)
         talk.say_left_out(left_out)
         random = ", random weights" if net.backbone.report is None else ""
-        drawn = what if bank is None else f"{what}, its positive part"
-        title = f"{net.backbone.name}{random}, {method}: {drawn}"
+        part = "" if bank is None else ", positive part"
+        title = f"{net.backbone.name}{random}, {method}{part}: {what}"
         seen = views.opened(net, fit, chosen.similarity, opened, aims)
         if tower:
             names = [f'"{sentence}"' for sentence in texts]
