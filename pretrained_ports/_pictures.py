@@ -28,9 +28,9 @@ def read(path: str | PathLike[str]) -> Image.Image:
         raise ValueError(f"{fspath(path)} has too many pixels; shrink it first") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {fspath(path)}") from None
-    except (IsADirectoryError, PermissionError):  # whose own lines say what is wrong
+    except (IsADirectoryError, PermissionError, MemoryError):  # their own lines say what is wrong
         raise
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow reports damage by format
+    except Exception as error:  # Pillow reports damage by format
         raise ValueError(f"{fspath(path)} is damaged: {error}") from None
     if frames > 1:
         raise ValueError(

@@ -17,6 +17,8 @@ CASES = {
     "index some --head drpo": "--head: ",
     "explain a.png b.png --head drpo": "--head: ",
     "evaluate mosaic --head drpo": "--head: ",
+    "explain a.png b.png --gates shut": "--gates: ",
+    "evaluate mosaic --gates shut": "--gates: ",
     "map pairs.csv --compute float33": "--compute: ",
     "map pairs.csv --dtype float33": "--dtype: ",
     "explain a.png b.png -o gs://bucket/x": "is an address",

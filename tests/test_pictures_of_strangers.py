@@ -239,3 +239,22 @@ def test_too_many_pixels_are_refused(tmp_path):
     Image.new("1", (13_300, 13_300)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="13300 x 13300 pixels; at most 100,000,000 are read"):
         pictures.read(tmp_path / "a.png")
+
+
+def test_one_kind_of_warning_does_not_hide_another(tmp_path):
+    """Of a job's pictures the first of every kind is named."""
+    dark = [grey(tmp_path, RAMP, name=name) for name in ("a.png", "b.png")]
+    odd = tmp_path / "c.png"
+    Image.new("RGB", (20, 20)).save(odd, icc_profile=b"no profile")
+
+    def job():
+        with pictures.reading():
+            for path in (*dark, odd):
+                pictures.Reader().read_in_thread(path)
+
+    with pytest.warns(pictures.PictureWarning) as told:
+        job()
+    said = [str(warning.message) for warning in told]
+    assert len(said) == 2
+    assert "a.png holds values" in said[0]
+    assert "c.png: its colour profile is damaged" in said[1]

@@ -1,7 +1,7 @@
 """TokenGrid: where the image patches are among a transformer's tokens."""
 
 from dataclasses import dataclass
-from math import gcd, isqrt
+from math import gcd, isqrt, prod
 from typing import Any
 
 
@@ -39,6 +39,10 @@ class TokenGrid:
                 "pass TokenGrid(prefix=..., shape=(rows, columns))"
             )
         return rows, columns
+
+    def is_of(self, shape: tuple[int, ...], image: tuple[int, int]) -> bool:
+        """Whether a map of that many rows and columns lies as the patches of an image [H, W]."""
+        return (self.shape or _grid_of(prod(shape), *image)) == shape
 
 
 def _grid_of(patches: int, height: int, width: int) -> tuple[int, int]:

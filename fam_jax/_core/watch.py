@@ -35,7 +35,13 @@ class Form:
         if not x.ndim or x.shape[0] != batch:
             raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
         if x.ndim == 4:  # a transformer's patches before they are tokens, too
-            return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+            x = x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+            if self.tokens is None or self.tokens.is_of(x.shape[1:3], (height, width)):
+                return x
+            raise ValueError(
+                f"{given}, which is no map of the patches of {height} x {width} pixels; tokens= is "
+                "for [batch, tokens, channels]"
+            )
         if x.ndim == 3 and self.tokens is not None:
             grid = self.tokens.grid(x.shape[1], (height, width))
             return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])

@@ -6,7 +6,6 @@ from typing import Annotated, Literal, cast
 import typer
 
 from fam_jax._core.brief import legible
-from fam_jax._core.checks import check_choice
 from fam_jax.apps import network, options
 from fam_jax.apps.output import Output
 
@@ -36,7 +35,7 @@ def convert(
     """
     from pretrained_ports.conversion import convert_file
 
-    check_choice("--head", head, network.HEADS)
+    network.check(head)
     keep = cast(Literal["drop", "keep"], head)
     backbone = convert_file(
         source, target, model, dialect, overwrite, keep, positions=positions, entry=entry, grid=grid

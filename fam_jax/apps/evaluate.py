@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import choice, options
-from fam_jax.apps.network import HEADS
+from fam_jax.apps import choice, network, options
 from fam_jax.apps.output import Output
 from fam_jax.io import files
 
@@ -72,7 +71,7 @@ def evaluate(
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
     options.check_counts(**counts, image_size=image_size)
     files.refuse(Path(output), overwrite=True)  # an address, before anything is computed
-    check_choice("--head", head, HEADS)
+    network.check(head, gates)
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
     asked = tasks.Options(data, seed=seed, **counts)

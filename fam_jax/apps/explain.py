@@ -13,9 +13,7 @@ from jax import Array
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
-from fam_jax._core.checks import check_choice
 from fam_jax.apps import choice, network, options, views
-from fam_jax.apps.network import HEADS
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
@@ -69,7 +67,7 @@ def explain(
         option="--background-text" if texts else "--background",
     )
     options.check_counts(map_size=map_size, image_size=image_size)
-    check_choice("--head", head, HEADS)
+    network.check(head, gates)
     options.check_fit(fit)
     reader = options.reader(window, page)
     with files.folder(folder, overwrite=overwrite) as stage:

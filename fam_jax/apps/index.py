@@ -5,9 +5,7 @@ from typing import Annotated
 import typer
 
 from fam_jax._core.brief import legible
-from fam_jax._core.checks import check_choice
-from fam_jax.apps import choice, options, views
-from fam_jax.apps.network import COMPUTE, HEADS
+from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -46,8 +44,7 @@ def index(
 
     options.check_fit(fit, job=True)
     options.check_counts(batch=batch, image_size=image_size, workers=workers)
-    check_choice("--head", head, HEADS)
-    check_choice("--compute", compute, COMPUTE)
+    network.check(head, gates, compute)
     reader = options.reader(window, page)
     if distributed:
         hosts.join(coordinator, processes, process)

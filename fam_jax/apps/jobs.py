@@ -17,7 +17,7 @@ from fam_jax.apps.output import Output
 from fam_jax.apps.progress import ProgressLine
 from fam_jax.bulk import MapStore
 from fam_jax.io.pictures import Listing
-from fam_jax.store import INVALID
+from fam_jax.store import INVALID, NOT_DONE
 
 LISTED = 20  # rows without a result that are named
 
@@ -56,10 +56,11 @@ def skipped(listings: Iterable[Listing]) -> list[str]:
     return [str(listing) for listing in listings if listing.skipped]
 
 
-def unfinished(path: str, rows: int, missing: int) -> list[str]:
+def unfinished(path: str, status: np.ndarray) -> list[str]:
     """A line where some rows of a store, or of an index, are missing."""
-    name = legible(path)
-    return [f"{name} is unfinished: {missing:,} of {rows:,} are missing"] if missing else []
+    if not (missing := int(np.sum(status == NOT_DONE))):
+        return []
+    return [f"{legible(path)} is unfinished: {missing:,} of {status.size:,} are missing"]
 
 
 @contextmanager

@@ -6,8 +6,7 @@ import typer
 
 from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_choice
-from fam_jax.apps import choice, options, views
-from fam_jax.apps.network import COMPUTE, HEADS
+from fam_jax.apps import choice, network, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import pictures
 
@@ -68,8 +67,7 @@ def map_(
     options.check(method, similarity, background=bool(background))
     options.check_fit(fit, job=True)
     options.check_counts(batch=batch, map_size=map_size, image_size=image_size, workers=workers)
-    check_choice("--head", head, HEADS)
-    check_choice("--compute", compute, COMPUTE)
+    network.check(head, gates, compute)
     check_choice("--dtype", dtype, DTYPES)
     reader, listings = options.reader(window, page), []
     source = pairs

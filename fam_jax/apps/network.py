@@ -131,6 +131,14 @@ class Embedded(NamedTuple):
     left_out: dict[str, str]
 
 
+def check(head: str, gates: str | None = None, compute: str = "float32") -> None:
+    """Raise ValueError for what is none of an option's values."""
+    check_choice("--head", head, HEADS)
+    check_choice("--compute", compute, COMPUTE)
+    if gates is not None:
+        check_choice("--gates", gates, GATES)
+
+
 def open_network(
     model: str,
     weights: "str | Path | Checkpoint | None" = None,
@@ -150,10 +158,7 @@ def open_network(
     """
     import pretrained_ports
 
-    check_choice("--head", head, HEADS)
-    check_choice("--compute", compute, COMPUTE)
-    if gates is not None:
-        check_choice("--gates", gates, GATES)
+    check(head, gates, compute)
     dtype = jnp.dtype(compute)
     if str(weights) != RANDOM:
         keep = cast(Literal["drop", "keep"], head)

@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from fam_jax._core.brief import legible
 from fam_jax.apps import options
-from fam_jax.store import NOT_DONE
 
 
 def report(
@@ -30,7 +28,7 @@ def report(
     talk = jobs.output(quiet, as_json)
     pairs = bulk.open_store(store)
     page = write(pairs, output, limit=limit, order=order, overwrite=overwrite, partial=partial)
-    lines = jobs.unfinished(store, len(pairs), int(np.sum(pairs.status() == NOT_DONE)))
+    lines = jobs.unfinished(store, pairs.status())
     talk.say(*lines)
     talk.say(legible(page[0]))
     talk.result(store=store, notes=lines, files=[str(file) for file in page])

@@ -57,7 +57,7 @@ def retrieve(
     files.refuse(Path(output), overwrite=overwrite)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index, partial=partial)
-    gallery.check_finished()
+    status = gallery.check_finished()
     made = gallery.settings
     for option, given in (("model", model), ("fit", fit)):
         if given not in (None, made.get(option, given)):
@@ -76,9 +76,9 @@ def retrieve(
         made.get("model", model), weights, image_size=_image_size(made), **own
     )
     net = views.fitted(net, made.get("fit", fit))
-    lines = [*lines, *jobs.unfinished(index, len(gallery), gallery.missing)]
+    lines = [*lines, *jobs.unfinished(index, status)]
     what = "the background" if background else "all pictures of the index"
-    compared = background or np.sum(gallery.status() == VALID) > 1
+    compared = background or np.sum(status == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
     reader = Reader.of(made)
     others = net.embed(background or [], reader)

@@ -147,19 +147,20 @@ class Index:
         """Of every row: 0 not done, 1 valid, 2 not valid."""
         return self._group.read_status()[rows]
 
-    @property
-    def missing(self) -> int:
-        """How many pictures are not indexed yet."""
-        return int(np.sum(self.status() == NOT_DONE))
+    def check_finished(self) -> np.ndarray:
+        """The status of every row.
 
-    def check_finished(self) -> None:
-        """Raise ValueError if some pictures are missing, unless it was opened with `partial`."""
-        if not self._partial and (missing := self.missing):
+        ValueError if some pictures are missing, unless the index was opened with `partial`.
+        """
+        status = self.status()
+        missing = int(np.sum(status == NOT_DONE))
+        if missing and not self._partial:
             raise ValueError(
                 f"{legible(self.path)} is unfinished: {missing:,} of its {len(self):,} pictures "
                 "are missing; index them by the command that began it, or ask what is there: "
                 "--partial, or open_index(partial=True)"
             )
+        return status
 
     def reasons(self) -> dict[int, str]:
         """Why rows are not valid."""
@@ -175,8 +176,7 @@ class Index:
         Args:
             similarity: `cosine`, `dot` or `euclidean`.
         """
-        self.check_finished()
-        status = self.status()
+        status = self.check_finished()
 
         def parts() -> Iterator[np.ndarray]:
             for start in range(0, len(self), _DEVICE_ROWS):
@@ -205,8 +205,7 @@ class Index:
         (d,) = self._group.columns[EMBEDDINGS].tail
         if queries.ndim != 2 or queries.shape[1] != d:
             raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")
-        self.check_finished()
-        status = self.status()
+        status = self.check_finished()
         valid = int(np.sum(status == VALID))
         if not 1 <= k <= valid:
             raise ValueError(f"k: expected 1 to {valid}, the pictures of the gallery, got {k}")

@@ -67,13 +67,12 @@ class PictureLoader:
 
 def _blank_of_a_mode(preprocess: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     """A preprocessed picture of the first mode that is taken, where files keep theirs."""
-    blank = np.zeros(())
-    for mode in ("I;16", "F", "I", "L", "RGB", "CMYK"):
+    for mode in ("I;16", "F", "I", "L", "CMYK"):
         with suppress(Exception):  # of one that this preprocessing is not for
             blank = np.asarray(preprocess(Image.new(mode, (256, 256))))
             if blank.ndim == 3:
-                break
-    return blank
+                return blank
+    return np.asarray(preprocess(Image.new("RGB", (256, 256))))  # its error is the user's
 
 
 def check_workers(workers: int) -> None:

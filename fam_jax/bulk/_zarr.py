@@ -31,6 +31,7 @@ TEXT = 160  # bytes of a text; longer ones are cut
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _ZSTD = {"name": "zstd", "configuration": {"level": 1}}
 _CHECKSUM = {"name": "crc32c"}
+_DAMAGED = "DATA_LOSS", "FAILED_PRECONDITION"  # of a checksum, of a codec
 _READ_AT_ONCE = 64  # chunks, to be checked
 _NAMED = 5  # rows in a message
 _STATUS = "status"
@@ -173,7 +174,7 @@ class Group:
             some = chunks[start : start + _READ_AT_ONCE]
             reads = [self._reads(chunk) for chunk in some]
             for chunk, parts in zip(some, reads, strict=True):
-                whole[chunk] = all(map(_is_whole, parts.values()))
+                whole[chunk] = all(self._is_whole(part) for part in parts.values())
         for chunk in set(chunks).difference(np.flatnonzero(whole).tolist()):
             # A chunk at the edge is read where it is written again.
             for name in reversed(self.columns):
@@ -188,13 +189,23 @@ class Group:
         for chunk in np.flatnonzero(self.written()).tolist():
             if own := wanted.intersection(numbers[self.slices(chunk)].reshape(-1).tolist()):
                 reads = self._reads(chunk)
-                if names := [name for name, part in reads.items() if not _is_whole(part)]:
+                if names := [name for name, part in reads.items() if not self._is_whole(part)]:
                     found |= dict.fromkeys(own, names)
         return found
 
     def _reads(self, chunk: int) -> dict[str, Any]:
         """Futures of a chunk's arrays."""
         return {name: array[self.slices(chunk)].read() for name, array in self._arrays.items()}
+
+    def _is_whole(self, read: Any) -> bool:
+        """Whether what a future read is as it was written.
+
+        StoreError if that could not be read: a disk or a network that fails damages nothing.
+        """
+        error = read.exception()
+        if error is not None and not str(error).startswith(_DAMAGED):
+            wait(read, doing=f"read {self.path}")
+        return error is None
 
     def _key(self, name: str, chunk: int) -> str:
         """What the file of a chunk and an array is called."""
@@ -242,11 +253,6 @@ class Group:
     def count_invalid(self) -> int:
         """How many rows are done, but without a result."""
         return int(np.sum(self.read_status() == INVALID))
-
-
-def _is_whole(read: Any) -> bool:
-    """Whether a future of TensorStore ends well."""
-    return read.exception() is None
 
 
 def _says_damaged(path: str, rows: Mapping[int, Sequence[str]]) -> str:

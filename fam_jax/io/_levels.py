@@ -22,6 +22,14 @@ class PictureWarning(UserWarning):
     """A picture is read, but perhaps not as it is meant."""
 
 
+class _LevelsWarning(PictureWarning):
+    """Because of its grey levels."""
+
+
+class _ProfileWarning(PictureWarning):
+    """Because of its colour profile."""
+
+
 def is_deep(image: Image.Image) -> bool:
     """Whether a picture, not yet loaded, has colours of 16 bits: Pillow reads their upper 8."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and _is_eight(image)
@@ -68,9 +76,9 @@ def eight_bits(
         if outside > _OUTSIDE * values.size:
             raise ValueError(f"{name} holds {span}, where {low:g} to {high:g} are read; {_WINDOW}")
         if 0 < most - least <= _LITTLE * (high - low):
-            warn(f"{name} holds {span}, little of {low:g} to {high:g}; {_WINDOW}")
+            _warn(f"{name} holds {span}, little of {low:g} to {high:g}; {_WINDOW}")
     if lost:
-        warn(f"{name}: {lost:,} of its grey levels are not finite, and read as black")
+        _warn(f"{name}: {lost:,} of its grey levels are not finite, and read as black")
     low, high = window or limits or (0.0, 1.0)
     out = np.empty(values.shape, np.uint8)
     rows = max(1, _BAND // values.shape[1])
@@ -85,7 +93,7 @@ def warn_if_dark(image: Image.Image, name: str) -> None:
     extrema = np.reshape(image.getextrema(), (-1, 2))[:3]
     low, high = extrema.min(), extrema.max()
     if high - low <= 255 * _LITTLE:
-        warn(
+        _warn(
             f"{name} has colours of 16 bits that use little of their range: levels {low} to {high} "
             "of 255"
         )
@@ -99,7 +107,10 @@ def in_srgb(image: Image.Image, name: str) -> Image.Image:
     try:
         mode, transform = _transform(profile)
     except (OSError, ValueError, ImageCms.PyCMSError):
-        warn(f"{name}: its colour profile is damaged, or of another kind; read as sRGB")
+        _warn(
+            f"{name}: its colour profile is damaged, or of another kind; read as sRGB",
+            _ProfileWarning,
+        )
         return image
     fits = {"L": ("1", "L", "LA"), "CMYK": ("CMYK",)}.get(mode)
     if transform is None or (image.mode not in fits if fits else image.mode == "CMYK"):
@@ -144,6 +155,5 @@ def rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def warn(text: str) -> None:
-    """Warn of a picture."""
-    warnings.warn(text, PictureWarning, stacklevel=2)
+def _warn(text: str, kind: type[PictureWarning] = _LevelsWarning) -> None:
+    warnings.warn(text, kind, stacklevel=2)

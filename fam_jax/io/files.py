@@ -30,6 +30,7 @@ def part_name(name: str) -> str:
 def whole(path: Any) -> Iterator[Any]:
     """A temporary path that becomes `path`, of pathlib or etils, if the block ends well."""
     part = path.with_name(part_name(path.name))
+    part.unlink(missing_ok=True)  # a link that waits there would be written through
     try:
         yield part
         part.replace(path)

@@ -185,16 +185,15 @@ def readable(
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """In all threads: without Pillow's warnings about sizes, and with one `PictureWarning`."""
+    """In all threads: without Pillow's warnings of sizes, one `PictureWarning` of every kind."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        show, told = warnings.showwarning, []
+        show, told = warnings.showwarning, set()
 
         def once(text: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-            if not (issubclass(category, PictureWarning) and told):
+            if not (issubclass(category, PictureWarning) and category in told):
                 show(text, category, *where, **more)
-            if issubclass(category, PictureWarning):
-                told.append(category)
+            told.add(category)
 
         warnings.showwarning = once
         yield
@@ -234,7 +233,7 @@ def _undamaged(step: Callable[..., Any], *args: Any, name: str) -> Any:
         raise ValueError(f"{name} is not a picture that Pillow can read") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{name} has too many pixels; shrink it first") from None
-    except PermissionError:
+    except (PermissionError, MemoryError):
         raise
     except Exception as error:  # by format: OSError, SyntaxError, struct.error, one's own
         raise ValueError(f"{name} is damaged: {message(error)}") from None

@@ -38,8 +38,6 @@ class Entry:
         build: Makes the model from `rngs=` and `param_dtype=`; images [b H W c] -> embeddings
             [b d].
         layer: Default layer path.
-        gates: What its pullback holds constant there, "free" (nothing) or "frozen", as the
-            explaining library says it.
         preprocess: The input that the weights were trained on.
         dialects: Names of the tables that its checkpoints may follow.
         tokens: How a transformer's tokens lie on the image: how many stand before the patches
@@ -64,7 +62,6 @@ class Entry:
     embedded: str | None = None
     release: str = ""
     licence: str = ""
-    gates: str = "free"
     infer: Callable[["Entry", Shapes], "Entry"] | None = None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +77,23 @@ def test_a_file_that_is_gone_is_not_done(made, store, array):
     assert toy.files(store) == before
 
 
+def test_what_cannot_be_read_is_not_damaged(made, store):
+    """A disk that fails for a while costs no map: nothing is removed, the job says why it ends."""
+    file = chunk_file(store, "scores", 1)
+    kept = file.read_bytes()
+    file.unlink()
+    file.symlink_to(file.name)  # a link to itself: it is there, and opens as an error
+    before = toy.files(store).keys()
+    with pytest.raises(OSError, match=f"cannot read .*{store.name}"):
+        made(store)
+    with pytest.raises(OSError, match="cannot read"):
+        bulk.open_store(store).rows(range(11))
+    assert toy.files(store).keys() == before
+    file.unlink()
+    file.write_bytes(kept)
+    assert [row.status for row in bulk.open_store(store).rows([2, 3])] == [1, 1]
+
+
 def test_every_array_has_a_checksum(store):
     for array in ARRAYS:
         codecs = json.loads((store / array / "zarr.json").read_text())["codecs"]
@@ -121,9 +139,9 @@ def test_an_unfinished_index_is_not_searched(gallery, tmp_path):
         shutil.copytree(index, tmp_path / array)
         chunk_file(tmp_path / array, array, 1).unlink()
         opened = bulk.open_index(tmp_path / array)
-        assert opened.missing == 2
+        assert np.sum(opened.status() == 0) == 2
         for ask in (
-            lambda: opened.search(np.ones((1, 5)), 1),  # noqa: B023
+            partial(opened.search, np.ones((1, 5)), 1),
             opened.background,
             opened.embeddings,
         ):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import fam_jax
 import pretrained_ports
@@ -106,10 +106,18 @@ def test_what_cannot_be_is_refused(file, name, grid, error, message):
         pretrained_ports.load(name, file[0], grid=grid)
 
 
+def test_another_width_is_no_matter_of_the_grid(file, tmp_path):
+    arrays = load_file(file[0])
+    arrays["pos_embed"] = arrays["pos_embed"][:, :, :12].copy()
+    save_file(arrays, tmp_path / "narrow.safetensors", {"architecture": NAME})
+    with pytest.raises(CheckpointError, match="pos_embed is") as refused:
+        pretrained_ports.load(NAME, tmp_path / "narrow.safetensors")
+    assert "grid" not in str(refused.value)
+
+
 def test_a_damaged_header_is_one_line(file, tmp_path):
     path, *_ = file
-    with safe_open(path, "np") as old:
-        arrays = {key: old.get_tensor(key) for key in old.keys()}  # noqa: SIM118
+    arrays = load_file(path)
     said = {"architecture": NAME, "dialect": "native", "grid": "many"}
     save_file(arrays, tmp_path / "bad.safetensors", said)
     with pytest.raises(CheckpointError, match="its header has a grid of 'many'; expected rows"):

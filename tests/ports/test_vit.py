@@ -112,6 +112,13 @@ def test_patches_are_a_map_before_they_are_tokens(name):
     assert np.asarray(G).any((1, 2, 3)).all()
 
 
+def test_attention_matrices_are_no_map_of_patches():
+    backbone = create("vit-tiny-patch16")
+    encode = fam_jax.capture(backbone, at="blocks.0.attn.attn_drop")
+    with pytest.raises(ValueError, match="which is no map of the patches of 16 x 28 pixels"):
+        encode(jnp.asarray(pictures()))
+
+
 @most
 def test_vmap_agrees_with_the_batch(x64, name):
     model = create(name, param_dtype="float64").model
