@@ -87,7 +87,7 @@ def test_torchvision(tmp_path, record_property):
         family="ConvNeXt",
         dialect="torchvision-convnext",
         embed=embed,
-        batches=(1, 3),
+        batches=(3,),
     )
 
 
@@ -108,7 +108,7 @@ def test_transformers(tmp_path, record_property):
         family="ConvNeXt",
         dialect="hf-convnext",
         embed=embed,
-        batches=(1, 3),
+        batches=(3,),
     )
 
 
