@@ -87,7 +87,7 @@ def tap_in_a_scan(x):
         (lambda x: fam_jax.tap(x, "a"), r"must return embeddings \[2, d\]"),
         (lambda x: (fam_jax.tap(x, "a"), 1), "must return embeddings .* got tuple"),
         (lambda x: fam_jax.tap(x[:1], "a").mean((1, 2)), "must return embeddings"),
-        (tap_in_a_scan, "inside `scan`"),
+        (tap_in_a_scan, "inside a scan of 2 steps"),
     ],
 )
 def test_functions_that_cannot_be_explained_say_why(fn, message, images):

@@ -79,8 +79,11 @@ def capture(
               preprocessing: its encoder takes pictures of 8 bits as well.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
-            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
-            backbone has a layer of its own. A name that is none raises ValueError with the names
+            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). In a
+            scan (`nn.scan`, `nnx.scan`, `lax.scan`, `fori_loop`) it is the layer at one step, as
+            its parameters are stacked: "encoderblock[10].MlpBlock_0", "[-1]" for the last, from the
+            outermost scan inwards. Of a layer that gives several arrays "block:1" is one; without a
+            number, the only one of three axes or more. Only a backbone has a layer of its own. A name that is none raises ValueError with the names
             that there are; for linen, which makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape). A layer that gives a map [b, h, w, c] needs none.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Shaped
 
 from fam_jax._core.ending import ending
 from fam_jax._core.programs import CALLS, equations, evaluate, inside
+from fam_jax._core.scans import hidden, opened
 
 # The identity, with a name that survives tracing. A primitive rather than a context variable: a
 # function that was already compiled by `jax.jit` keeps its taps, and nothing is left behind.
@@ -68,6 +69,7 @@ class Tapped:
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
+        closed = opened(closed, names, _tap_p)
         taps = [eqn for eqn in equations(closed) if eqn.primitive is _tap_p]
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
         # Shapes, types, and how they lie on a mesh.
@@ -93,10 +95,7 @@ class Tapped:
                 return lambda x: [insert(name, x)]
             if eqn.primitive.name in CALLS:  # a tap in a call is reached by inlining it
                 return lambda *args: evaluate(inside(eqn)[0], args, instead)
-            raise ValueError(
-                f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "
-                "stands for it; take a layer outside"
-            )
+            raise ValueError(hidden(name, eqn))
 
         v, needed, others = self.ending.outputs(evaluate(self.ending.body, [self._images], instead))
         return v, needed, jax.tree.unflatten(jax.tree.structure(self.output), [v, *others])
