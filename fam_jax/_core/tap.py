@@ -64,6 +64,10 @@ def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+class NoLayerError(ValueError):
+    """A name that no tap of the forward pass has."""
+
+
 class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap."""
 
@@ -105,7 +109,7 @@ def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:
     matches = [eqn for eqn in taps if eqn.params["name"] == name]
     if not matches:
         met = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in taps))
-        raise ValueError(
+        raise NoLayerError(
             f"the forward pass met no layer {name!r}; it met: "
             + (met or "none (name one with fam_jax.tap(x, name))")
         )
