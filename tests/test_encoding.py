@@ -85,9 +85,9 @@ def tap_in_a_scan(x):
         (lambda x: fam_jax.tap(x.mean((1, 2)), "a"), r"\(2, 3\); a map needs \[batch, height"),
         (lambda x: fam_jax.tap(x.reshape(2, -1, 3), "a").mean(1), r"pass tokens=fam_jax.TokenGrid"),
         (lambda x: fam_jax.tap(x, "a"), r"must return embeddings \[2, d\]"),
-        (lambda x: (fam_jax.tap(x, "a"), 1), "must return embeddings .* got tuple"),
+        (lambda x: (fam_jax.tap(x, "a"), 1), r"returns 0 \[2, 8, 12, 3\]: say by output="),
         (lambda x: fam_jax.tap(x[:1], "a").mean((1, 2)), "must return embeddings"),
-        (tap_in_a_scan, "inside `scan`"),
+        (tap_in_a_scan, "inside a scan of 2 steps"),
     ],
 )
 def test_functions_that_cannot_be_explained_say_why(fn, message, images):

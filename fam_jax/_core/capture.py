@@ -11,6 +11,7 @@ from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.gates import GATES
+from fam_jax._core.outputs import Chosen
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import tap
 from fam_jax._core.tokens import TokenGrid, as_token_grid
@@ -41,6 +42,7 @@ def capture(
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
     gates: str | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> Encoder: ...
 @overload
 def capture(
@@ -49,6 +51,7 @@ def capture(
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
     gates: str | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> LayersEncoder: ...
 def capture(
     model: Callable | Backbone,
@@ -56,6 +59,7 @@ def capture(
     tokens: TokenGrid | tuple | None = None,
     layout: str = "NHWC",
     gates: str | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> Encoder | LayersEncoder:
     """An encoder from a model and the name of one of its layers; the model stays as it is.
 
@@ -79,15 +83,22 @@ def capture(
               preprocessing: its encoder takes pictures of 8 bits as well.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
-            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
-            backbone has a layer of its own. A name that is none raises ValueError with the names
-            that there are; for linen, which makes its layers as it runs, on the first call.
+            encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). In a
+            scan (`nn.scan`, `nnx.scan`, `lax.scan`, `fori_loop`) it is the layer at one step, as
+            its parameters are stacked: "encoderblock[10].MlpBlock_0", "[-1]" for the last, from the
+            outermost scan inwards. Of a layer that gives several arrays "block:1" is one; without a
+            number, the only one of three axes or more. Only a backbone has a layer of its own. A
+            name that is none raises ValueError with the names that there are; for linen, which
+            makes its layers as it runs, on the first call.
         tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
             or a tuple (prefix, shape). A layer that gives a map [b, h, w, c] needs none.
         gates: "frozen" holds what attention, norms and gated units multiply by constant in the
             backward pass, so that a transformer is affine in its tokens and its maps sum to the
             score less the biases' part; the forward pass is the same. If None: a backbone's own,
             else "free".
+        output: which array is the embedding, where the model returns several: a key, an index, a
+            path of them ("pooler_output", 0, "text.0"), or a function of what it returns. If None:
+            the only one of shape [b, d].
         layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
             itself takes and gives [b, h, w, c] all the same.
 
@@ -117,6 +128,13 @@ def capture(
     if not callable(model):
         raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
     network, tokens = tapped_model(model, names) or as_pytree(model), as_token_grid(tokens)
+    if not isinstance(output, str | int | None):
+        if not callable(output):
+            got = type(output).__name__
+            raise TypeError(f"output: expected a key, an index, a path or a function, got {got}")
+        network = Chosen(network, function=as_pytree(output))
+    else:
+        network = Chosen(network, key=output)
     if isinstance(at, str):
         return Encoder(network, at, tokens, layout, preprocess, gates)
     return LayersEncoder(network, names, tokens, layout, preprocess, gates)

@@ -64,14 +64,18 @@ def _fill(array: np.ndarray, copies: int) -> np.ndarray:
     return np.concatenate([array, np.repeat(array[-1:], copies, axis=0)]) if copies else array
 
 
-def map_chunks(fn: Callable[[Any], Any], xs: Any, chunk: int, axis: int = 0) -> Any:
+def map_chunks(
+    fn: Callable[[Any], Any], xs: Any, chunk: int, axis: int = 0, shards: int = 1
+) -> Any:
     """`fn` of the rows of `xs`, at most `chunk` at a time, in one loop.
 
     Args:
         fn: a pytree of arrays [m, ...] -> a pytree of arrays with m rows along `axis`.
         xs: a pytree of arrays [n, ...].
-        chunk: the most rows at a time.
+        chunk: the most rows of a shard at a time.
         axis: where the rows are in what `fn` gives.
+        shards: how many devices have a part of the rows each, equal parts in order: a chunk has
+            rows of every one, so that none is moved.
 
     Returns:
         A pytree of arrays with n rows along `axis`.
@@ -81,16 +85,19 @@ def map_chunks(fn: Callable[[Any], Any], xs: Any, chunk: int, axis: int = 0) -> 
         >>> map_chunks(lambda x: 2 * x, np.arange(5), 2).tolist()
         [0, 2, 4, 6, 8]
     """
-    rows = _rows(xs)
-    if rows <= chunk:
+    own = _rows(xs) // shards
+    if own <= chunk:
         return fn(jax.tree.map(jnp.asarray, xs))
 
     def joined(out: jax.Array) -> jax.Array:
-        out = jnp.moveaxis(out, 0, axis)
-        out = out.reshape(*out.shape[:axis], -1, *out.shape[axis + 2 :])
-        return jax.lax.slice_in_dim(out, 0, rows, axis=axis)
+        before, after = out.shape[1 : axis + 1], out.shape[axis + 2 :]
+        out = out.reshape(len(out), *before, shards, -1, *after)
+        out = jnp.moveaxis(out, 0, axis + 1)  # [..., shards, rounds, m, ...]
+        out = out.reshape(*before, shards, -1, *after)
+        out = jax.lax.slice_in_dim(out, 0, own, axis=axis + 1)
+        return out.reshape(*before, -1, *after)
 
-    return jax.tree.map(joined, jax.lax.map(fn, _chunks(xs, chunk)[0]))
+    return jax.tree.map(joined, jax.lax.map(fn, _chunks(xs, chunk, shards)[0]))
 
 
 def fold_chunks(step: Callable[[Any, Any, jax.Array], Any], start: Any, xs: Any, chunk: int) -> Any:
@@ -112,17 +119,20 @@ def _rows(xs: Any) -> int:
     return jax.tree.leaves(xs)[0].shape[0]
 
 
-def _chunks(xs: Any, chunk: int) -> tuple[Any, jax.Array]:
-    """[n, ...] as chunks [rounds, m, ...], the last filled up with copies; False for a copy."""
-    rows = _rows(xs)
+def _chunks(xs: Any, chunk: int, shards: int = 1) -> tuple[Any, jax.Array]:
+    """[n, ...] as chunks [rounds, shards * m, ...]; False for a copy that fills up the last."""
+    rows = _rows(xs) // shards
     rounds = -(-rows // chunk)
     size = -(-rows // rounds)
     copies = rounds * size - rows
 
     def split(x: Any) -> jax.Array:
-        x = jnp.asarray(x)
+        x = jnp.asarray(x).reshape(shards, rows, *x.shape[1:])
         if copies:
-            x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (copies, *x.shape[1:]))])
-        return x.reshape(rounds, size, *x.shape[1:])
+            last = jnp.broadcast_to(x[:, -1:], (shards, copies, *x.shape[2:]))
+            x = jnp.concatenate([x, last], axis=1)
+        x = jnp.moveaxis(x.reshape(shards, rounds, size, *x.shape[2:]), 1, 0)
+        return x.reshape(rounds, shards * size, *x.shape[3:])
 
-    return jax.tree.map(split, xs), jnp.arange(rounds * size).reshape(rounds, size) < rows
+    valid = jnp.arange(rounds * size).reshape(rounds, size) < rows
+    return jax.tree.map(split, xs), jnp.tile(valid, shards)

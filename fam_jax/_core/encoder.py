@@ -14,7 +14,7 @@ from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen, pulled
 from fam_jax._core.features import Features, cut, join
-from fam_jax._core.frameworks import changed, layer_names, readings, with_layers
+from fam_jax._core.frameworks import changed, explained, layer_names, readings, with_layers
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.gates import Frozen, released, released_pullback
 from fam_jax._core.mesh import zeros_like
@@ -223,11 +223,12 @@ def _encode(
     forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     layout = encode.layout
-    out = _watched(
-        encode,
-        network,
-        lambda net: run_watched(net, both, images, layout, forms, with_state, activations),
-    )
+    with explained(network):
+        out = _watched(
+            encode,
+            network,
+            lambda net: run_watched(net, both, images, layout, forms, with_state, activations),
+        )
     layers = out.pick(further) if choices else None
     read = readings(encode.network)
     encodings = tuple(
@@ -247,9 +248,10 @@ def _watch(encode: LayersEncoder, images: Array) -> Layers:
 @jax.jit
 def _features(encode: Encoder, images: Array) -> Features:
     network = encode.network
-    if encode.gates == "free":
-        return cut(network, encode.at, encode.layout, images)
-    return released(lambda: cut(Frozen(network), encode.at, encode.layout, images))()
+    with explained(network):
+        if encode.gates == "free":
+            return cut(network, encode.at, encode.layout, images)
+        return released(lambda: cut(Frozen(network), encode.at, encode.layout, images))()
 
 
 @jax.jit

@@ -15,6 +15,14 @@ def zeros_like(kind: ShapeDtypeStruct) -> Array:
     return jax.sharding.reshard(zeros, kind.sharding) if lost else zeros
 
 
+def shards(x: Any) -> int:
+    """Into how many parts the first axis of an array is divided over devices, if that is known."""
+    if not isinstance(x, jax.Array) or not x.shape or not x.shape[0]:
+        return 1
+    sharding = jax.typeof(x).sharding if isinstance(x, jax.core.Tracer) else x.sharding
+    return x.shape[0] // sharding.shard_shape(x.shape)[0]
+
+
 def varying_axes(x: Any) -> frozenset[str]:
     """The mesh axes of a `shard_map` over which an array, or what describes one, varies."""
     kind = x if isinstance(x, ShapeDtypeStruct) else jax.typeof(x)

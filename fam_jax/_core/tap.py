@@ -11,6 +11,7 @@ from jaxtyping import Array, Shaped
 
 from fam_jax._core.ending import ending
 from fam_jax._core.programs import CALLS, equations, evaluate, inside
+from fam_jax._core.scans import hidden, opened
 
 # The identity, with a name that survives tracing. A primitive rather than a context variable: a
 # function that was already compiled by `jax.jit` keeps its taps, and nothing is left behind.
@@ -63,11 +64,16 @@ def tap_names(fn: Callable, images: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+class NoLayerError(ValueError):
+    """A name that no tap of the forward pass has."""
+
+
 class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap."""
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
         closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
+        closed = opened(closed, names, _tap_p)
         taps = [eqn for eqn in equations(closed) if eqn.primitive is _tap_p]
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
         # Shapes, types, and how they lie on a mesh.
@@ -93,10 +99,7 @@ class Tapped:
                 return lambda x: [insert(name, x)]
             if eqn.primitive.name in CALLS:  # a tap in a call is reached by inlining it
                 return lambda *args: evaluate(inside(eqn)[0], args, instead)
-            raise ValueError(
-                f"the layer {name!r} runs inside `{eqn.primitive.name}`, where no single value "
-                "stands for it; take a layer outside"
-            )
+            raise ValueError(hidden(name, eqn))
 
         v, needed, others = self.ending.outputs(evaluate(self.ending.body, [self._images], instead))
         return v, needed, jax.tree.unflatten(jax.tree.structure(self.output), [v, *others])
@@ -106,7 +109,7 @@ def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:
     matches = [eqn for eqn in taps if eqn.params["name"] == name]
     if not matches:
         met = ", ".join(dict.fromkeys(eqn.params["name"] for eqn in taps))
-        raise ValueError(
+        raise NoLayerError(
             f"the forward pass met no layer {name!r}; it met: "
             + (met or "none (name one with fam_jax.tap(x, name))")
         )

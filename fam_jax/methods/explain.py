@@ -18,6 +18,7 @@ from fam_jax._core.encoder import Encoder
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
+from fam_jax._core.mesh import shards
 from fam_jax._core.prepare import Images, prepare
 from fam_jax.methods.method import Method, all_pairs, as_method, check_encoding
 from fam_jax.methods.shares import fam
@@ -140,7 +141,7 @@ def explain_all(
         chunk: at most this many images are encoded, and this many references contracted with
             them, at a time; beside the result, memory does not grow with q or r. Small chunks
             suit a CPU's caches; a GPU or TPU is busier with larger ones. Of images that are
-            sharded over devices take as many at a time as there are: chunks gather them.
+            sharded over devices it is as many of every device's own: none is moved.
         encode, queries, method: as `explain`.
 
     Example:
@@ -158,19 +159,23 @@ def explain_all(
     else:
         check_float("references", references, "batch dimensions")
     check_count("chunk", chunk)
+    sizes = chunk, shards(queries), shards(references)
     if "other" in method.needs:
         if not images:
             raise TypeError(
                 "references: this method looks at the other image, too; give images [r, H, W, c]"
             )
-        return _explain_all_images(encode, queries, references, method, chunk=chunk)
-    return _explain_all(encode, queries, references, method, chunk=chunk)
+        return _explain_all_images(encode, queries, references, method, sizes=sizes)
+    return _explain_all(encode, queries, references, method, sizes=sizes)
 
 
-@partial(jax.jit, static_argnames="chunk")
-def _explain_all(encode, queries, references, method, *, chunk):
+@partial(jax.jit, static_argnames="sizes")
+def _explain_all(encode, queries, references, method, *, sizes):
+    chunk, of_queries, of_references = sizes
     if references.ndim == 4:
-        references = map_chunks(lambda x: run(encode, x).embeddings, references, chunk)
+        references = map_chunks(
+            lambda x: run(encode, x).embeddings, references, chunk, shards=of_references
+        )
 
     def against_all(images):
         enc = run(encode, images, method)
@@ -180,18 +185,21 @@ def _explain_all(encode, queries, references, method, *, chunk):
             scores = jax.vmap(lambda r: score(z, jnp.broadcast_to(r, z.shape)), out_axes=1)(r)
             return all_pairs(method)(enc, r), scores
 
-        return map_chunks(some, references, chunk, axis=1)
+        return map_chunks(some, references, chunk, axis=1, shards=of_references)
 
-    maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk)
+    maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk, shards=of_queries)
     return Explanation(maps, scores, _valid(maps))
 
 
-@partial(jax.jit, static_argnames="chunk")
-def _explain_all_images(encode, queries, references, method, *, chunk):
+@partial(jax.jit, static_argnames="sizes")
+def _explain_all_images(encode, queries, references, method, *, sizes):
     """For methods that look at the other image: each reference beside every query of a chunk."""
+    chunk, of_queries, of_references = sizes
     # Where only the head is read, the network below the layer sees each reference once.
     whole = method.needs_images or not hasattr(encode, "from_features")
-    kept = jnp.asarray(references) if whole else map_chunks(encode.features, references, chunk)
+    kept = jnp.asarray(references)
+    if not whole:
+        kept = map_chunks(encode.features, references, chunk, shards=of_references)
 
     def against_all(images):
         enc = run(encode, images, method)
@@ -202,10 +210,13 @@ def _explain_all_images(encode, queries, references, method, *, chunk):
             other = encode.from_features(again) if joined else run(encode, again, method)
             return method(enc, other), method.similarity.score(enc.embeddings, other.embeddings)
 
+        if of_references > 1:  # one of every device at a time
+            beside = jax.vmap(one, out_axes=1)
+            return map_chunks(beside, kept, 1, axis=1, shards=of_references)
         maps, scores = jax.lax.map(one, kept)
         return jnp.moveaxis(maps, 0, 1), scores.T
 
-    maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk)
+    maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk, shards=of_queries)
     return Explanation(maps, scores, _valid(maps))
 
 

@@ -176,7 +176,6 @@ def test_unknown_layers_are_refused_with_those_there_are(name, images):
 WRONG = {
     "linen-bound": ("fc", r"'fc' gives an array of shape \(2, 6\); a map needs \[batch, height"),
     "equinox-vmap": ("fc", r"'fc' gives an array of shape \(2, 6\); a map needs \[batch, channel"),
-    "equinox-state": ("net.norm", "'net.norm' gives a tuple, not one array; take a layer inside"),
     "keras-functional": ("fc", r"'fc' gives an array of shape \(2, 6\); a map needs"),
 }
 

@@ -32,7 +32,10 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize(
     ("at", "message"),
-    [("conv", "'conv' runs 2 times in one forward pass"), ("pair", "'pair' gives a tuple, not")],
+    [
+        ("conv", "'conv' runs 2 times in one forward pass"),
+        ("pair", "'pair' gives a tuple, in which no array is the map: take one of pair:0"),
+    ],
 )
 def test_linen_layers_that_stand_for_no_single_value(at, message, images):
     variables = Twice().init(jax.random.key(0), images)

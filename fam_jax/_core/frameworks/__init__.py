@@ -1,20 +1,29 @@
 """Layers of models as they are: paths into them, and pure functions that tap them there."""
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 from jax import Array
 
 from fam_jax._core.frameworks.arrays import Call, join
-from fam_jax._core.tap import tap_names
+from fam_jax._core.outputs import Chosen
+from fam_jax._core.tap import NoLayerError, tap_names
 
 # A model cannot exist before its framework's import, so none is imported here. Keras comes first:
 # its layers may be modules of flax.nnx as well.
-_FRAMEWORKS = ("keras", "equinox", "flax.linen", "flax.nnx")
+_FRAMEWORKS = {
+    "keras": "Layer",
+    "equinox": "Module",
+    "flax.linen": "Module",
+    "flax.nnx": "Module",
+}  # and the class of what has layers
 
 
 def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
@@ -24,8 +33,9 @@ def tapped_model(model: Any, at: tuple[str, ...]) -> Callable | None:
     run. Keywords of a `functools.partial` are passed on.
     """
     args, keywords = (), {}
+    model = _uncompiled(model)
     if isinstance(model, partial):
-        model, args, keywords = model.func, model.args, model.keywords
+        model, args, keywords = _uncompiled(model.func), model.args, model.keywords
     for framework in _FRAMEWORKS:
         if framework in sys.modules:
             adapter = import_module(f"{__name__}.{framework.rpartition('.')[2]}")
@@ -71,8 +81,49 @@ def readings(network: Callable) -> frozenset[Callable] | None:
     return getattr(model, "readings", frozenset()) if hasattr(model, "at") else None
 
 
+@contextmanager
+def explained(network: Callable) -> Iterator[None]:
+    """Say of a layer that was not met which module the network's function hides, if it does."""
+    try:
+        yield
+    except NoLayerError as error:
+        model, _ = _unwrapped(network)
+        for name, value in _named_in(model):
+            if _is_model(value):
+                raise ValueError(
+                    f"{error}; this function calls {name!r}, a {type(value).__name__}, whose "
+                    f"layers are seen where it is captured itself: fam_jax.capture({name}, ...), "
+                    "with output= for what the function takes of what it returns"
+                ) from None
+        raise
+
+
+def _named_in(fn: Any) -> Iterator[tuple[str, Any]]:
+    fn = _uncompiled(fn)
+    if isinstance(fn, FunctionType):
+        found = inspect.getclosurevars(fn)
+        yield from {**found.globals, **found.nonlocals}.items()
+
+
+def _is_model(value: Any) -> bool:
+    loaded = [
+        (sys.modules[name], kind) for name, kind in _FRAMEWORKS.items() if name in sys.modules
+    ]
+    return isinstance(value, tuple(getattr(module, kind) for module, kind in loaded))
+
+
+def _uncompiled(model: Any) -> Any:
+    """What `jax.jit` or `nnx.jit` was given: an encoder is compiled anyway."""
+    while hasattr(model, "__wrapped__") and hasattr(model, "lower"):
+        model = model.__wrapped__
+    return model
+
+
 def _unwrapped(network: Callable) -> tuple[Any, Callable]:
     """The model inside a call with keywords, and what puts another into its place."""
+    if isinstance(network, Chosen):
+        model, wrap = _unwrapped(network.network)
+        return model, lambda other: replace(network, network=wrap(other))
     if not isinstance(network, Call):
         return network, lambda model: model
     fn, args, keywords = join(network.arrays, network.rest)

@@ -11,6 +11,7 @@ from jax import Array
 
 from fam_jax._core.frameworks.arrays import join, split
 from fam_jax._core.frameworks.paths import (
+    by_path,
     check_called,
     in_order,
     no_layer,
@@ -36,9 +37,10 @@ class _TappedModule:
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         model = join(self.arrays, self.rest)  # new modules throughout
-        for at in self.at:
-            layer = _find(_unwrapped(model), at)
-            object.__setattr__(layer, "__class__", _tapped_class(type(layer), at))
+        for path, taps in by_path(self.at).items():
+            layer = _find(_unwrapped(model), path)
+            for at in taps:
+                object.__setattr__(layer, "__class__", _tapped_class(type(layer), at))
         warn_in_training(*_training(_unwrapped(model)), "capture equinox.nn.inference_mode(model)")
         return model(images, **keywords)
 
@@ -49,7 +51,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
         return None
     if not isinstance(model, eqx.Module):
         hidden = inspect.unwrap(model)
-        if isinstance(hidden, eqx.Module) and {*at} <= {*_layers(_unwrapped(hidden))}:
+        if isinstance(hidden, eqx.Module) and {*by_path(at)} <= {*_layers(_unwrapped(hidden))}:
             raise ValueError(
                 "model: this function hides the module inside it; take equinox.filter_vmap in the "
                 "place of jax.vmap, and no jax.jit (an encoder is compiled anyway)"

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, no_layer, of_model, tap_output
+from fam_jax._core.frameworks.paths import bound, by_path, no_layer, of_model, tap_output
 from fam_jax._core.pytree import pytree_dataclass
 
 _TRACING = RLock()  # one trace at a time may hold a layer's call
@@ -27,29 +27,31 @@ class _TappedModel:
         import keras
 
         state = list(zip(self.model.variables, self.values, strict=True))
-        refused: list[tuple[Any, str]] = []
+        refused: list[ValueError] = []
         with ExitStack() as stack:
             stack.enter_context(keras.StatelessScope(state))
-            for at in self.at:
-                stack.enter_context(_tapped_call(_find(self.model, at), at, refused))
+            for path, taps in by_path(self.at).items():
+                for at in taps:
+                    stack.enter_context(_tapped_call(_find(self.model, path), at, refused))
             out = getattr(self.model, self.method)(images, **keywords)
-        for layer_out, at in refused:  # out here, where Keras adds nothing to the message
-            tap_output(layer_out, at)
+        for error in refused:  # out here, where Keras adds nothing to the message
+            raise error
         return out
 
 
 @contextmanager
-def _tapped_call(layer: Any, at: str, refused: list[tuple[Any, str]]) -> Iterator[None]:
+def _tapped_call(layer: Any, at: str, refused: list[ValueError]) -> Iterator[None]:
     """Keras has no place for a wrapper inside a model, so the layer's own call is lent to one."""
     with _TRACING:
         before, call = vars(layer).get("call"), layer.call
 
         def tapped_call(*args, **kwargs):
             out = call(*args, **kwargs)
-            if hasattr(out, "shape"):
+            try:
                 return tap_output(out, at)
-            refused.append((out, at))
-            return out
+            except ValueError as error:
+                refused.append(error)
+                return out
 
         # In the instance's own dictionary: the layer's __setattr__ would track it.
         vars(layer)["call"] = tapped_call
@@ -75,7 +77,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModel | None:
         )
     if not owner.built:
         raise ValueError("model: this Keras model has no weights yet; call it on images once")
-    for path in at:
+    for path in by_path(at):
         _find(owner, path)
     return _TappedModel([variable.value for variable in owner.variables], owner, method, at)
 

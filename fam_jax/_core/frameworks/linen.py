@@ -5,7 +5,7 @@ from typing import Any
 from flax import linen
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, in_order, no_layer, of_model, tap_output
+from fam_jax._core.frameworks.paths import bound, by_path, in_order, no_layer, of_model, tap_output
 from fam_jax._core.pytree import Static, pytree_dataclass
 
 
@@ -20,7 +20,7 @@ class _TappedModule:
         return of_model(type(self.module.value).__name__, self.method)
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
-        wanted = {at.replace("/", "."): at for at in self.at}
+        wanted = {path.replace("/", "."): taps for path, taps in by_path(self.at).items()}
         met, running = set(), set()
 
         def intercept(call, args, kwargs, context):
@@ -34,14 +34,16 @@ class _TappedModule:
                 out = call(*args, **kwargs)
             finally:
                 running.remove(path)
-            return tap_output(out, wanted[path]) if path in wanted else out
+            for at in wanted.get(path, ()):
+                out = tap_output(out, at)
+            return out
 
         with linen.intercept_methods(intercept):
             keywords = {"method": self.method} | keywords
             out = self.module.value.apply(self.variables, images, **keywords)
-        for path, at in wanted.items():
+        for path in wanted:
             if path not in met:
-                raise ValueError(no_layer(at, in_order([path for path in met if path])))
+                raise ValueError(no_layer(path, in_order([path for path in met if path])))
         return out
 
 

@@ -11,6 +11,7 @@ from jax import Array
 
 from fam_jax._core.frameworks.paths import (
     bound,
+    by_path,
     check_called,
     in_order,
     no_layer,
@@ -60,9 +61,10 @@ class _TappedModule:
         model = self._model()
         # The classes of this copy's layers are exchanged, so that a layer keeps its place, its
         # attributes and its sharing; the model it was copied from is not touched.
-        for at in self.at:
-            layer = find(model, at)
-            layer.__class__ = tapped_class(type(layer), at)
+        for path, taps in by_path(self.at).items():
+            layer = find(model, path)
+            for at in taps:
+                layer.__class__ = tapped_class(type(layer), at)
         return getattr(model, self.method)(images, **keywords), model
 
 

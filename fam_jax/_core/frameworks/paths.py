@@ -1,11 +1,17 @@
 """What every framework's layers share: the tap around a layer's call, and the error messages."""
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import jax
+
+from fam_jax._core.scans import unstepped
 from fam_jax._core.tap import tap
+
+_PART = re.compile(r":(\d+)$")
 
 
 def bound(model: Any, kind: type) -> tuple[Any, str]:
@@ -21,13 +27,43 @@ def of_model(name: str, method: str) -> str:
     return name if method == "__call__" else f"{name}.{method}"
 
 
+def path_of(at: str) -> str:
+    """Where the layer lies: "encoder.block" of "encoder.block[10]:0"."""
+    return _PART.sub("", unstepped(at))
+
+
+def by_path(at: Sequence[str]) -> dict[str, list[str]]:
+    """The taps that the names of layers need, by path; one serves all steps of a scan."""
+    taps: dict[str, list[str]] = {}
+    for name in dict.fromkeys(map(unstepped, at)):
+        taps.setdefault(path_of(name), []).append(name)
+    return taps
+
+
 def tap_output(out: Any, at: str) -> Any:
-    """The layer's output, tapped; ValueError if it is not one array."""
-    if not hasattr(out, "shape"):
+    """The layer's output with an array of it tapped.
+
+    Of several arrays it is the one that "layer:1" asks for, else the only one of three axes or
+    more, or the only one.
+    """
+    leaves, structure = jax.tree.flatten(out)
+    shapes = [getattr(leaf, "shape", None) for leaf in leaves]
+    if part := _PART.search(at):
+        mine = [i for i in [int(part[1])] if i < len(leaves) and shapes[i] is not None]
+    elif hasattr(out, "shape"):
+        mine = [0]
+    else:
+        arrays = [i for i, shape in enumerate(shapes) if shape is not None]
+        mine = [i for i in arrays if len(leaves[i].shape) > 2] or arrays
+    if len(mine) != 1:
+        path = path_of(at)
+        which = [f"{path}:{i} {shape}" for i, shape in enumerate(shapes) if shape is not None]
+        holds = f": take one of {', '.join(which)}" if which else "; take a layer inside it"
         raise ValueError(
-            f"the layer {at!r} gives a {type(out).__name__}, not one array; take a layer inside it"
+            f"the layer {at!r} gives a {type(out).__name__}, in which no array is the map{holds}"
         )
-    return tap(out, at)
+    leaves[mine[0]] = tap(leaves[mine[0]], at)
+    return structure.unflatten(leaves)
 
 
 def tapped_class(kind: type, at: str) -> type:
@@ -86,7 +122,7 @@ def no_layer(path: str, every: list[str]) -> str:
 
 def check_called(at: tuple[str, ...], find: Callable, layers: Callable) -> None:
     """Raise for a path to nothing, and for a layer that has no output of its own."""
-    for path in at:
+    for path in by_path(at):
         if not callable(layer := find(path)):
             top = dict.fromkeys(name.split(".")[0] for name in layers(layer))
             holds = f"; it holds: {', '.join(top)}" if top else ""
