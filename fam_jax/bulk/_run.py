@@ -126,7 +126,9 @@ def run(
         ((8, 8), True)
     """
     check_count("batch", batch)
-    if (preprocess is None) == (load is None):
+    if preprocess is not None and load is None:
+        load = PictureLoader(preprocess, reader)
+    elif preprocess is not None or load is None:
         raise TypeError("run: pass preprocess=, for pictures, or load=Loader(...), for other files")
     pairs = pairs if isinstance(pairs, Grid) else TablePairs(pairs, batch)
     method = fam() if method is None else as_method(method)
@@ -136,7 +138,7 @@ def run(
             method,
             pairs,
             store,
-            PictureLoader(preprocess, reader) if load is None else load,
+            load,
             size=size,
             dtype=dtype,
             once=once,

@@ -74,7 +74,7 @@ def signal(
         pieces = np.stack([points[:-1], points[1:]], axis=1)
         # Yellow, or the white of a signed map's middle, is seen on a dark line beneath.
         ax.plot(*points.T, color="0.25", linewidth=2.6, solid_joinstyle="round")
-        ax.add_collection(LineCollection(pieces, colors=colours, linewidth=1.5))
+        ax.add_collection(LineCollection(list(pieces), colors=colours, linewidth=1.5))
         ax.margins(x=0.005, y=0.1)
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_yticks([])
