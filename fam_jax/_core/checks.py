@@ -12,10 +12,14 @@ AnyArray = jax.Array | np.ndarray
 
 
 def check_float(name: str, x: Any, axes: str) -> None:
-    """Raise unless `x` is a floating-point array with as many axes as `axes` names."""
+    """Raise unless `x` is a floating-point array with as many axes as `axes` names.
+
+    A name with a star stands for one axis or more.
+    """
     if not isinstance(x, AnyArray):
         raise TypeError(f"{name}: expected an array [{axes}], got {type(x).__name__}")
-    if x.ndim != len(axes.split()):
+    fewest = len(axes.split())
+    if x.ndim < fewest or (x.ndim > fewest and "*" not in axes):
         raise ValueError(f"{name}: expected an array [{axes}], got shape {x.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name}: expected floating-point numbers, got {x.dtype}")

@@ -18,7 +18,7 @@ from fam_jax._core.frameworks import changed, explained, layer_names, readings, 
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.gates import Frozen, released, released_pullback
 from fam_jax._core.mesh import zeros_like
-from fam_jax._core.prepare import AXES, Images, prepare
+from fam_jax._core.prepare import Images, Inputs, check_inputs, prepare
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tokens import TokenGrid, known_grid
 from fam_jax._core.watch import Form, check_embeddings, laid_out, run_watched
@@ -48,8 +48,10 @@ class Encoder:
         What the methods read beside activations, embeddings and pullback is kept in it.
 
         Args:
-            images: preprocessed images; of a backbone also pictures, uint8 [b, H, W, 3] or a list
-                of arrays and PIL images of any sizes.
+            images: preprocessed images [b, H, W, c], or whatever else the network takes: signals
+                [b, t, c], volumes, video, points [b, n, 3], token ids (integers [b, n]). Of a
+                backbone also pictures, uint8 [b, H, W, 3] or a list of arrays and PIL images of
+                any sizes.
             *methods: those that will be called with the encoding.
         """
         images = prepare("images", images, self.preprocess)
@@ -66,7 +68,7 @@ class Encoder:
             encoding = replace(encoding, images=jnp.asarray(images), encoder=encode)
         return encoding
 
-    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[Encoding, Any]:
+    def with_state(self, images: Inputs) -> tuple[Encoding, Any]:
         """The encoding, and what a `flax.nnx` module in training mode writes as it runs.
 
         One forward pass for everything in a training step: running statistics of batch norm and
@@ -91,16 +93,14 @@ class Encoder:
         (encoding,), state = _with_state(self, images)
         return encoding, state
 
-    def replay(
-        self, images: Float[AnyArray, "b H W c"], activations: Float[AnyArray, "b h w k"]
-    ) -> Encoding:
+    def replay(self, images: Inputs, activations: Float[AnyArray, "b *space k"]) -> Encoding:
         """The encoding that images would have, were `activations` the layer's output for them.
 
         What does not go through the layer's map (skip connections around it, a class token) is
         the images' own.
         """
-        check_float("images", images, AXES)
-        check_float("activations", activations, AXES)
+        check_inputs("images", images)
+        check_float("activations", activations, "batch *space channels")
         (encoding,), _ = _encode(self, images, activations)
         return encoding
 
@@ -149,7 +149,7 @@ class LayersEncoder:
         """Encode a batch of images at every layer, in the order of `at`."""
         return _encode(self, prepare("images", images, self.preprocess))[0]
 
-    def watch(self, images: Float[AnyArray, "b H W c"]) -> Layers:
+    def watch(self, images: Inputs) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
         Example:
@@ -162,10 +162,10 @@ class LayersEncoder:
             >>> [x.shape for x in out.values], out.pullback(out.embeddings)[0].shape
             ([(2, 16, 3), (2, 3)], (2, 16, 3))
         """
-        check_float("images", images, AXES)
+        check_inputs("images", images)
         return _watch(self, images)
 
-    def with_state(self, images: Float[AnyArray, "b H W c"]) -> tuple[tuple[Encoding, ...], Any]:
+    def with_state(self, images: Inputs) -> tuple[tuple[Encoding, ...], Any]:
         """The encodings, and what the module writes as it runs; see `Encoder.with_state`."""
         return _with_state(self, images)
 
@@ -193,7 +193,7 @@ def _words(encode: Encoder | LayersEncoder) -> str:
 def _with_state(
     encode: Encoder | LayersEncoder, images: AnyArray
 ) -> tuple[tuple[Encoding, ...], Any]:
-    check_float("images", images, AXES)
+    check_inputs("images", images)
     if not hasattr(encode.network, "with_state"):
         raise TypeError("with_state: only an encoder of a flax.nnx module has a state to give")
     return _encode(encode, images, with_state=True)
@@ -220,7 +220,7 @@ def _encode(
                 "capture another one"
             )
         network = with_layers(network, (*names, *further))
-    forms = {name: Form(name, images.shape[:3], encode.tokens, encode.layout) for name in names}
+    forms = {name: Form(name, images.shape, encode.tokens, encode.layout) for name in names}
     both = (*names, *further)
     layout = encode.layout
     with explained(network):
@@ -260,9 +260,8 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
 
     def run(network: Callable) -> Layers:
         x, head, end = join(network, at, encode.layout, features)
-        form = Form(
-            at, (features.values[0].shape[0], *features.image[0][:2]), encode.tokens, encode.layout
-        )
+        images = (features.values[0].shape[0], *features.image[0])
+        form = Form(at, images, encode.tokens, encode.layout)
         A = form.to_map(x)
         zeros = {at: zeros_like(jax.eval_shape(lambda: A))}
         v, pullback, needed = jax.vjp(

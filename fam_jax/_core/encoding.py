@@ -119,22 +119,22 @@ class Encoding:
     """What a method needs to know about a batch of images.
 
     Attributes:
-        activations: A, [b, h, w, c].
+        activations: A, [b, h, w, c] of images, [b, *space, c] with any number of axes.
         embeddings: z, [b, d].
-        pullback: cotangents [b, d] -> [b, h, w, c], the product with (dz/dA)^T.
+        pullback: cotangents [b, d] -> [b, *space, c], the product with (dz/dA)^T.
         held: the same for a network that ends in z = v / |v|, with 1 / |v| constant: what splits
             the score over positions takes this, for of z itself nothing belongs to v's length.
             None for a network that ends in no norm.
-        images: the images themselves [b, H, W, c], where a method reads them; else None.
+        images: the inputs themselves, [b, H, W, c] or others, where a method reads them; else None.
         encoder: the `Encoder` that encoded them, where a method reads the images.
         layers: the `Layers` that a method reads beside `activations`.
         readings: the functions model -> model by which the network's layers read in another way,
             see `Method.network`; None for a network of plain functions, of which it is not known.
     """
 
-    activations: Leaf[Float[Array, "b h w c"]]
+    activations: Leaf[Float[Array, "b *space c"]]
     embeddings: Leaf[Float[Array, "b d"]]
-    pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b h w c"]]]
+    pullback: Leaf[Callable[[Float[Array, "b d"]], Float[Array, "b *space c"]]]
     held: Any = None
     images: Any = None
     encoder: Any = None

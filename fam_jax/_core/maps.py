@@ -63,19 +63,24 @@ def _rescale(maps: Array, own: tuple[int, ...], author_compat: bool) -> Array:
     return jnp.where(flat, 0, shifted / jnp.where(flat, 1, highest))
 
 
-def upsample(maps: Float[AnyArray, "... h w"], size: tuple[int, ...]) -> Float[Array, "... H W"]:
+def upsample(maps: Float[AnyArray, "..."], size: tuple[int, ...]) -> Float[Array, "..."]:
     """Bilinear interpolation to `size` pixels, half-pixel centres, edges held, no antialiasing.
+
+    Maps [..., h, w] become [..., H, W] for (H, W); the last axis alone is a map's for (T,), the
+    last three for (D, H, W), and so on.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> fam_jax.upsample(jnp.array([[0.0, 1.0]]), (1, 4)).tolist()
         [[0.0, 0.25, 0.75, 1.0]]
+        >>> fam_jax.upsample(jnp.array([[0.0, 1.0], [4.0, 8.0]]), (4,)).tolist()
+        [[0.0, 0.25, 0.75, 1.0], [4.0, 5.0, 7.0, 8.0]]
     """
-    _check_maps(maps)
     check_size(size)
+    _check_maps(maps, len(size))
     (maps,) = wide(maps)
-    shape = (*maps.shape[:-2], *map(int, size))
+    shape = (*maps.shape[: -len(size)], *map(int, size))
     return jax.image.resize(maps, shape, method="bilinear", antialias=False)
 
 
@@ -83,10 +88,10 @@ _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "product": jnp.prod}
 
 
 def fuse(
-    maps: Sequence[Float[AnyArray, "... _ _"]],
+    maps: Sequence[Float[AnyArray, "..."]],
     how: str = "mean",
     size: tuple[int, ...] | None = None,
-) -> Float[Array, "... H W"]:
+) -> Float[Array, "..."]:
     """Maps of the same images from several layers as one: upsampled, rescaled, put together.
 
         F = mean, max or product over layers l of rescale(upsample(M_l))
@@ -94,9 +99,11 @@ def fuse(
     A constant map counts as zeros.
 
     Args:
-        maps: raw maps of every layer, [..., h_l, w_l], with the same leading axes.
+        maps: raw maps of every layer, [..., h_l, w_l], with the same leading axes; with as many
+            axes of their own as `size` has.
         how: "mean", "max" (what any layer sees) or "product" (what all of them see).
-        size: (H, W) of the result; by default the largest height and width among the maps.
+        size: (H, W) of the result; by default the largest height and width among the maps. Of
+            signals (T,), of volumes (D, H, W): there it must be given.
 
     Example:
         >>> import jax.numpy as jnp
@@ -115,26 +122,32 @@ def fuse(
     maps = list(maps)
     if not maps:
         raise ValueError("maps: expected the maps of at least one layer, got none")
+    if size is not None:
+        check_size(size)
+    own = tuple(range(-len(size or (0, 0)), 0))
     for layer in maps:
-        _check_maps(layer)
-    if len({layer.shape[:-2] for layer in maps}) > 1:
+        _check_maps(layer, len(own))
+    if len({layer.shape[: own[0]] for layer in maps}) > 1:
         shapes = ", ".join(str(layer.shape) for layer in maps)
         raise ValueError(f"maps: expected maps of the same images, got shapes {shapes}")
     if size is None:
-        size = tuple(max(layer.shape[axis] for layer in maps) for axis in (-2, -1))
-    layers = wide(*(rescale(upsample(layer, size), axes=(-2, -1)) for layer in maps))
+        size = tuple(max(layer.shape[axis] for layer in maps) for axis in own)
+    layers = wide(*(rescale(upsample(layer, size), axes=own) for layer in maps))
     return _FUSIONS[how](jnp.stack(layers), axis=0)
 
 
 def check_size(size: tuple[int, ...]) -> None:
-    """Raise unless `size` is a height and a width."""
-    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
-        raise ValueError(f"size: expected two positive integers (height, width), got {size!r}")
+    """Raise unless `size` is a height and a width, or other numbers of positions."""
+    if not len(size) or any(int(side) != side or side < 1 for side in size):
+        raise ValueError(
+            f"size: expected positive integers, (height, width) of pictures, got {size!r}"
+        )
 
 
-def _check_maps(maps: AnyArray) -> None:
-    if maps.ndim < 2:
-        raise ValueError(f"maps: expected [..., height, width], got shape {maps.shape}")
+def _check_maps(maps: AnyArray, rank: int) -> None:
+    if maps.ndim < rank:
+        axes = "height, width" if rank == 2 else f"{rank} axes of positions"
+        raise ValueError(f"maps: expected [..., {axes}], got shape {maps.shape}")
 
 
 def _axes_of_a_map(maps: AnyArray, axes: Sequence[int] | None) -> tuple[int, ...]:

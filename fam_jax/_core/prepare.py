@@ -1,4 +1,4 @@
-"""Images as a network takes them: pictures of 8 bits are prepared, floats are checked."""
+"""Inputs as a network takes them: pictures of 8 bits are prepared, others are checked."""
 
 import warnings
 from typing import Any
@@ -7,22 +7,24 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from fam_jax._core.checks import AnyArray, check_float
 
 AXES = "batch height width channels"
+# Images, signals, volumes, points, ...; or token ids.
+Inputs = Float[AnyArray, "_ _ ..."] | Integer[AnyArray, "_ _"]
 # What a network's own preprocessing gave, or pictures of 8 bits for one that brings it.
-Images = Float[AnyArray, "_ _ _ _"] | UInt8[AnyArray, "_ _ _ _"] | list[Any] | tuple[Any, ...]
+Images = Inputs | UInt8[AnyArray, "_ _ _ _"] | list[Any] | tuple[Any, ...]
 
 
 def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
-    """Preprocessed images [b, H, W, c] as they are; pictures of 8 bits through `preprocess`.
+    """Inputs [b, *space, c], or [b, n], as they are; pictures of 8 bits through `preprocess`.
 
     Args:
         name: what the caller calls the images.
-        images: a batch of floats; or pictures, uint8 [b, H, W, 3] or a list of arrays, PIL images
-            and what `backbone.open` gives, of any sizes.
+        images: a batch of floats, or integers [b, n]; or pictures, uint8 [b, H, W, 3] or a list of
+            arrays, PIL images and what `backbone.open` gives, of any sizes.
         preprocess: one picture -> [H, W, c], if the network brings it; with `normalise`, pixels ->
             what the network takes, floats are looked at, too.
 
@@ -30,9 +32,11 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         UserWarning: if floats cannot have come from `preprocess`, by their range.
     """
     if not isinstance(images, AnyArray | list | tuple) or (
-        isinstance(images, AnyArray) and images.dtype != np.uint8
+        isinstance(images, AnyArray) and (images.dtype != np.uint8 or images.ndim == 2)
     ):
-        check_float(name, images, AXES)
+        check_inputs(name, images)
+        if preprocess is not None:  # a network of pictures
+            check_float(name, images, AXES)
         if hasattr(preprocess, "normalise") and images.size and _is_here(images):
             _check_range(name, images, preprocess)
         return images
@@ -51,6 +55,28 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
     return jnp.asarray(np.stack(ready))
 
 
+def check_inputs(name: str, x: Any) -> None:
+    """Raise unless `x` is an array with the batch first: of floats, or of integers [b, n]."""
+    if not isinstance(x, AnyArray):
+        raise TypeError(f"{name}: expected an array [{AXES}], got {type(x).__name__}")
+    if x.ndim < 2:
+        raise ValueError(
+            f"{name}: expected an array [{AXES}], or with other axes after the batch, got shape "
+            f"{x.shape}"
+        )
+    ids = x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.integer)
+    if not ids and not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: expected floating-point numbers, or integers [batch, tokens], got "
+            f"{x.dtype} of shape {x.shape}"
+        )
+
+
+def embeddings_given(x: Any) -> bool:
+    """Whether these are embeddings [r, d], and not inputs to be encoded."""
+    return isinstance(x, AnyArray) and x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.floating)
+
+
 def _is_here(images: AnyArray) -> bool:
     """Whether the values are there, and on one device: others would have to communicate."""
     if isinstance(images, np.ndarray):
@@ -60,7 +86,7 @@ def _is_here(images: AnyArray) -> bool:
 
 def _check_range(name: str, images: AnyArray, preprocess: Any) -> None:
     black_and_white = preprocess.normalise(
-        np.array([0, 255], np.uint8)[:, None, None].repeat(images.shape[3], axis=2)
+        np.array([0, 255], np.uint8)[:, None, None].repeat(images.shape[-1], axis=2)
     )
     ends = np.sort(black_and_white.reshape(2, -1), axis=0)
     low, high = float(ends[0].min()), float(ends[1].max())

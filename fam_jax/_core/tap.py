@@ -9,6 +9,7 @@ from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Shaped
 
+from fam_jax._core.brief import message
 from fam_jax._core.ending import ending
 from fam_jax._core.programs import CALLS, equations, evaluate, inside
 from fam_jax._core.scans import hidden, opened
@@ -36,7 +37,7 @@ def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
     Costs nothing: it is the identity, and leaves no trace in the compiled program.
 
     Args:
-        x: activations, [b, h, w, c] or tokens [b, n, c]; inside a function of a single image that
+        x: activations, [b, *space, c] or tokens [b, n, c]; inside a function of a single image that
             is mapped by `jax.vmap`, the same without b.
         name: what `capture` calls the place.
 
@@ -72,7 +73,7 @@ class Tapped:
     """A function traced for `images`, in which every one of `names` is the name of one tap."""
 
     def __init__(self, fn: Callable, names: tuple[str, ...], images: Array) -> None:
-        closed, self.output = jax.make_jaxpr(fn, return_shape=True)(images)
+        closed, self.output = _traced(fn, images)
         closed = opened(closed, names, _tap_p)
         taps = [eqn for eqn in equations(closed) if eqn.primitive is _tap_p]
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
@@ -103,6 +104,18 @@ class Tapped:
 
         v, needed, others = self.ending.outputs(evaluate(self.ending.body, [self._images], instead))
         return v, needed, jax.tree.unflatten(jax.tree.structure(self.output), [v, *others])
+
+
+def _traced(fn: Callable, images: Array) -> tuple[Any, Any]:
+    try:
+        return jax.make_jaxpr(fn, return_shape=True)(images)
+    except Exception as error:
+        if images.ndim == 4:  # a fault of the network's own
+            raise
+        raise ValueError(
+            f"images: the network takes no array of shape {images.shape}, the first axis being the "
+            f"batch: {message(error)}"
+        ) from error
 
 
 def _only_tap(name: str, taps: list[JaxprEqn]) -> JaxprEqn:

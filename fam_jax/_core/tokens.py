@@ -1,4 +1,4 @@
-"""TokenGrid: where the image patches are among a transformer's tokens."""
+"""TokenGrid: where the patches of an input are among a transformer's tokens."""
 
 from dataclasses import dataclass
 from math import gcd, isqrt, prod
@@ -7,12 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Where the image patches are among a transformer's tokens [b, n, c].
+    """Where the patches are among the tokens [b, n, c] that a layer makes of images, volumes, ...
 
     Attributes:
         prefix: tokens before the patches (class, distillation, registers).
-        shape: rows and columns of the patches; None for the grid that square patches of the
-            images make.
+        shape: of the grid of patches, one number for each of its axes: (rows, columns), (depth,
+            rows, columns). None for the grid that square patches of an image make, or the line of
+            a signal's; for inputs of more axes it must be given.
 
     Example:
         >>> import fam_jax
@@ -23,26 +24,38 @@ class TokenGrid:
     """
 
     prefix: int = 0
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
 
-    def grid(self, tokens: int, image: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Rows and columns for `tokens` tokens of an image [H, W]; None stands for a square one."""
+    def grid(self, tokens: int, image: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """The grid of `tokens` tokens of an input of these sides; None stands for a square one."""
         patches = tokens - self.prefix
-        rows, columns = self.shape or _grid_of(patches, *(image or (1, 1)))
-        if patches < 1 or rows * columns != patches:
-            grid = f"do not fill a grid of {rows} x {columns}"
+        shape = self.shape or _grid_on(patches, image or (1, 1))
+        if patches < 1 or prod(shape) != patches:
+            grid = "do not fill a grid of " + " x ".join(map(str, shape))
             if self.shape is None:
-                on = f"grid on images of {image[0]} x {image[1]}" if image else "square grid"
+                on = f"grid on images of {' x '.join(map(str, image))}" if image else "square grid"
                 grid = f"fill no {on}"
             raise ValueError(
                 f"tokens: {tokens} tokens less a prefix of {self.prefix} {grid}; "
                 "pass TokenGrid(prefix=..., shape=(rows, columns))"
             )
-        return rows, columns
+        return shape
 
-    def is_of(self, shape: tuple[int, ...], image: tuple[int, int]) -> bool:
-        """Whether a map of that many rows and columns lies as the patches of an image [H, W]."""
-        return (self.shape or _grid_of(prod(shape), *image)) == shape
+    def is_of(self, shape: tuple[int, ...], image: tuple[int, ...]) -> bool:
+        """Whether a map of this shape lies as the patches of an input of these sides."""
+        return (self.shape or _grid_on(prod(shape), image)) == shape
+
+
+def _grid_on(patches: int, sides: tuple[int, ...]) -> tuple[int, ...]:
+    """The grid of patches on an input; of a volume's or a video's no aspect tells it."""
+    if len(sides) == 1:
+        return (patches,)
+    if len(sides) > 2:
+        raise ValueError(
+            f"tokens: the grid of {patches} patches of an input of {' x '.join(map(str, sides))} "
+            "can't be told by their number; pass TokenGrid(prefix=..., shape=...) with its sides"
+        )
+    return _grid_of(patches, *sides)
 
 
 def _grid_of(patches: int, height: int, width: int) -> tuple[int, int]:

@@ -13,15 +13,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fam_jax._core import axes
 from fam_jax._core.encoding import Layers, pulled
 from fam_jax._core.mesh import zeros_like
 from fam_jax._core.tap import Tapped
 from fam_jax._core.tokens import TokenGrid
 
+_AXES = {1: "positions", 2: "height, width", 3: "depth, height, width"}
+
 
 @dataclass(frozen=True)
 class Form:
-    """How the output of the layer `at` for `images`, (b, H, W), is a map [b, h, w, c]."""
+    """How the output of the layer `at` for inputs of shape `images` is a map [b, *space, c].
+
+    One that keeps the inputs' axes is a map, and so is [b, n, c] of inputs [b, n]; tokens [b, n, c]
+    of inputs with more axes lie on the grid that `tokens` says.
+    """
 
     at: str
     images: tuple[int, ...]
@@ -29,26 +36,36 @@ class Form:
     layout: str
 
     def to_map(self, x: Array) -> Array:
-        """The layer's output as activations [b, h, w, c], or an error that says what to pass."""
-        batch, height, width = self.images
+        """The layer's output as activations [b, *space, c], or an error that says what to pass."""
+        batch, sides = self.images[0], axes.sides(self.images)
         given = f"the layer {self.at!r} gives an array of shape {x.shape}"
         if not x.ndim or x.shape[0] != batch:
             raise ValueError(f"{given}: its first axis is not the batch of {batch} images")
-        if x.ndim == 4:  # a transformer's patches before they are tokens, too
-            x = x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
-            if self.tokens is None or self.tokens.is_of(x.shape[1:3], (height, width)):
+        if x.ndim == 3 and self.tokens is not None:
+            grid = self.tokens.grid(x.shape[1], sides)
+            return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
+        if x.ndim >= len(sides) + 2 or (x.ndim > 3 and self.tokens is not None):
+            x = self._laid(x)  # a transformer's patches before they are tokens, too
+            if self._is_of_patches(x.shape[1:-1], sides):
                 return x
             raise ValueError(
-                f"{given}, which is no map of the patches of {height} x {width} pixels; tokens= is "
-                "for [batch, tokens, channels]"
+                f"{given}, which is no map of the patches of {' x '.join(map(str, sides))} pixels; "
+                "tokens= is for [batch, tokens, channels]"
             )
-        if x.ndim == 3 and self.tokens is not None:
-            grid = self.tokens.grid(x.shape[1], (height, width))
-            return x[:, self.tokens.prefix :].reshape(batch, *grid, x.shape[2])
-        axes = "height, width, channels" if self.layout == "NHWC" else "channels, height, width"
-        hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim == 3 else ""
+        names = _AXES.get(len(sides), "...")
+        named = f"{names}, channels" if self.layout == "NHWC" else f"channels, {names}"
+        hint = "; pass tokens=fam_jax.TokenGrid(prefix=..., shape=...)" if x.ndim >= 3 else ""
         either = " or [batch, tokens, channels]" if self.tokens is not None else ""
-        raise ValueError(f"{given}; a map needs [batch, {axes}]{either}{hint}")
+        raise ValueError(f"{given}; a map needs [batch, {named}]{either}{hint}")
+
+    def _laid(self, x: Array) -> Array:
+        return x if self.layout == "NHWC" else jnp.moveaxis(x, 1, -1)
+
+    def _is_of_patches(self, grid: tuple[int, ...], sides: tuple[int, ...]) -> bool:
+        # A guess of the grid is one of an image's; a map of a volume is what it is.
+        if self.tokens is None or (self.tokens.shape is None and len(sides) != 2):
+            return True
+        return self.tokens.is_of(grid, sides)
 
     def checked(self, activations: Array, x: Array) -> Array:
         """Activations that are to take the place of the layer's output x, in its type."""
@@ -62,9 +79,8 @@ class Form:
 
     def put(self, x: Array, activations: Array) -> Array:
         """The layer's output x with `activations` in the place of its map."""
-        if x.ndim == 4:
+        if x.ndim > 3 or self.tokens is None:
             return activations if self.layout == "NHWC" else jnp.moveaxis(activations, -1, 1)
-        assert self.tokens is not None  # `to_map` has refused it
         patches = activations.reshape(x.shape[0], -1, x.shape[2])
         return jnp.concatenate([x[:, : self.tokens.prefix], patches], axis=1)
 
@@ -115,7 +131,7 @@ def run_watched(
 
 
 def laid_out(images: Array, layout: str) -> Array:
-    """Images [b, H, W, c] as the network takes them."""
+    """Inputs [b, *space, c] as the network takes them."""
     return images if layout == "NHWC" else jnp.moveaxis(images, -1, 1)
 
 

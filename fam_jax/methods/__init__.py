@@ -1,14 +1,15 @@
 """Methods of explanation: factories of one type, `Method`, called in one way.
 
     method = factory(similarity, ...)
-    maps = method(enc, references)      # raw maps [b, h, w], one reference each
+    maps = method(enc, references)      # raw maps [b, *space], one reference each
 
-`enc` is `encode(images)`; a method may need more than activations A, embeddings z and pullback (the
-images, other layers, another reading of the network), which `encode(images, method)` keeps.
-`references` are embeddings r [b, d]; a method that needs the other image takes its encoding, and
-`method.pair(query, reference)` makes the maps of both. `explain`, `explain_pairs`, `explain_all`
-and the commands give each method what it needs. Maps of methods that change the images have
-their size, those of all others the layer's.
+Positions have any number of axes: maps are [b, h, w] of images, [b, t] of signals, [b, d, h, w] of
+volumes. `enc` is `encode(images)`; a method may need more than activations A, embeddings z and
+pullback (the images, other layers, another reading of the network), which `encode(images, method)`
+keeps. `references` are embeddings r [b, d]; a method that needs the other image takes its encoding,
+and `method.pair(query, reference)` makes the maps of both. `explain`, `explain_pairs`,
+`explain_all` and the commands give each method what it needs. Maps of methods that change the
+images have their size, those of all others the layer's.
 
 Arguments that factories share:
     similarity: what is explained: `cosine`, `dot`, `euclidean`, a `margin` or your own. To a

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from fam_jax._core import frameworks
+from fam_jax._core.axes import sides
 from fam_jax._core.checks import wide
 from fam_jax._core.encoding import LayerChoice, Layers
 from fam_jax._core.similarity import Similarity, cosine, frozen_gradient
@@ -195,14 +196,14 @@ def _attention(similarity, enc, references, *, rule, choice):
     layers = enc.layers.pick(choice)
     _check(layers, values=rule is rules.value_gradient)
     grid = known_grid(enc.encoder.tokens)
-    h, w = grid.grid(layers.values[-1].shape[-1], enc.images.shape[1:3])
+    shape = grid.grid(layers.values[-1].shape[-1], sides(enc.images.shape))
     gradients = None
     if rule is not rules.rollout:
         gradients = wide(*layers.split(frozen_gradient(similarity, enc.embeddings, references)))
     values = wide(*layers.values)
     last = (attention_among(enc.layers.names) or layers.names)[-1]
     rows = _rows(enc.layers.pick((last,)), values[-1].dtype)
-    return rule(values, gradients, rows, grid.prefix)[:, grid.prefix :].reshape(-1, h, w)
+    return rule(values, gradients, rows, grid.prefix)[:, grid.prefix :].reshape(-1, *shape)
 
 
 def _rows(last: Layers, dtype: DTypeLike) -> Array:

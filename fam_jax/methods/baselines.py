@@ -1,11 +1,12 @@
 """Baselines that know nothing of the reference: what any method must beat."""
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import check_key
 from fam_jax._core.similarity import Similarity, cosine, normalize
 from fam_jax.methods.method import Method
@@ -32,7 +33,7 @@ def _zeros(similarity: Similarity, z: Array, r: Array) -> Array:
 
 
 def _plain(G: Array, A: Array) -> Sum:
-    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=(1, 2, 3)))
+    return Sum(jnp.sum(A, axis=-1), jnp.sum(jnp.abs(A), axis=map_axes(A)))
 
 
 def eigen_cam(similarity: Similarity = cosine) -> Method:
@@ -58,13 +59,13 @@ def eigen_cam(similarity: Similarity = cosine) -> Method:
 
 
 def _principal_component(G: Array, A: Array) -> Sum:
-    b, h, w, c = A.shape
-    X = A.reshape(b, h * w, c)
+    X = A.reshape(A.shape[0], -1, A.shape[-1])
     X = X - X[:, :1]  # constant channels become exact zeros, which rounding of a mean would not
     X = X - jnp.mean(X, axis=1, keepdims=True)
     v = jax.vmap(_direction)(X)
-    maps = jnp.sum(X * v[:, None, :], axis=-1).reshape(b, h, w)
-    return Sum(maps, jnp.zeros_like(maps[:, 0, 0]))  # terms that differ by as much do not cancel
+    maps = jnp.sum(X * v[:, None, :], axis=-1)
+    maps, none = maps.reshape(A.shape[:-1]), jnp.zeros_like(maps[:, 0])
+    return Sum(maps, none)  # terms that differ by as much do not cancel
 
 
 def _direction(X: Array) -> Array:
@@ -124,7 +125,7 @@ def key_or_first(key: Array | None) -> Array:
 
 
 def _random(similarity, enc, references, *, key):
-    return random_map(key, enc.activations.shape[:3])
+    return random_map(key, enc.activations.shape[:-1])
 
 
 def centre_baseline(similarity: Similarity = cosine) -> Method:
@@ -133,10 +134,10 @@ def centre_baseline(similarity: Similarity = cosine) -> Method:
 
 
 def _centre(similarity, enc, references):
-    return centre_gaussian(enc.activations.shape[:3])
+    return centre_gaussian(enc.activations.shape[:-1])
 
 
-def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b h w"]:
+def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b *space"]:
     """Uniform values in [0, 1); take the methods' resolution: upsampled, a random map is smoother.
 
     Example:
@@ -149,10 +150,12 @@ def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b h w"]:
     return jax.random.uniform(key, shape, jnp.float32)
 
 
-def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array, "b h w"]:
+def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array, "b *space"]:
     """A Gaussian in the middle, where photographers put things.
 
         exp(-(y^2 + x^2) / (2 sigma^2))   y, x from the centre, in heights and widths of the map
+
+    Of maps with other axes the sum of squares is over theirs.
 
     Example:
         >>> from fam_jax.metrics import centre_gaussian
@@ -162,12 +165,13 @@ def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array,
     _check_shape(shape)
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
-    b, h, w = shape
-    y, x = (((jnp.arange(n, dtype=jnp.float32) + 0.5) / n - 0.5) / sigma for n in (h, w))
-    one = jnp.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2))
-    return jnp.broadcast_to(one, (b, h, w))
+    squares = [
+        (((jnp.arange(n, dtype=jnp.float32) + 0.5) / n - 0.5) / sigma) ** 2 for n in shape[1:]
+    ]
+    square = reduce(jnp.add, jnp.meshgrid(*squares, indexing="ij"))
+    return jnp.broadcast_to(jnp.exp(-0.5 * square), shape)
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or any(side < 1 for side in shape):
-        raise ValueError(f"shape: expected (batch, height, width), got {shape!r}")
+    if len(shape) < 2 or any(side < 1 for side in shape):
+        raise ValueError(f"shape: expected (batch, height, width), or other axes, got {shape!r}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.axes import space, spread
 from fam_jax._core.checks import check_choice
 from fam_jax._core.similarity import Similarity, cosine, frozen_gradient, gradient
 from fam_jax.methods.method import Method
@@ -43,7 +44,7 @@ def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Metho
 
 
 def _channel_mean(G: Array, A: Array) -> Sum:
-    return relu(weighted(jnp.mean(G, axis=(1, 2)), A, jnp.mean(jnp.abs(G), axis=(1, 2))))
+    return relu(weighted(jnp.mean(G, axis=space(G)), A, jnp.mean(jnp.abs(G), axis=space(G))))
 
 
 def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -107,11 +108,11 @@ def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
 
 
 def _activation_mean(G: Array, A: Array) -> Sum:
-    total = jnp.sum(A, axis=(1, 2))
+    total = jnp.sum(A, axis=space(A))
     below = jnp.where(total == 0, 1, total)
-    terms = jnp.where(total[:, None, None] == 0, 0, G * A)
-    alpha = jnp.sum(terms, axis=(1, 2)) / below
-    return relu(weighted(alpha, A, jnp.sum(jnp.abs(terms), axis=(1, 2)) / jnp.abs(below)))
+    terms = jnp.where(spread(total, space(A)) == 0, 0, G * A)
+    alpha = jnp.sum(terms, axis=space(A)) / below
+    return relu(weighted(alpha, A, jnp.sum(jnp.abs(terms), axis=space(A)) / jnp.abs(below)))
 
 
 def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -138,6 +139,6 @@ def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Me
 def _curvature(G: Array, A: Array) -> Sum:
     # G^2 cancels, so that no power of a small gradient is lost; only positive G count.
     G = jax.nn.relu(G)
-    below = 2 + G * jnp.sum(A, axis=(1, 2), keepdims=True)
+    below = 2 + G * jnp.sum(A, axis=space(A), keepdims=True)
     terms = jnp.where(below == 0, 0, G / jnp.where(below == 0, 1, below))
-    return relu(weighted(jnp.sum(terms, axis=(1, 2)), A, jnp.sum(jnp.abs(terms), axis=(1, 2))))
+    return relu(weighted(jnp.sum(terms, axis=space(A)), A, jnp.sum(jnp.abs(terms), axis=space(A))))

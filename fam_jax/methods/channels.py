@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fam_jax._core.axes import map_axes, space
 from fam_jax._core.checks import check_count, wide
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.maps import rescale, upsample
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.method import Method
-from fam_jax.methods.perturbation import IMAGES, masked, score_copies, wide_dtype
+from fam_jax.methods.perturbation import IMAGES, floats, masked, score_copies, wide_dtype
 from fam_jax.methods.sums import relu, weighted
 
 
@@ -52,22 +53,22 @@ def score_cam(
 
 
 def _score_cam(similarity, enc, references, *, channels, chunk):
-    images, embed = enc.images, as_embedding(enc.encoder)
+    images, embed = floats(enc.images), as_embedding(enc.encoder)
     (A,) = wide(enc.activations)
     if channels is not None:
-        A = _most_active(A, min(channels, A.shape[3]))
+        A = _most_active(A, min(channels, A.shape[-1]))
 
     def scores(k: Array) -> Array:
-        maps = jnp.moveaxis(jnp.take(A, k, axis=3), 3, 1)
-        copies = masked(images, rescale(upsample(maps, images.shape[1:3])))
+        maps = upsample(jnp.moveaxis(jnp.take(A, k, axis=-1), -1, 1), images.shape[1:-1])
+        copies = masked(images, rescale(maps, axes=map_axes(maps)[1:]))
         return score_copies(embed, similarity, copies, references)
 
-    weights = jax.nn.softmax(map_chunks(scores, np.arange(A.shape[3]), chunk, axis=1), axis=1)
+    weights = jax.nn.softmax(map_chunks(scores, np.arange(A.shape[-1]), chunk, axis=1), axis=1)
     dtype = wide_dtype(images, references)
     return relu(weighted(weights.astype(dtype), A.astype(dtype))).value
 
 
 def _most_active(A: Array, channels: int) -> Array:
-    """The `channels` channels [b, h, w, channels] of each image with the largest mean."""
-    order = jnp.argsort(jnp.mean(A, axis=(1, 2)), axis=1, descending=True)[:, :channels]
-    return jax.vmap(lambda a, k: jnp.take(a, k, axis=2))(A, order)
+    """The `channels` channels [b, *space, channels] of each image with the largest mean."""
+    order = jnp.argsort(jnp.mean(A, axis=space(A)), axis=1, descending=True)[:, :channels]
+    return jax.vmap(lambda a, k: jnp.take(a, k, axis=-1))(A, order)

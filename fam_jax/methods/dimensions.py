@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
 from fam_jax._core.chunks import fold_chunks
 from fam_jax._core.mesh import vary_with
@@ -72,14 +73,14 @@ def _fggb(similarity, enc, references, *, threshold, sign, chunk):
     def gradient_map(d: Array) -> Array:
         (G,) = wide(enc.pullback(unit(enc.embeddings, d)))
         g = jnp.sum(jnp.abs(G), axis=-1)
-        mean = jnp.mean(g, axis=(1, 2), keepdims=True)
+        mean = jnp.mean(g, axis=map_axes(g), keepdims=True)
         return g / jnp.where(mean == 0, 1, mean)
 
     def add(total: Array, rows: tuple[Array, Array], valid: Array) -> Array:
         dimensions, w = rows
-        w = jnp.where(valid[:, None], w, 0)[:, :, None, None]
+        w = spread(jnp.where(valid[:, None], w, 0), tuple(range(2, total.ndim + 1)))
         return total + jnp.sum(w * jax.vmap(gradient_map)(dimensions), axis=0)
 
-    zeros = vary_with(jnp.zeros(enc.activations.shape[:3], z.dtype), z, r)
+    zeros = vary_with(jnp.zeros(enc.activations.shape[:-1], z.dtype), z, r)
     rows = jnp.arange(z.shape[1]), weights.T
     return fold_chunks(add, zeros, rows, rows_at_a_time(z, chunk))

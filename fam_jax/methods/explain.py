@@ -19,7 +19,7 @@ from fam_jax._core.encoding import Encoding
 from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.mesh import shards
-from fam_jax._core.prepare import Images, prepare
+from fam_jax._core.prepare import Images, embeddings_given, prepare
 from fam_jax.methods.method import Method, all_pairs, as_method, check_encoding
 from fam_jax.methods.shares import fam
 
@@ -31,7 +31,7 @@ class Explanation(NamedTuple):
     is all zeros: values that are not finite, a zero embedding, no evidence, terms that cancel.
     """
 
-    maps: Float[Array, "*b h w"]
+    maps: Float[Array, "..."]  # [b, *space], or [q, r, *space]
     scores: Float[Array, "*b"]
     valid: Bool[Array, "*b"]
 
@@ -41,8 +41,8 @@ class Explanation(NamedTuple):
 class PairExplanation(NamedTuple):
     """Raw maps of both images of each pair; `valid` where both could be made. See `Explanation`."""
 
-    query_maps: Float[Array, "b h w"]
-    reference_maps: Float[Array, "b hr wr"]
+    query_maps: Float[Array, "b *space"]
+    reference_maps: Float[Array, "b *other"]
     scores: Float[Array, " b"]
     valid: Bool[Array, " b"]
 
@@ -59,8 +59,9 @@ def explain(
 
     Args:
         encode: from `capture` or `encoder`.
-        images: preprocessed images [b, H, W, c]; of a backbone also pictures, uint8 or a list of
-            them, or of what `backbone.open` gives.
+        images: preprocessed images [b, H, W, c], or signals, volumes, points, token ids: what the
+            network takes, the batch first; of a backbone also pictures, uint8 or a list of them,
+            or of what `backbone.open` gives.
         references: an embedding for each image: a prototype, a mean neighbour, a text, ...
         method: `fam()` if not given; also a function (enc, references) -> raw maps.
 
@@ -84,7 +85,7 @@ def explain(
 def _explain(encode, images, references, method):
     enc = run(encode, images, method)
     maps = method(enc, references)
-    return Explanation(maps, method.similarity.score(enc.embeddings, references), _valid(maps))
+    return Explanation(maps, method.similarity.score(enc.embeddings, references), _valid(maps, 1))
 
 
 def explain_pairs(
@@ -123,7 +124,7 @@ def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> P
     """`explain_pairs` of images that are encoded already."""
     maps, back = method.pair(query, reference)
     scores = method.similarity.score(query.embeddings, reference.embeddings)
-    return PairExplanation(maps, back, scores, _valid(maps) & _valid(back))
+    return PairExplanation(maps, back, scores, _valid(maps, 1) & _valid(back, 1))
 
 
 def explain_all(
@@ -137,7 +138,7 @@ def explain_all(
     """Explain every query against every reference; each image is encoded once.
 
     Args:
-        references: images [r, H, W, c], or embeddings [r, d].
+        references: images [r, H, W, c] or other inputs, or embeddings [r, d].
         chunk: at most this many images are encoded, and this many references contracted with
             them, at a time; beside the result, memory does not grow with q or r. Small chunks
             suit a CPU's caches; a GPU or TPU is busier with larger ones. Of images that are
@@ -153,11 +154,9 @@ def explain_all(
     """
     encode, method = _check(encode, method)
     queries = _prepared(encode, "queries", queries)
-    images = getattr(references, "ndim", 4) == 4
+    images = not embeddings_given(references)
     if images:
         references = _prepared(encode, "references", references)
-    else:
-        check_float("references", references, "batch dimensions")
     check_count("chunk", chunk)
     sizes = chunk, shards(queries), shards(references)
     if "other" in method.needs:
@@ -172,7 +171,7 @@ def explain_all(
 @partial(jax.jit, static_argnames="sizes")
 def _explain_all(encode, queries, references, method, *, sizes):
     chunk, of_queries, of_references = sizes
-    if references.ndim == 4:
+    if not embeddings_given(references):
         references = map_chunks(
             lambda x: run(encode, x).embeddings, references, chunk, shards=of_references
         )
@@ -188,7 +187,7 @@ def _explain_all(encode, queries, references, method, *, sizes):
         return map_chunks(some, references, chunk, axis=1, shards=of_references)
 
     maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk, shards=of_queries)
-    return Explanation(maps, scores, _valid(maps))
+    return Explanation(maps, scores, _valid(maps, 2))
 
 
 @partial(jax.jit, static_argnames="sizes")
@@ -217,11 +216,12 @@ def _explain_all_images(encode, queries, references, method, *, sizes):
         return jnp.moveaxis(maps, 0, 1), scores.T
 
     maps, scores = map_chunks(against_all, jnp.asarray(queries), chunk, shards=of_queries)
-    return Explanation(maps, scores, _valid(maps))
+    return Explanation(maps, scores, _valid(maps, 2))
 
 
-def _valid(maps):
-    return jnp.any(maps != 0, axis=(-2, -1))
+def _valid(maps, first):
+    """Whether there is any evidence in a map, whose axes are those from `first` on."""
+    return jnp.any(maps != 0, axis=tuple(range(first, maps.ndim)))
 
 
 def run(encode: Encoder | Callable, images: AnyArray, method: Method | None = None) -> Encoding:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._core.brief import one_line
-from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
+from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.mesh import vary_with
+from fam_jax._core.prepare import Inputs, check_inputs
 from fam_jax._core.similarity import Dot, Similarity, cosine, dot, normalize
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.method import Method, check_pair
@@ -21,7 +22,7 @@ from fam_jax.methods.pairs import all_products, both_sums, check_product, pair_m
 class IntegratedPair(NamedTuple):
     """Attributions to pairs of positions, and what the sum of each map tends to."""
 
-    maps: Float[Array, "b h w hr wr"]
+    maps: Float[Array, "b *both"]
     totals: Float[Array, " b"]
 
     __repr__ = one_line
@@ -50,7 +51,8 @@ def integrated_pair(
 
 def _pair_maps(similarity, query, reference, **options):
     args = query.encoder, query.images, reference.images, (None, None), similarity
-    return both_sums(_integrated_pair(*args, **options).maps)
+    maps = _integrated_pair(*args, **options).maps
+    return both_sums(maps, query.activations.ndim - 2)
 
 
 def _options(similarity: Similarity, steps: int, norms: str, chunk: int) -> dict[str, Any]:
@@ -64,8 +66,8 @@ def _options(similarity: Similarity, steps: int, norms: str, chunk: int) -> dict
 
 def integrated_position_pairs(
     encode: Encoder,
-    queries: Float[AnyArray, "b H W c"],
-    references: Float[AnyArray, "b Hr Wr c"],
+    queries: Inputs,
+    references: Inputs,
     baseline: tuple[AnyArray, AnyArray] | None = None,
     steps: int = 32,
     *,
@@ -108,8 +110,8 @@ def integrated_position_pairs(
             f"encode: expected fam_jax.capture(model, at=...) of one layer, got "
             f"{type(encode).__name__}"
         )
-    check_float("queries", queries, "batch height width channels")
-    check_float("references", references, "batch height width channels")
+    check_inputs("queries", queries)
+    check_inputs("references", references)
     options = _options(similarity, steps, norms, chunk)
     starts = (None, None) if baseline is None else baseline
     sides = {"queries": queries, "references": references}
@@ -131,12 +133,12 @@ def _integrated_pair(encode, queries, references, starts, similarity, *, steps, 
     similarity = dot if whole else similarity  # the parts are of the cosine itself
     z, r = query.embeddings, reference.embeddings
     maps = all_products(u, v, z, r, similarity)
-    totals = all_products(dz[:, None, None], dr[:, None, None], z, r, similarity)
+    totals = all_products(dz[:, None], dr[:, None], z, r, similarity)
     return IntegratedPair(maps, totals.reshape(-1))
 
 
 def _integral(encode: Encoder, images: Array, start, change: Callable, steps: int, chunk: int):
-    """The images' encoding, U [b, h, w, d], and change(z) at the end less at the start [b, d]."""
+    """The images' encoding, U [b, *space, d], and change(z) at the end less at the start [b, d]."""
     enc = encode(images)
     (A,) = wide(enc.activations)
     A0 = jnp.zeros_like(A) if start is None else wide(encode(start).activations)[0]
@@ -149,7 +151,7 @@ def _integral(encode: Encoder, images: Array, start, change: Callable, steps: in
         return total + parts, None
 
     times = (jnp.arange(steps, dtype=A.dtype) + 0.5) / steps
-    zeros = vary_with(jnp.zeros((*A.shape[:3], enc.embeddings.shape[1]), A.dtype), A, A0)
+    zeros = vary_with(jnp.zeros((*A.shape[:-1], enc.embeddings.shape[1]), A.dtype), A, A0)
     U, _ = jax.lax.scan(step, zeros, times)
     difference = change(enc.embeddings) - change(encode.replay(images, A0).embeddings)
     return enc, U / steps, difference

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.checks import wide
 from fam_jax.methods.sums import Sum, products
 
@@ -16,14 +17,14 @@ def unit(z: Array, d: Array) -> Array:
 
 
 def position_parts(pullback: Callable[[Array], Array], z: Array, A: Array, chunk: int) -> Array:
-    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, h, w, d]; zeros where terms cancel."""
+    """u_ij[d] = sum_k pullback(e_d)_ijk A_ijk, [b, *space, d]; zeros where terms cancel."""
 
     def part(d):
         return products(*wide(pullback(unit(z, d)), A))
 
     u, size = jax.lax.map(part, jnp.arange(z.shape[1]), batch_size=rows_at_a_time(z, chunk))
     parts = Sum(jnp.moveaxis(u, 0, -1), jnp.sum(size, axis=0))
-    return jnp.where(parts.is_rounding(A, z)[:, None, None, None], 0, parts.value)
+    return jnp.where(spread(parts.is_rounding(A, z), map_axes(A)), 0, parts.value)
 
 
 def rows_at_a_time(z: Array, chunk: int) -> int:

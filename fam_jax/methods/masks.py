@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import fold_chunks
 from fam_jax._core.encoder import as_embedding
@@ -15,7 +16,9 @@ from fam_jax.methods.baselines import key_or_first
 from fam_jax.methods.method import Method
 from fam_jax.methods.perturbation import (
     IMAGES,
+    floats,
     masked,
+    outer_and,
     score_copies,
     sum_of_masks,
     weighted_masks,
@@ -37,7 +40,8 @@ def rise(
 
         M = sum_i score(z(x * m_i), r) m_i / (N keep)
 
-    A mask is a grid of `cells` x `cells` that are kept with probability `keep`, enlarged
+    A mask is a grid of `cells` x `cells` (or along the one axis, or all three, of other inputs)
+    that are kept with probability `keep`, enlarged
     bilinearly a little beyond the image and shifted at random by up to a cell. What is masked is
     multiplied towards 0, the mean of images that were normalised. The map estimates the expected
     score given that a pixel is kept: it has a large constant part, which `rescale` removes, and an
@@ -69,26 +73,26 @@ def rise(
 
 
 def _rise(similarity, enc, references, *, key, masks, cells, keep, chunk):
-    images, embed = enc.images, as_embedding(enc.encoder)
+    images, embed = floats(enc.images), as_embedding(enc.encoder)
 
     def scored(numbers: Array) -> tuple[Array, Array]:
-        kept = grid_masks(key, numbers, images.shape[1:3], cells, keep)
+        kept = grid_masks(key, numbers, images.shape[1:-1], cells, keep)
         return score_copies(embed, similarity, masked(images, kept), references), kept
 
     return sum_of_masks(scored, images, references, masks, chunk) / (masks * keep)
 
 
-def grid_masks(key: Array, indices: Array, size: tuple[int, int], cells: int, keep: float) -> Array:
-    """The masks of these numbers [n], in [0, 1], [n, H, W]; each depends on its number alone."""
-    cell = [-(-side // cells) for side in size]
+def grid_masks(key: Array, indices: Array, size: tuple[int, ...], cells: int, keep: float) -> Array:
+    """The masks of these numbers [n], in [0, 1], [n, *size]; each depends on its number alone."""
+    cell, rank = [-(-side // cells) for side in size], len(size)
 
     def one(index):
         # The type is named, so that the masks are the same where float64 is enabled.
         own = jax.random.fold_in(key, index)
-        draws = jax.random.uniform(own, (2 + cells * cells,), jnp.float32)
-        grid = (draws[2:].reshape(cells, cells) < keep).astype(jnp.float32)
+        draws = jax.random.uniform(own, (rank + cells**rank,), jnp.float32)
+        grid = (draws[rank:].reshape((cells,) * rank) < keep).astype(jnp.float32)
         large = jax.image.resize(grid, [(cells + 1) * side for side in cell], "bilinear")
-        shift = jnp.floor(draws[:2] * jnp.array(cell, jnp.float32))
+        shift = jnp.floor(draws[:rank] * jnp.array(cell, jnp.float32))
         return jax.lax.dynamic_slice(large, shift.astype(jnp.int32), size)
 
     return jax.vmap(one)(indices)
@@ -139,8 +143,8 @@ def corr_rise(
 
 
 def _corr_rise(similarity, enc, references, *, key, masks, patches, patch, chunk):
-    images, embed = enc.images, as_embedding(enc.encoder)
-    b, size, dtype = images.shape[0], images.shape[1:3], wide_dtype(images, references)
+    images, embed = floats(enc.images), as_embedding(enc.encoder)
+    b, size, dtype = images.shape[0], images.shape[1:-1], wide_dtype(images, references)
     patch = patch or max(1, round(min(size) * 30 / 112))
     check_count("patch", patch, min(size))
 
@@ -155,20 +159,21 @@ def _corr_rise(similarity, enc, references, *, key, masks, patches, patch, chunk
     count, mean, _, s_square, m_square, product = moments
     # Scores that are constant up to rounding are constant: their correlation would be noise.
     rounding = 8 * jnp.finfo(dtype).eps * jnp.abs(mean)
-    s_varies = (s_square > count * rounding**2)[:, None, None]
+    s_varies = spread(s_square > count * rounding**2, map_axes(product))
     m_varies = (m_square > 0)[None]
-    s_scale = jnp.sqrt(jnp.where(s_varies, s_square[:, None, None], 1))
+    s_scale = jnp.sqrt(jnp.where(s_varies, spread(s_square, map_axes(product)), 1))
     m_scale = jnp.sqrt(jnp.where(m_varies, m_square[None], 1))
     return jnp.where(s_varies & m_varies, product / s_scale / m_scale, 0)
 
 
 def _moments(s, m, valid):
-    """Count, means and sums of products about the means of a chunk: s [b, n], m [n, H, W]."""
+    """Count, means and sums of products about the means of a chunk: s [b, n], m [n, *space]."""
     count = jnp.sum(valid)
     s_mean = jnp.sum(s * valid[None], axis=1) / count
-    m_mean = jnp.sum(m * valid[:, None, None], axis=0) / count
+    of_masks = spread(valid, map_axes(m))
+    m_mean = jnp.sum(m * of_masks, axis=0) / count
     s = (s - s_mean[:, None]) * valid[None]
-    m = (m - m_mean[None]) * valid[:, None, None]
+    m = (m - m_mean[None]) * of_masks
     squares = jnp.sum(s * s, axis=1), jnp.sum(m * m, axis=0)
     return count, s_mean, m_mean, *squares, weighted_masks(s, m)
 
@@ -184,20 +189,22 @@ def _merge(a, b):
         a[2] + m * (b[0] / count),
         a[3] + b[3] + s * s * weight,
         a[4] + b[4] + m * m * weight,
-        a[5] + b[5] + s[:, None, None] * m[None] * weight,
+        a[5] + b[5] + spread(s, map_axes(a[5])) * m[None] * weight,
     )
 
 
 def patch_masks(
-    key: Array, indices: Array, size: tuple[int, int], patches: int, patch: int
+    key: Array, indices: Array, size: tuple[int, ...], patches: int, patch: int
 ) -> Array:
-    """The masks of these numbers [n], False in the patches, [n, H, W]."""
+    """The masks of these numbers [n], False in the patches, [n, *size]."""
 
     def one(index):
         # The type is named, so that the masks are the same where float64 is enabled.
-        draws = jax.random.uniform(jax.random.fold_in(key, index), (2, patches, 1), jnp.float32)
-        down, across = (_inside(u, n, patch) for u, n in zip(draws, size, strict=True))
-        return ~jnp.any(down[:, :, None] & across[:, None, :], axis=0)
+        draws = jax.random.uniform(
+            jax.random.fold_in(key, index), (len(size), patches, 1), jnp.float32
+        )
+        within = [_inside(u, n, patch) for u, n in zip(draws, size, strict=True)]
+        return ~jnp.any(outer_and(within), axis=0)
 
     return jax.vmap(one)(indices)
 

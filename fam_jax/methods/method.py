@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes, sides, spread
 from fam_jax._core.brief import called
 from fam_jax._core.checks import AnyArray, check_choice, check_float
 from fam_jax._core.encoding import Encoding, LayerChoice
@@ -30,7 +31,7 @@ class Method:
     Attributes:
         similarity: what is being explained.
         maps: (similarity, enc, references [b, d], or the other image's `Encoding` for a method that
-            needs it) -> raw maps [b, h, w]. With a method `pair(similarity, query, reference)` it
+            needs it) -> raw maps [b, *space]. With a method `pair(similarity, query, reference)` it
             makes both maps of a pair at once.
         needs: what it reads beside activations, embeddings and pullback. "images": `enc.images`
             and `enc.encoder`; "layers": `enc.layers`; "other": the other image's encoding;
@@ -64,7 +65,7 @@ class Method:
 
     def __call__(
         self, enc: Encoding, references: Float[AnyArray, "b d"] | Encoding
-    ) -> Float[Array, "b h w"]:
+    ) -> Float[Array, "b *space"]:
         """Raw maps of the images in `enc`, one reference each, at least float32.
 
         All zeros where nothing can be said: not finite activations or embeddings, a zero
@@ -94,7 +95,7 @@ class Method:
 
     def pair(
         self, query: Encoding, reference: Encoding
-    ) -> tuple[Float[Array, "b h w"], Float[Array, "b hr wr"]]:
+    ) -> tuple[Float[Array, "b *space"], Float[Array, "b *other"]]:
         """Raw maps of both images of each pair."""
         check_pair(query, reference)
         self._check(query)
@@ -118,10 +119,14 @@ class Method:
         if isinstance(references, Encoding) and "other" not in self.needs:
             references = references.embeddings
         maps = self.maps(self.similarity, enc, references)
-        if getattr(maps, "ndim", 0) != 3 or len(maps) != len(enc.embeddings):
+        # A map has the axes of the layer's positions, or those of the inputs'.
+        like = [enc.activations.shape] + ([] if enc.images is None else [enc.images.shape])
+        ranks = {len(sides(shape)) for shape in like}
+        if getattr(maps, "ndim", 0) - 1 not in ranks or len(maps) != len(enc.embeddings):
             got = getattr(maps, "shape", type(maps).__name__)
+            axes = "h, w" if ranks == {2} else "*space"
             raise ValueError(
-                f"method: expected raw maps [{len(enc.embeddings)}, h, w] from it, got {got}"
+                f"method: expected raw maps [{len(enc.embeddings)}, {axes}] from it, got {got}"
             )
         return maps
 
@@ -149,9 +154,9 @@ def explainable(embeddings: Float[AnyArray, "b d"]) -> Array:
 
 
 def zero_unless(ok: Array, maps: Array) -> Array:
-    """The maps [b, h, w], zeros where not `ok` [b] or not finite."""
-    ok = ok & jnp.all(jnp.isfinite(maps), axis=tuple(range(1, maps.ndim)))
-    return jnp.where(ok.reshape(-1, *[1] * (maps.ndim - 1)), maps, 0)
+    """The maps [b, *space], zeros where not `ok` [b] or not finite."""
+    ok = ok & jnp.all(jnp.isfinite(maps), axis=map_axes(maps))
+    return jnp.where(spread(ok, map_axes(maps)), maps, 0)
 
 
 def check_encoding(enc: Encoding) -> None:
@@ -209,7 +214,7 @@ def all_pairs(method: Method | Callable) -> Callable[[Encoding, AnyArray], Array
 
 def _all_pairs(
     method: Method, enc: Encoding, references: Float[AnyArray, "r d"]
-) -> Float[Array, "b r h w"]:
+) -> Float[Array, "b r *space"]:
     check_encoding(enc)
     check_float("references", references, "references dimensions")
     d = enc.embeddings.shape[1]

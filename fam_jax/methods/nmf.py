@@ -1,5 +1,6 @@
 """Concepts that two images share: non-negative factors of both images' activations."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes, space, spread
 from fam_jax._core.brief import one_line
 from fam_jax._core.checks import check_count, wide
 from fam_jax._core.encoding import Encoding
@@ -24,12 +26,12 @@ class Concepts(NamedTuple):
     """
 
     concepts: Float[Array, "b k c"]
-    query_concepts: Float[Array, "b k h w"]
-    reference_concepts: Float[Array, "b k hr wr"]
+    query_concepts: Float[Array, "b k *space"]
+    reference_concepts: Float[Array, "b k *other"]
     query_weights: Float[Array, "b k"]
     reference_weights: Float[Array, "b k"]
-    query_maps: Float[Array, "b h w"]
-    reference_maps: Float[Array, "b hr wr"]
+    query_maps: Float[Array, "b *space"]
+    reference_maps: Float[Array, "b *other"]
     errors: Float[Array, " b"]
 
     __repr__ = one_line
@@ -104,10 +106,10 @@ def _concepts(query, reference, similarity, *, k, steps):
     B, r = wide(reference.activations, reference.embeddings)
     G = query.split(frozen_gradient(similarity, z, r))
     F = reference.split(frozen_gradient(similarity, r, z))
-    G, F = (jnp.mean(jnp.abs(x), axis=(1, 2)) for x in wide(G, F))
+    G, F = (jnp.mean(jnp.abs(x), axis=space(x)) for x in wide(G, F))
     ok = explainable(z) & explainable(r)
     for x in (A, B, G, F):
-        ok = ok & jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
+        ok = ok & jnp.all(jnp.isfinite(x), axis=map_axes(x))
 
     def rows(x):
         return jnp.maximum(x.reshape(x.shape[0], -1, x.shape[-1]), 0)
@@ -129,10 +131,10 @@ def _concepts(query, reference, similarity, *, k, steps):
     with jax.default_matmul_precision("highest"):
         G, F = (jnp.where(ok[:, None], x, 0) for x in (G, F))
         W, H, weights, errors = jax.vmap(one)(V, factors, G, F)
-    n = A.shape[1] * A.shape[2]
+    n = math.prod(A.shape[1:-1])
     parts = []
     for where, of, a in ((W[:, :n], A, weights[:, 0]), (W[:, n:], B, weights[:, 1])):
-        maps = jnp.moveaxis(where, 1, 2).reshape(-1, k, *of.shape[1:3])
-        parts.append((maps, a, jnp.sum(a[:, :, None, None] * maps, axis=1)))
+        maps = jnp.moveaxis(where, 1, 2).reshape(-1, k, *of.shape[1:-1])
+        parts.append((maps, a, jnp.sum(spread(a, map_axes(maps)[1:]) * maps, axis=1)))
     (Q, q, M), (R, s, N) = parts
     return Concepts(H, Q, R, q, s, M, N, errors)

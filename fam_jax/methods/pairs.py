@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from string import ascii_uppercase as letters
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fam_jax._core.axes import map_axes, space, spread
 from fam_jax._core.checks import AnyArray, check_count, check_float, wide
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -17,8 +19,6 @@ from fam_jax.methods.cams import gradient_method
 from fam_jax.methods.jacobian import position_parts
 from fam_jax.methods.method import Method, check_pair, explainable, zero_unless
 from fam_jax.methods.sums import Sum, products
-
-_PAIRS = "batch height width reference_height reference_width"
 
 
 def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
@@ -45,8 +45,8 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
 
 
 def _interaction(G: Array, A: Array, B: Array) -> Sum:
-    both = jnp.mean(A, axis=(1, 2)) * jnp.mean(B, axis=(1, 2))
-    return products(both[:, None, None, :] * jax.nn.relu(G), A)
+    both = jnp.mean(A, axis=space(A)) * jnp.mean(B, axis=space(B))
+    return products(spread(both, space(A)) * jax.nn.relu(G), A)
 
 
 @pytree_dataclass()
@@ -93,26 +93,28 @@ def point_to_point(similarity: Similarity = cosine, *, chunk: int = 32) -> Metho
 
 
 def _point_to_point(similarity, query, reference, *, chunk):
-    return both_sums(position_pairs(query, reference, similarity, chunk=chunk))
+    p2p = position_pairs(query, reference, similarity, chunk=chunk)
+    return both_sums(p2p, query.activations.ndim - 2)
 
 
-def both_sums(p2p: Array) -> tuple[Array, Array]:
-    """Shares of pairs of positions summed over the other image: [b, h, w] and [b, hr, wr]."""
-    return jnp.sum(p2p, axis=(3, 4)), jnp.sum(p2p, axis=(1, 2))
+def both_sums(p2p: Array, rank: int) -> tuple[Array, Array]:
+    """Shares of pairs of positions summed over the other image; of the query's there are `rank`."""
+    own, others = map_axes(p2p)[:rank], map_axes(p2p)[rank:]
+    return jnp.sum(p2p, axis=others), jnp.sum(p2p, axis=own)
 
 
 def position_pairs(
     query: Encoding, reference: Encoding, similarity: Similarity = cosine, *, chunk: int = 32
-) -> Float[Array, "b h w hr wr"]:
+) -> Float[Array, "b *both"]:
     """How much of the similarity every position of one image holds with every one of the other.
 
         P_ij,xy = <u_ij, v_xy> / (||z|| ||r||),   u_ij[d] = sum_k (dz_d / dA_ijk) A_ijk
 
-    v_xy is the reference's u; `dot` has no norms. For heads that are linear in A all of P sums to
-    the score, and summed over xy it is `decomposition` of the query; P[b, i, j] is what the point
-    ij of the query meets in the reference, where activations are positive mostly what every point
-    meets: `centred` leaves what tells them apart. Zeros for a pair of which nothing can be said.
-    The similarity is `cosine` or `dot`; `chunk`: see `fam_jax.methods`.
+    [b, h, w, hr, wr]; v_xy is the reference's u; `dot` has no norms. For heads that are linear in A
+    all of P sums to the score, and summed over xy it is `decomposition` of the query; P[b, i, j] is
+    what the point ij of the query meets in the reference, where activations are positive mostly
+    what every point meets: `centred` leaves what tells them apart. Zeros for a pair of which
+    nothing can be said. The similarity is `cosine` or `dot`; `chunk`: see `fam_jax.methods`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -142,23 +144,25 @@ def all_products(u: Array, v: Array, z: Array, r: Array, similarity: Similarity)
     u, v, z, r = wide(u, v, z, r)
     if isinstance(similarity, Cosine):
         u, v = over_norm(u, z), over_norm(v, r)
-    p2p = jnp.einsum("bijd,bxyd->bijxy", u, v, precision="highest")
+    own, others = letters[: u.ndim - 2], letters[u.ndim - 2 :][: v.ndim - 2]
+    terms = f"b{own}d,b{others}d->b{own}{others}"
+    p2p = jnp.einsum(terms, u, v, precision="highest")
     return zero_unless(explainable(z) & explainable(r), p2p)
 
 
 def over_norm(u: Array, z: Array) -> Array:
-    """The parts [b, h, w, d] divided by ||z||; by 1 where it is 0."""
-    square = jnp.sum(z * z, axis=-1)[:, None, None, None]
+    """The parts [b, *space, d] divided by ||z||; by 1 where it is 0."""
+    square = spread(jnp.sum(z * z, axis=-1), map_axes(u))
     return u / jnp.sqrt(jnp.where(square == 0, 1, square))
 
 
-def centred(p2p: Float[AnyArray, "b h w hr wr"]) -> Float[Array, "b h w hr wr"]:
+def centred(p2p: Float[AnyArray, "b *both"]) -> Float[Array, "b *both"]:
     """Shares of pairs of positions beyond what each position shares with all.
 
         P - mean_ij P - mean_xy P + mean P = <u_ij - mean u, v_xy - mean v> / (||z|| ||r||)
 
-    P is from `position_pairs` or `integrated_position_pairs`; the result's means over either image
-    are zero.
+    P [b, h, w, hr, wr], or of other positions with as many axes on both sides, is from
+    `position_pairs` or `integrated_position_pairs`; the result's means over either image are zero.
 
     Example:
         >>> import jax.numpy as jnp
@@ -167,19 +171,20 @@ def centred(p2p: Float[AnyArray, "b h w hr wr"]) -> Float[Array, "b h w hr wr"]:
         >>> fam_jax.centred(p2p).reshape(2, 2).tolist()
         [[-1.0, 1.0], [1.0, -1.0]]
     """
-    check_float("p2p", p2p, _PAIRS)
+    rank = _rank(p2p)
     (p2p,) = wide(p2p)
-    p2p = p2p - jnp.mean(p2p, axis=(1, 2), keepdims=True)
-    return p2p - jnp.mean(p2p, axis=(3, 4), keepdims=True)
+    p2p = p2p - jnp.mean(p2p, axis=map_axes(p2p)[:rank], keepdims=True)
+    return p2p - jnp.mean(p2p, axis=map_axes(p2p)[rank:], keepdims=True)
 
 
-def correspondences(p2p: Float[AnyArray, "b h w hr wr"]) -> Int[Array, "b h w 2"]:
+def correspondences(p2p: Float[AnyArray, "b *both"]) -> Int[Array, "b *space axes"]:
     """The reference position that shares most with every position of the query.
 
         (x, y) = argmax_xy P_ij,xy
 
-    P is from `position_pairs` or `integrated_position_pairs`. Row and column are in cells of the
-    reference's map; of equal shares the first in reading order counts.
+    P [b, h, w, hr, wr], or of other positions with as many axes on both sides, is from
+    `position_pairs` or `integrated_position_pairs`. Row and column are in cells of the reference's
+    map; of equal shares the first in reading order counts.
 
     Example:
         >>> import jax.numpy as jnp
@@ -188,10 +193,19 @@ def correspondences(p2p: Float[AnyArray, "b h w hr wr"]) -> Int[Array, "b h w 2"
         >>> fam_jax.correspondences(p2p).tolist()
         [[[[0, 1], [0, 0]]]]
     """
-    check_float("p2p", p2p, _PAIRS)
-    b, h, w, hr, wr = p2p.shape
-    best = jnp.argmax(jnp.reshape(jnp.asarray(p2p), (b, h, w, hr * wr)), axis=-1)
-    return jnp.stack([best // wr, best % wr], axis=-1)
+    rank = _rank(p2p)
+    flat = jnp.reshape(jnp.asarray(p2p), (*p2p.shape[: rank + 1], -1))
+    best = jnp.unravel_index(jnp.argmax(flat, axis=-1), p2p.shape[rank + 1 :])
+    return jnp.stack(best, axis=-1)
+
+
+def _rank(p2p: AnyArray) -> int:
+    """How many axes the positions of either image have."""
+    if isinstance(p2p, AnyArray) and p2p.ndim > 2 and p2p.ndim % 2:
+        check_float("p2p", p2p, "batch *both")
+        return p2p.ndim // 2
+    check_float("p2p", p2p, "batch height width reference_height reference_width")
+    return 2
 
 
 def check_product(similarity: Similarity) -> None:

@@ -7,6 +7,7 @@ import jax
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
+from fam_jax._core.axes import space
 from fam_jax._core.brief import called
 from fam_jax._core.checks import wide
 from fam_jax._core.constant import constant_axes
@@ -55,8 +56,8 @@ class Pulled:
         else:
             program = jax.make_jaxpr(back)(weights)
             (G,) = jaxpr_as_fun(program)(weights)
-            if {1, 2} <= constant_axes(program)[0]:
-                terms = self.pooled(*wide(G[:, 0, 0], A))
+            if set(space(G)) <= constant_axes(program)[0]:
+                terms = self.pooled(*wide(G[:, *[0] * len(space(G))], A))
             else:
                 terms = self.combine(*wide(G, A))
         return zero_unless(~terms.is_rounding(enc.activations, enc.embeddings), terms.value)
@@ -76,9 +77,9 @@ def pullback_method(
 
     Args:
         weigh: (similarity, z [b, d], r [b, d]) -> weights in embedding space [b, d].
-        combine: (G [b, h, w, c], A [b, h, w, c]) -> `Sum`: maps [b, h, w] and their terms' size,
+        combine: (G [b, *space, c], A alike) -> `Sum`: maps [b, *space] and their terms' size,
             which tells a map from rounding; with `both` it gets the other image's activations, too.
-        pooled: (g [b, c], A [b, h, w, c]) -> what `combine` gives if G is g at every position, as
+        pooled: (g [b, c], A [b, *space, c]) -> what `combine` gives if G is g at every position, as
             under a head that pools: a matrix product in the place of sums over G A.
         shared: in a pair, whether the reference image's map takes the query's weights (FAM) or
             weights with the roles of the two images exchanged.

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fam_jax._core import frameworks
+from fam_jax._core.axes import space
 from fam_jax._core.checks import wide
 from fam_jax._core.frameworks.paths import with_call
 from fam_jax._core.similarity import Similarity, cosine
@@ -150,7 +151,7 @@ def relevance_cam(similarity: Similarity = cosine) -> Method:
 
 def _relevance_mean(G: Array, A: Array) -> Sum:
     R = G * A
-    return weighted(jnp.mean(R, axis=(1, 2)), A, jnp.mean(jnp.abs(R), axis=(1, 2)))
+    return weighted(jnp.mean(R, axis=space(R)), A, jnp.mean(jnp.abs(R), axis=space(R)))
 
 
 def _of_convolutions(model: Model) -> Model:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import space
 from fam_jax._core.checks import AnyArray, check_choice
 from fam_jax._core.maps import minmax
 from fam_jax._core.similarity import Similarity, cosine, dot, frozen_gradient, margin
@@ -16,7 +17,7 @@ from fam_jax.methods.sums import Sum, products, weighted
 
 def channel_sum(G: Array, A: Array) -> Sum:
     """sum_k (sum_hw G_k) A_k."""
-    return weighted(jnp.sum(G, axis=(1, 2)), A, jnp.sum(jnp.abs(G), axis=(1, 2)))
+    return weighted(jnp.sum(G, axis=space(G)), A, jnp.sum(jnp.abs(G), axis=space(G)))
 
 
 _SOURCES = {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fam_jax._core.checks import check_count
+from fam_jax._core.checks import check_count, check_float
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.similarity import Similarity, cosine
@@ -62,6 +62,7 @@ def lots(
 
 
 def _lots(similarity, enc, references, *, rate, steps, kernel):
+    check_float("images: lots is of pictures", enc.images, "batch height width channels")
     images, dtype = enc.images, wide_dtype(enc.images, references)
     changed = walk(as_embedding(enc.encoder), similarity, images, references, rate, steps)
     height, width, channels = images.shape[1:]

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fam_jax._core.axes import map_axes, space
+
 matmul = partial(jnp.matmul, precision="highest")
 
 # Measured at such layers of vision transformers: 1e-8 in float32; where a map says something, 1e-2
@@ -21,7 +23,7 @@ _TIMES = 3
 
 
 class Sum(NamedTuple):
-    """Maps [b, h, w], and the sum of the sizes of all terms of each, [b]."""
+    """Maps [b, *space], and the sum of the sizes of all terms of each, [b]."""
 
     value: Array
     size: Array
@@ -30,23 +32,23 @@ class Sum(NamedTuple):
         """Whether nothing is left of the terms in the types of activations and embeddings, [b]."""
         u = {x.dtype.name: float(jnp.finfo(x.dtype).eps) / 2 for x in (A, z)}
         limit = max(_WIDE.get(name) or _TIMES * u[name] / A.shape[-1] ** 0.5 for name in u)
-        left = jnp.sum(jnp.abs(self.value), axis=tuple(range(1, self.value.ndim)))
+        left = jnp.sum(jnp.abs(self.value), axis=map_axes(self.value))
         return left < jnp.asarray(limit, left.dtype) * self.size
 
 
 def products(G: Array, A: Array) -> Sum:
-    """sum_k G_k A_k at every position of [b, h, w, c]."""
+    """sum_k G_k A_k at every position of [b, *space, c]."""
     # Not an einsum: XLA merges its batch axes and then gathers a batch sharded over devices. Nor
     # the sizes of G * A: kept for a second sum, the terms cost ten times as much.
-    size = jnp.sum(jnp.sum(jnp.abs(G) * jnp.abs(A), axis=-1), axis=(1, 2))
+    size = jnp.sum(jnp.sum(jnp.abs(G) * jnp.abs(A), axis=-1), axis=space(A))
     return Sum(jnp.sum(G * A, axis=-1), size)
 
 
 def weighted(alpha: Array, A: Array, size: Array | None = None) -> Sum:
     """sum_k alpha_k A_k; where alpha [b, c] is a sum itself, `size` [b, c] is that of its terms."""
-    value = jnp.einsum("bhwc,bc->bhw", A, alpha, precision="highest")
+    value = jnp.einsum("b...c,bc->b...", A, alpha, precision="highest")
     size = jnp.abs(alpha) if size is None else size
-    return Sum(value, jnp.sum(size * jnp.sum(jnp.abs(A), axis=(1, 2)), axis=1))
+    return Sum(value, jnp.sum(size * jnp.sum(jnp.abs(A), axis=space(A)), axis=1))
 
 
 def relu(of: Sum) -> Sum:

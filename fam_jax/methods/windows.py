@@ -1,19 +1,22 @@
 """Occlusion: how much the similarity drops where a window covers the picture."""
 
-from functools import partial
+import math
+from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes, space, spread
 from fam_jax._core.checks import AnyArray, check_count, wide
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.method import Method
-from fam_jax.methods.perturbation import IMAGES, score_copies, sum_of_masks
+from fam_jax.methods.perturbation import IMAGES, floats, outer_and, score_copies, sum_of_masks
 
-Sides = tuple[int, int]
+Sides = tuple[int, ...]
 
 
 def occlusion(
@@ -32,7 +35,8 @@ def occlusion(
     apart; the last of a row or column is moved back to end at the edge, so all have one size.
 
     Args:
-        window: its side, or (height, width), in pixels; a seventh of the image if not given.
+        window: its side, or (height, width), in pixels, one number for each axis of positions; a
+            seventh of the image if not given.
         stride: from one window to the next in pixels, or (down, across), no more than a window;
             half a window if not given.
         fill: what is put in a window, in the images' units: a number, or one for each channel; an
@@ -51,36 +55,36 @@ def occlusion(
     Source: Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014.
     """
     check_count("chunk", chunk)
-    sides = {"window": _two("window", window), "stride": _two("stride", stride)}
+    sides = {"window": _given("window", window), "stride": _given("stride", stride)}
     fill = None if fill is None else jnp.asarray(fill)
     return Method(similarity, partial(_occlusion, **sides, fill=fill, chunk=chunk), IMAGES)
 
 
 def _occlusion(similarity, enc, references, *, window, stride, fill, chunk):
-    images, embed = enc.images, as_embedding(enc.encoder)
-    b, height, width, c = images.shape
-    window = window or (max(1, height // 7), max(1, width // 7))
-    _check_sides("window", window, (height, width))
-    stride = stride or (max(1, window[0] // 2), max(1, window[1] // 2))
-    _check_sides("stride", stride, window)
-    rows, columns = _covers(height, window[0], stride[0]), _covers(width, window[1], stride[1])
+    images, embed = floats(enc.images), as_embedding(enc.encoder)
+    b, *size, c = images.shape
+    window = _sides("window", window or tuple(max(1, side // 7) for side in size), size)
+    stride = _sides("stride", stride or tuple(max(1, side // 2) for side in window), window)
+    covers = list(map(_covers, size, window, stride))
     if fill is None:
-        fill = jnp.mean(wide(images)[0], axis=(1, 2))
+        fill = jnp.mean(wide(images)[0], axis=space(images))
     elif fill.shape not in ((), (c,)):
         raise ValueError(
             f"fill: expected a number, or one for each of the {c} channels, got shape {fill.shape}"
         )
-    filling = jnp.broadcast_to(fill.astype(images.dtype), (b, c))[:, None, None, None]
+    filling = spread(jnp.broadcast_to(fill.astype(images.dtype), (b, c)), map_axes(images))
     whole = score_copies(embed, similarity, images[:, None], references)
 
     def drops(numbers: Array) -> tuple[Array, Array]:
-        row, column = numbers // len(columns), numbers % len(columns)
-        covered = jnp.asarray(rows)[row][:, :, None] & jnp.asarray(columns)[column][:, None, :]
+        places = jnp.unravel_index(numbers, tuple(map(len, covers)))
+        within = (jnp.asarray(of)[at] for of, at in zip(covers, places, strict=True))
+        covered = outer_and(list(within))
         copies = jnp.where(covered[None, ..., None], filling, images[:, None])
         return whole - score_copies(embed, similarity, copies, references), covered
 
-    total = sum_of_masks(drops, images, references, len(rows) * len(columns), chunk)
-    return total / jnp.asarray(np.outer(rows.sum(0), columns.sum(0)), total.dtype)[None]
+    total = sum_of_masks(drops, images, references, math.prod(map(len, covers)), chunk)
+    times = reduce(np.multiply.outer, (of.sum(0) for of in covers))
+    return total / jnp.asarray(times, total.dtype)[None]
 
 
 def _covers(side: int, window: int, stride: int) -> np.ndarray:
@@ -90,17 +94,21 @@ def _covers(side: int, window: int, stride: int) -> np.ndarray:
     return (pixels >= starts) & (pixels < starts + window)
 
 
-def _two(name: str, given: Any) -> Sides | None:
-    """(height, width) of what is one number, or two."""
-    if given is None:
-        return None
-    pair = (given, given) if type(given) is int else tuple(given)
-    if len(pair) != 2:
-        raise ValueError(f"{name}: expected an integer or (height, width), got {given!r}")
-    _check_sides(name, pair, (None, None))
-    return pair
+def _given(name: str, given: Any) -> Any:
+    """One number, or one for each axis."""
+    for value in given if isinstance(given, tuple | list) else () if given is None else (given,):
+        check_count(name, value)
+    return tuple(given) if isinstance(given, list) else given
 
 
-def _check_sides(name: str, pair: Sides, most: Sides | tuple[None, None]) -> None:
-    for value, limit in zip(pair, most, strict=True):
+def _sides(name: str, given: int | Sides, most: Sequence[int]) -> Sides:
+    """One number for each axis of what is one for all, or one for each; no more than there are."""
+    each = given if isinstance(given, tuple) else (given,) * len(most)
+    if len(each) != len(most):
+        raise ValueError(
+            f"{name}: expected an integer or {len(most)} of them, (height, width) of pictures, got "
+            f"{given!r}"
+        )
+    for value, limit in zip(each, most, strict=True):
         check_count(name, value, limit)
+    return each

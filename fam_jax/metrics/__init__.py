@@ -2,13 +2,13 @@
 
 Arguments that several metrics share:
     embed: images -> embeddings [b, d], or an encoder.
-    images: preprocessed ones, [b, H, W, c].
+    images: preprocessed ones [b, H, W, c], or signals, volumes, ... [b, *space, c].
     references: the embedding [b, d] that each image is compared with.
-    maps: raw maps [b, h, w], at any resolution unless masks go with them.
+    maps: raw maps [b, *space], at any resolution unless masks go with them.
     masks: where the maps should be high, booleans at the maps' resolution.
     similarity: what is scored: `cosine`, `dot`, `euclidean` or your own.
     key: a `jax.random.key`; what it draws is the same for every image of the batch.
-    explain: images -> raw maps [b, h, w]. A function's arrays are constants of the compilation
+    explain: images -> raw maps [b, *space]. A function's arrays are constants of the compilation
         unless `functools.partial` or a pytree holds them.
     order: "most" relevant pixels first, or "least".
     chunk: how many changed copies of the batch are embedded at a time.

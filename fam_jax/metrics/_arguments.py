@@ -6,12 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity
 
-IMAGES = "batch height width channels"
-MAPS = "batch height width"
+IMAGES = "batch *space channels"
+MAPS = "batch *space"
+PICTURES = "batch height width channels"
+PICTURE_MAPS = "batch height width"
 
 
 def check_case(
@@ -21,6 +24,7 @@ def check_case(
     check_float("images", images, IMAGES)
     check_float("references", references, "batch dimensions")
     check_float("maps", maps, MAPS)
+    check_rank("images", images, maps=maps)
     check_batch("images", images, references=references, maps=maps)
     return as_embedding(embed), images, references, maps, as_similarity(similarity)
 
@@ -32,6 +36,16 @@ def check_batch(name: str, first: AnyArray, **others: AnyArray) -> None:
             raise ValueError(
                 f"{other} have shape {x.shape}, {name} {first.shape}: one of {other} for each of "
                 f"the {first.shape[0]} {name} is expected"
+            )
+
+
+def check_rank(name: str, first: AnyArray, **maps: AnyArray) -> None:
+    """Raise unless the maps have the axes of positions that the first one has."""
+    for other, x in maps.items():
+        if x.ndim != first.ndim - 1:
+            raise ValueError(
+                f"{other}: expected an array of maps, with as many axes of positions as {name} "
+                f"{first.shape}, got shape {x.shape}"
             )
 
 
@@ -60,6 +74,6 @@ def check_between(name: str, value: Any, low: float | int, high: float | int) ->
 def nan_unless_finite(values: jax.Array, *maps: AnyArray) -> jax.Array:
     """The values [b, ...]; NaN for those images whose map is not finite throughout."""
     for m in maps:
-        ok = jnp.all(jnp.isfinite(m), axis=(1, 2))
+        ok = jnp.all(jnp.isfinite(m), axis=map_axes(m))
         values = jnp.where(ok.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
     return values

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fam_jax._core.axes import space
 from fam_jax._core.checks import AnyArray, wide
 from fam_jax._core.maps import upsample
 
@@ -14,7 +15,7 @@ ORDERS = ("most", "least")
 
 
 def pixel_ranks(maps: AnyArray, size: tuple[int, ...], order: str) -> Array:
-    """The place of every pixel [b, H, W] in the order of its map, from 0; no two are the same.
+    """The place of every pixel [b, *size] in the order of its map, from 0; no two are the same.
 
     Equal pixels follow each other in an order that looks random and is always the same one: in
     reading order a constant map would be a scan of rows.
@@ -40,9 +41,9 @@ def scattered(index: Array) -> Array:
 
 
 def mean_color(images: Array) -> Array:
-    """The mean of every channel, spread over the image: [b, H, W, c]."""
+    """The mean of every channel, spread over the image: [b, *space, c]."""
     (x,) = wide(images)
-    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
+    mean = jnp.mean(x, axis=space(x), keepdims=True)
     return jnp.broadcast_to(mean, x.shape).astype(images.dtype)
 
 
@@ -52,11 +53,11 @@ def blurred(images: Array) -> Array:
     At least 3 pixels wide, and always odd; sigma is 5/11 of the width; edges are held.
     """
     (x,) = wide(images)
-    radius = max(1, round((11 * min(images.shape[1:3]) / 224 - 1) / 2))
+    radius = max(1, round((11 * min(images.shape[1:-1]) / 224 - 1) / 2))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / (5 / 11 * (2 * radius + 1))) ** 2)
     weights /= weights.sum()
-    for axis in (1, 2):
+    for axis in space(x):
         length = x.shape[axis]
         part = partial(jax.lax.slice_in_dim, axis=axis)
         first, last = [part(x, 0, 1)] * radius, [part(x, length - 1, length)] * radius

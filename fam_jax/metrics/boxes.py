@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import rescale
 from fam_jax.metrics._arguments import (
-    MAPS,
+    PICTURE_MAPS,
     check_batch,
     check_between,
     check_boxes,
@@ -33,7 +33,7 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
         >>> box_of(jnp.array([[[0.0, 3.0, 0.0], [0.0, 2.0, 1.0]]])).tolist()
         [[1.0, 0.0, 2.0, 2.0]]
     """
-    check_float("maps", maps, MAPS)
+    check_float("maps", maps, PICTURE_MAPS)
     check_between("threshold", threshold, 0, 1)
     region = rescale(maps) >= threshold
     lines = [jnp.any(region, axis=axis) for axis in (1, 2)]  # columns, rows

@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax.metrics._arguments import MAPS, check_batch
 
 
 def completeness_error(
-    maps: Float[AnyArray, "b h w"], scores: Float[AnyArray, " b"]
+    maps: Float[AnyArray, "b *space"], scores: Float[AnyArray, " b"]
 ) -> Float[Array, " b"]:
     """How far the sum of a map is from the score it explains: |sum_ij M_ij - s|.
 
@@ -27,4 +28,4 @@ def completeness_error(
     check_float("scores", scores, "batch")
     check_batch("maps", maps, scores=scores)
     maps, scores = wide(maps, scores)
-    return jnp.abs(jnp.sum(maps, axis=(1, 2)) - scores)
+    return jnp.abs(jnp.sum(maps, axis=map_axes(maps)) - scores)

@@ -4,6 +4,7 @@ A good map loses the similarity early in deletion (small area) and finds it earl
 (large area). Deletion alone hardly tells a map from noise: read the two together.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import spread
 from fam_jax._core.checks import AnyArray, check_choice, check_count
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.leaf import Leaf
@@ -39,9 +41,9 @@ class Curve:
 
 def deletion(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
     *,
     steps: int | None = None,
@@ -56,7 +58,8 @@ def deletion(
     in a scattered order that is always the same, not row by row.
 
     Args:
-        steps: into how many equal parts the pixels are divided; None for H, a row's worth each.
+        steps: into how many equal parts the pixels are divided; None for H, a row's worth each, as
+            many as the first axis of positions is long.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,9 +79,9 @@ def deletion(
 
 def insertion(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
     *,
     steps: int | None = None,
@@ -131,9 +134,9 @@ def normalised(curve: Curve) -> Curve:
 
 def aid(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
     *,
     steps: int | None = None,
@@ -163,23 +166,22 @@ def check_steps(steps: int | None, order: str, chunk: int, images: AnyArray) -> 
     check_choice("order", order, ORDERS)
     check_count("chunk", chunk)
     if steps is not None:
-        check_count("steps", steps, most=images.shape[1] * images.shape[2])
+        check_count("steps", steps, most=math.prod(images.shape[1:-1]))
     return images.shape[1] if steps is None else steps
 
 
 def changed_images(
     images: Array, maps: Array, *, steps: int, order: str, full_first: bool
 ) -> Callable[[Array], Array]:
-    """Steps [m] -> the images after each of them, [b, m, H, W, c]."""
-    height, width = images.shape[1:3]
-    ranks = pixel_ranks(maps, (height, width), order)
+    """Steps [m] -> the images after each of them, [b, m, *space, c]."""
+    ranks = pixel_ranks(maps, images.shape[1:-1], order)
     # Not on the device, where the products of a large image would overflow.
-    counts = np.arange(steps + 1, dtype=np.int64) * (height * width) // steps
+    counts = np.arange(steps + 1, dtype=np.int64) * math.prod(images.shape[1:-1]) // steps
     counts = jnp.asarray(counts.astype(np.int32))
     before, after = (images, mean_color(images)) if full_first else (blurred(images), images)
 
     def at(k: Array) -> Array:
-        changed = ranks[:, None] < counts[k][None, :, None, None]
+        changed = ranks[:, None] < spread(counts[k], (0, *range(2, images.ndim)))
         return jnp.where(changed[..., None], after[:, None], before[:, None])
 
     return at

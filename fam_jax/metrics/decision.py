@@ -1,5 +1,6 @@
 """Do maps find what a decision hangs on? Few-shot classes, and same-or-not verification."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +17,7 @@ from fam_jax.metrics._arguments import (
     check_batch,
     check_between,
     check_booleans,
+    check_rank,
     nan_unless_finite,
 )
 from fam_jax.metrics._pixels import blurred, pixel_ranks
@@ -23,9 +25,9 @@ from fam_jax.metrics._pixels import blurred, pixel_ranks
 
 def fewshot_fidelity(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     prototypes: Float[AnyArray, "k d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
     *,
     fraction: float | int = 0.2,
@@ -57,6 +59,7 @@ def fewshot_fidelity(
     check_float("prototypes", prototypes, "classes dimensions")
     check_float("maps", maps, MAPS)
     check_batch("images", images, maps=maps)
+    check_rank("images", images, maps=maps)
     check_between("fraction", fraction, 0, 1)
     check_between("temperature", temperature, 0, float("inf"))
     return _fewshot_fidelity(
@@ -73,8 +76,8 @@ def fewshot_fidelity(
 @partial(jax.jit, static_argnames="fraction")
 def _fewshot_fidelity(embed, images, prototypes, maps, similarity, temperature, *, fraction):
     images, prototypes = jnp.asarray(images), jnp.asarray(prototypes)
-    height, width = images.shape[1:3]
-    top = pixel_ranks(maps, (height, width), "most") < max(1, round(fraction * height * width))
+    size = images.shape[1:-1]
+    top = pixel_ranks(maps, size, "most") < max(1, round(fraction * math.prod(size)))
 
     def log_p(images):
         z = embed(images)

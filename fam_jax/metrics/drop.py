@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.maps import rescale, upsample
 from fam_jax._core.similarity import Similarity, cosine
-from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, nan_unless_finite
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, check_rank, nan_unless_finite
 
 
 def masked_scores(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
     """The score of every image, and of the image times its map: (s, s_M).
@@ -51,15 +52,16 @@ def _masked_scores(embed, images, references, maps, similarity):
 
 def _only(images, maps):
     """The images times their rescaled maps."""
-    x, M = wide(images, rescale(upsample(maps, images.shape[1:3])))
+    large = upsample(maps, images.shape[1:-1])
+    x, M = wide(images, rescale(large, axes=map_axes(large)))
     return (x * M[..., None]).astype(images.dtype)
 
 
 def average_drop(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
 ) -> Float[Array, " b"]:
     """The part of every score that is lost where only the map's region is shown; small is good.
@@ -86,9 +88,9 @@ def average_drop(
 
 def increase(
     embed: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     references: Float[AnyArray, "b d"],
-    maps: Float[AnyArray, "b h w"],
+    maps: Float[AnyArray, "b *space"],
     similarity: Similarity = cosine,
 ) -> Float[Array, " b"]:
     """Whether the map's region alone scores higher than the image: 1[s_M > s]; high is good.
@@ -107,7 +109,7 @@ def increase(
     return jnp.where(jnp.isnan(masked), masked, (masked > s).astype(s.dtype))
 
 
-def coherency(explain: Callable, images: Float[AnyArray, "b H W c"]) -> Float[Array, " b"]:
+def coherency(explain: Callable, images: Float[AnyArray, "b *size c"]) -> Float[Array, " b"]:
     """Whether the map of what a map shows is the same map.
 
         (Pearson(M(x * M(x)), M(x)) + 1) / 2   the inner map rescaled to [0, 1]
@@ -145,9 +147,10 @@ def as_explanation(explain: Callable) -> Callable:
 
 
 def maps_of(explain: Callable, images: Array) -> Array:
-    """Maps [b, h, w], at least float32; an error if the function gives something else."""
+    """Maps [b, *space], at least float32; an error if the function gives something else."""
     maps = explain(images)
     check_float("explain(images)", maps, MAPS)
+    check_rank("images", images, **{"explain(images)": maps})
     if maps.shape[0] != images.shape[0]:
         raise ValueError(f"explain: {images.shape[0]} images gave maps of shape {maps.shape}")
     return wide(maps)[0]
@@ -167,7 +170,7 @@ def _centred(x: Array) -> Array:
     return jnp.where(flat, 0, x - jnp.mean(x, axis=1, keepdims=True))
 
 
-def complexity(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
+def complexity(maps: Float[AnyArray, "b *space"]) -> Float[Array, " b"]:
     """How much of the image a map takes: the mean of the map rescaled to [0, 1]; small is good.
 
     Example:
@@ -179,4 +182,6 @@ def complexity(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
     Source: Poppi et al., CVPR workshops 2021 (arXiv 2104.10252).
     """
     check_float("maps", maps, MAPS)
-    return nan_unless_finite(jnp.mean(rescale(maps), axis=(1, 2)), maps)
+    return nan_unless_finite(
+        jnp.mean(rescale(maps, axes=map_axes(maps)), axis=map_axes(maps)), maps
+    )

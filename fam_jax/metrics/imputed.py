@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
+from fam_jax._core.checks import AnyArray, check_choice, check_count, check_float, wide
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.perturbation import score_copies
-from fam_jax.metrics._arguments import check_case, nan_unless_finite
+from fam_jax.metrics._arguments import PICTURES, check_case, nan_unless_finite
 from fam_jax.metrics._impute import imputed
 from fam_jax.metrics._pixels import ORDERS, pixel_ranks
 
@@ -59,6 +59,7 @@ def road(
     Source: Rong et al.: A Consistent and Efficient Evaluation Strategy for Attribution Methods,
     ICML 2022 (arXiv 2202.00449).
     """
+    check_float("images", images, PICTURES)
     case = check_case(embed, images, references, maps, similarity)
     check_choice("order", order, ORDERS)
     options = _check(percentiles, noise, chunk)
@@ -95,6 +96,7 @@ def road_combined(
 
     Source: The pytorch-grad-cam package's ROADCombined, on the method of arXiv 2202.00449.
     """
+    check_float("images", images, PICTURES)
     case = check_case(embed, images, references, maps, similarity)
     options = _check(percentiles, noise, chunk)
     return _combined(case, key, float(noise), **options)

@@ -5,19 +5,22 @@ a single position: read the two together.
 """
 
 import math
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import rescale
 from fam_jax.metrics._arguments import MAPS, check_between, check_booleans, nan_unless_finite
 from fam_jax.metrics._pixels import pixel_ranks
 
 
-def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> Float[Array, " b"]:
+def energy_in(
+    maps: Float[AnyArray, "b *space"], masks: Bool[AnyArray, "b *space"]
+) -> Float[Array, " b"]:
     """The share of a map's positive mass that lies inside the mask.
 
         sum_ij relu(M_ij) mask_ij / sum_ij relu(M_ij)
@@ -43,15 +46,15 @@ def energy_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) ->
 def _energy_in(maps: Array, masks: Array) -> Array:
     (maps,) = wide(maps)
     # Scaled to a largest value of 1, so that the sum of a large map doesn't overflow.
-    largest = jnp.max(maps, axis=(1, 2), keepdims=True)
+    largest = jnp.max(maps, axis=map_axes(maps), keepdims=True)
     positive = jnp.maximum(maps / jnp.where(largest > 0, largest, 1), 0)
-    total = jnp.sum(positive, axis=(1, 2))
-    inside = jnp.sum(jnp.where(masks, positive, 0), axis=(1, 2))
+    total = jnp.sum(positive, axis=map_axes(maps))
+    inside = jnp.sum(jnp.where(masks, positive, 0), axis=map_axes(maps))
     return nan_unless_finite(inside / jnp.where(total > 0, total, 1), maps)
 
 
 def pointing(
-    maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"], tolerance: float | int = 0
+    maps: Float[AnyArray, "b *space"], masks: Bool[AnyArray, "b *space"], tolerance: float | int = 0
 ) -> Bool[Array, " b"]:
     """The pointing game: whether a map's largest value lies inside the mask, or near enough.
 
@@ -82,17 +85,19 @@ def pointing(
 
 @partial(jax.jit, static_argnums=2)
 def _pointing(maps: Array, masks: Array, most: int) -> Array:
-    height, width = maps.shape[1:]
-    flat = jnp.reshape(maps, (maps.shape[0], -1))
-    peak = jnp.argmax(flat, axis=1)[:, None, None]
-    y, x = (jax.lax.broadcasted_iota(peak.dtype, (1, height, width), axis) for axis in (1, 2))
-    square = (y - peak // width) ** 2 + (x - peak % width) ** 2
-    hit = jnp.any((square <= most) & masks, axis=(1, 2))
+    axes, flat = map_axes(maps), jnp.reshape(maps, (maps.shape[0], -1))
+    peak = jnp.unravel_index(jnp.argmax(flat, axis=1), maps.shape[1:])
+    away = (
+        jax.lax.broadcasted_iota(at.dtype, (1, *maps.shape[1:]), axis) - spread(at, axes)
+        for axis, at in zip(axes, peak, strict=True)
+    )
+    square = reduce(jnp.add, (offset**2 for offset in away))
+    hit = jnp.any((square <= most) & masks, axis=axes)
     return hit & (jnp.max(flat, axis=1) > jnp.min(flat, axis=1))
 
 
 def iou(
-    maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"], threshold: float = 0.5
+    maps: Float[AnyArray, "b *space"], masks: Bool[AnyArray, "b *space"], threshold: float = 0.5
 ) -> Float[Array, " b"]:
     """Intersection over union of the mask and the region where the rescaled map is high.
 
@@ -115,13 +120,16 @@ def iou(
 
 @partial(jax.jit, static_argnums=2)
 def _iou(maps: Array, masks: Array, threshold: float) -> Array:
-    region = rescale(maps) >= threshold
-    count = lambda x: jnp.sum(x, axis=(1, 2), dtype=wide(maps)[0].dtype)  # noqa: E731
+    axes = map_axes(maps)
+    region = rescale(maps, axes=axes) >= threshold
+    count = lambda x: jnp.sum(x, axis=axes, dtype=wide(maps)[0].dtype)  # noqa: E731
     union = count(region | masks)
     return nan_unless_finite(count(region & masks) / jnp.where(union > 0, union, 1), maps)
 
 
-def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> Float[Array, " b"]:
+def rank_in(
+    maps: Float[AnyArray, "b *space"], masks: Bool[AnyArray, "b *space"]
+) -> Float[Array, " b"]:
     """The share of a map's top k pixels that lie inside the mask, k being the mask's size.
 
     Of equal pixels at the border of the top k, those are taken that `deletion` takes first, so
@@ -143,9 +151,10 @@ def rank_in(maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b h w"]) -> F
 @jax.jit
 def _rank_in(maps: Array, masks: Array) -> Array:
     ranks = pixel_ranks(maps, maps.shape[1:], "most")
-    size = jnp.sum(masks, axis=(1, 2), dtype=ranks.dtype)
-    top = (ranks < size[:, None, None]) & masks
-    inside = jnp.sum(top, axis=(1, 2), dtype=wide(maps)[0].dtype)
+    axes = map_axes(maps)
+    size = jnp.sum(masks, axis=axes, dtype=ranks.dtype)
+    top = (ranks < spread(size, axes)) & masks
+    inside = jnp.sum(top, axis=axes, dtype=wide(maps)[0].dtype)
     return nan_unless_finite(inside / jnp.maximum(size, 1).astype(inside.dtype), maps)
 
 

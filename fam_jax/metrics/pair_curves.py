@@ -10,16 +10,16 @@ from jaxtyping import Float
 from fam_jax._core.checks import AnyArray, check_float
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity, cosine
-from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_batch, check_rank
 from fam_jax.metrics.curves import Curve, changed_images, check_steps, curve_of_scores
 
 
 def deletion_pairs(
     embed: Callable,
-    queries: Float[AnyArray, "b H W c"],
-    reference_images: Float[AnyArray, "b Hr Wr c"],
-    query_maps: Float[AnyArray, "b h w"],
-    reference_maps: Float[AnyArray, "b hr wr"],
+    queries: Float[AnyArray, "b *size c"],
+    reference_images: Float[AnyArray, "b *other_size c"],
+    query_maps: Float[AnyArray, "b *space"],
+    reference_maps: Float[AnyArray, "b *other"],
     similarity: Similarity = cosine,
     *,
     steps: int | None = None,
@@ -49,10 +49,10 @@ def deletion_pairs(
 
 def insertion_pairs(
     embed: Callable,
-    queries: Float[AnyArray, "b H W c"],
-    reference_images: Float[AnyArray, "b Hr Wr c"],
-    query_maps: Float[AnyArray, "b h w"],
-    reference_maps: Float[AnyArray, "b hr wr"],
+    queries: Float[AnyArray, "b *size c"],
+    reference_images: Float[AnyArray, "b *other_size c"],
+    query_maps: Float[AnyArray, "b *space"],
+    reference_maps: Float[AnyArray, "b *other"],
     similarity: Similarity = cosine,
     *,
     steps: int | None = None,
@@ -81,6 +81,8 @@ def _checked(embed, queries, images, query_maps, maps, similarity, *, steps, ord
     for name, x in {"queries": queries, **arrays}.items():
         check_float(name, x, MAPS if name.endswith("maps") else IMAGES)
     check_batch("queries", queries, **arrays)
+    check_rank("queries", queries, query_maps=query_maps)
+    check_rank("reference_images", images, reference_maps=maps)
     steps = check_steps(steps, order, options["chunk"], queries)
     check_steps(steps, order, options["chunk"], images)
     sides = (queries, images), (query_maps, maps)

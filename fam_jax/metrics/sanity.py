@@ -16,7 +16,7 @@ from fam_jax.metrics._arguments import MAPS, nan_unless_finite
 from fam_jax.metrics.drop import pearson
 
 
-def spearman(a: Float[AnyArray, "b h w"], b: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
+def spearman(a: Float[AnyArray, "b *space"], b: Float[AnyArray, "b *space"]) -> Float[Array, " b"]:
     """The rank correlation of every two maps: Pearson's of their ranks, equal values sharing one.
 
     0 where a map is constant. Both must have one resolution.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import AnyArray, check_count, check_float, wide
 from fam_jax.metrics._arguments import IMAGES, check_between, nan_unless_finite
 from fam_jax.metrics.drop import as_explanation, maps_of
@@ -14,7 +15,7 @@ from fam_jax.metrics.drop import as_explanation, maps_of
 
 def max_sensitivity(
     explain: Callable,
-    images: Float[AnyArray, "b H W c"],
+    images: Float[AnyArray, "b *size c"],
     key: Array,
     *,
     radius: float | int = 0.2,
@@ -63,4 +64,4 @@ def _max_sensitivity(explain, images, key, radius, *, samples):
 
 
 def _norm(maps: Array) -> Array:
-    return jnp.sqrt(jnp.sum(maps * maps, axis=(1, 2)))
+    return jnp.sqrt(jnp.sum(maps * maps, axis=map_axes(maps)))

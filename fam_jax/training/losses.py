@@ -4,22 +4,23 @@ A number for every raw map, [b]; the same for a map and its multiple, so that no
 follow the scale of the maps; finite, as is the gradient, for a map that is zero.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fam_jax._core.axes import map_axes
 from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.maps import check_size, upsample
 from fam_jax._core.similarity import cosine
 from fam_jax.metrics import energy_in
 
-MAPS = "batch height width"
+MAPS = "batch *space"
 
 
 def energy_outside(
-    maps: Float[AnyArray, "b h w"], masks: Bool[AnyArray, "b H W"]
+    maps: Float[AnyArray, "b *space"], masks: Bool[AnyArray, "b *size"]
 ) -> Float[Array, " b"]:
     """The share of a map's positive mass that lies outside the mask.
 
@@ -43,10 +44,10 @@ def energy_outside(
     gradients outside a mask; the share of the mass is that of `metrics.energy_in`.
     """
     check_float("maps", maps, MAPS)
-    masks = jnp.asarray(masks)
-    if masks.ndim != 3 or masks.shape[0] != maps.shape[0] or masks.dtype != bool:
+    masks, axes = jnp.asarray(masks), "height, width" if maps.ndim == 3 else "*space"
+    if masks.ndim != maps.ndim or masks.shape[0] != maps.shape[0] or masks.dtype != bool:
         raise ValueError(
-            f"masks: expected booleans [{maps.shape[0]}, height, width] for maps {maps.shape}, "
+            f"masks: expected booleans [{maps.shape[0]}, {axes}] for maps {maps.shape}, "
             f"got {masks.dtype} of shape {masks.shape}"
         )
     if masks.shape != maps.shape:
@@ -56,7 +57,7 @@ def energy_outside(
 
 
 def disagreement(
-    maps: Float[AnyArray, "b h w"], others: Float[AnyArray, "b h w"]
+    maps: Float[AnyArray, "b *space"], others: Float[AnyArray, "b *space"]
 ) -> Float[Array, " b"]:
     """How far two maps are from being multiples of each other: 1 - cosine.
 
@@ -82,12 +83,12 @@ def disagreement(
     return 1 - cosine.score(*(x.reshape(x.shape[0], -1) for x in (maps, others)))
 
 
-def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
+def total_variation(maps: Float[AnyArray, "b *space"]) -> Float[Array, " b"]:
     """How much a map changes from cell to cell, for its mass.
 
         (sum_ij |M_ij - M_i+1,j| + sum_ij |M_ij - M_i,j+1|) / sum_ij |M_ij|
 
-    0 for a constant map, 4 for a single cell amid zeros.
+    0 for a constant map, 4 for a single cell amid zeros. Along every axis, whatever their number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -105,9 +106,10 @@ def total_variation(maps: Float[AnyArray, "b h w"]) -> Float[Array, " b"]:
 @jax.jit
 def _total_variation(maps: Array) -> Array:
     (maps,) = wide(maps)
-    maps = maps / _nonzero(jnp.max(jnp.abs(maps), axis=(1, 2), keepdims=True))
-    steps = [jnp.sum(jnp.abs(jnp.diff(maps, axis=axis)), axis=(1, 2)) for axis in (1, 2)]
-    return (steps[0] + steps[1]) / _nonzero(jnp.sum(jnp.abs(maps), axis=(1, 2)))
+    axes = map_axes(maps)
+    maps = maps / _nonzero(jnp.max(jnp.abs(maps), axis=axes, keepdims=True))
+    steps = [jnp.sum(jnp.abs(jnp.diff(maps, axis=axis)), axis=axes) for axis in axes]
+    return reduce(jnp.add, steps) / _nonzero(jnp.sum(jnp.abs(maps), axis=axes))
 
 
 def crop(
@@ -129,9 +131,11 @@ def crop(
         >>> crop(jnp.array([[[1.0, 2.0, 3.0, 4.0]]]), right, (1, 2)).tolist()
         [[[3.0, 4.0]]]
     """
-    check_float("maps", maps, MAPS)
+    check_float("maps", maps, "batch height width")
     check_float("boxes", boxes, "batch 4")
     check_size(size)
+    if len(size) != 2:
+        raise ValueError(f"size: expected (height, width), got {size!r}")
     if boxes.shape != (maps.shape[0], 4):
         raise ValueError(
             f"boxes: expected [{maps.shape[0]}, 4] for maps {maps.shape}, got shape {boxes.shape}"
