@@ -78,6 +78,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = dict(file)
         whole = about["command"] == "explain" and all(name in about for name in _KEPT)
         whole = whole and len(about["query_boxes"]) == len(arrays["query_maps"])
+        words = about.get("words")  # of sentences; older folders have none
+        whole = whole and (words is None or len(words) == len(arrays["query_maps"]))
     except FileNotFoundError as error:
         name = Path(error.filename).name
         raise FileNotFoundError(

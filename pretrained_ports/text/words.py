@@ -36,6 +36,4 @@ class Words(NamedTuple):
         inside = self.owners >= 0
         sums = np.zeros(len(self.words), values.dtype)
         np.add.at(sums, self.owners[inside], values[inside])
-        return sums, {
-            name: float(values[self.owners == own].sum()) for name, own in _APART.items()
-        }
+        return sums, {name: float(values[self.owners == own].sum()) for name, own in _APART.items()}
