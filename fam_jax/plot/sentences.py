@@ -148,9 +148,8 @@ def _draw(ax: Any, word: _Word, x: float, y: float, colour: np.ndarray | None) -
     """A word in its box of this colour, over its number."""
     high, middle = word.height - 0.17, x + word.width / 2
     face = np.full(3, 0.93) if colour is None else colour
-    ax.add_patch(
-        Rectangle((x, y), word.width, high, facecolor=face, edgecolor="0.8", linewidth=0.6)
-    )
+    box = {"facecolor": face, "edgecolor": "0.8", "linewidth": 0.6}
+    ax.add_patch(Rectangle((x, y), word.width, high, **box))
     dark = face @ (0.299, 0.587, 0.114) < 0.5
     place = {"ha": "center", "fontsize": _SIZE, "color": "white" if dark else "black"}
     ax.text(middle, y + high / 2, va="center_baseline", **word.text, **place)
