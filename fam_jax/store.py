@@ -22,7 +22,7 @@ class Row(NamedTuple):
         score: the similarity; NaN if there is none.
         status: `NOT_DONE`, `VALID` or `INVALID`.
         reason: why it is invalid.
-        query_map: raw map [h, w]; None if it is not valid.
+        query_map: raw map, [h, w] of a picture; None if it is not valid.
         reference_map: that of the reference.
         query_box: left, top, right, bottom: the part of the upright picture that the network saw
             and the map covers, in the picture's own pixels; None for all of it.

@@ -205,3 +205,30 @@ def test_simclr_asks_for_the_photograph_among_others(online):
             terms.append(np.log(np.exp(positive) + np.exp(rivals).sum()) - positive)
     given = ssl.simclr(online, None, VIEWS, PHOTOS)
     assert_close(given, np.mean(terms), rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_volume_is_explained_and_drawn(run, tmp_path):
+    pytest.importorskip("nilearn", reason="carries the MNI152 template")
+    output = run("volume.py", "--quick", "--out", tmp_path)
+    for name in ("contrastive", "nmf_concepts", "chance 0.125"):
+        assert name in " ".join(output.split())
+    assert (tmp_path / "volume.png").exists()
+
+
+@pytest.mark.slow
+def test_eeg_is_explained_as_a_signal_and_as_its_spectrogram(run, tmp_path, assets):
+    data = assets / "signals" / "eeg-eye-state" / "eeg_eye_state.csv"
+    output = run("eeg.py", "--data", data, "--quick", "--out", tmp_path)
+    assert output.count("balanced accuracy on held-out blocks") == 2
+    pictures = ("signal-query", "signal-reference", "spectrogram")
+    assert all((tmp_path / f"{name}.png").exists() for name in pictures)
+
+
+def test_eighths_of_a_mosaic_are_the_cells_that_the_pieces_lie_in(scripts):
+    import volume
+
+    pieces = np.arange(8).repeat(volume.CELL**3).reshape(1, 8, *[volume.CELL] * 3, 1)
+    laid = np.asarray(volume.mosaic(jnp.asarray(pieces[0])))[..., 0]
+    for number in range(8):
+        np.testing.assert_array_equal(volume.eighths(np.array([number]), 32)[0], laid == number)

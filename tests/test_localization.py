@@ -77,4 +77,4 @@ def test_errors_name_both_shapes(metric, unchecked):
     with pytest.raises(TypeError, match="masks: expected booleans, got float32"):
         metric(jnp.ones((1, 2, 2)), jnp.ones((1, 2, 2)))
     with pytest.raises(ValueError, match="maps: expected an array"):
-        metric(jnp.ones((2, 2)), np.ones((2, 2), bool))
+        metric(jnp.ones(2), np.ones(2, bool))

@@ -237,7 +237,7 @@ def test_an_encoder_is_an_embedding_function(x64):
         (lambda x: metrics.mean_and_error(x[1], KEY, samples=1), ValueError, "samples: expected"),
         (lambda x: metrics.paired_difference(x[1], x[2], KEY), ValueError, "b has shape"),
         (lambda x: metrics.eer_threshold(x[1][:, 0], x[1][:, 0]), TypeError, "same: expected boo"),
-        (lambda x: metrics.random_map(KEY, (7, 7)), ValueError, "shape: expected"),
+        (lambda x: metrics.random_map(KEY, (7,)), ValueError, "shape: expected"),
         (lambda x: metrics.randomised(embed, "fc", KEY), TypeError, "model: expected a flax.nnx"),
     ],
 )

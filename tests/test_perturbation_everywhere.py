@@ -184,7 +184,7 @@ def test_wrong_options_are_refused(make, error, message, unchecked):
     ("x", "r", "message"),
     [
         (X_, R_[:1], "one reference per image"),
-        (X_[0], R_, "images: expected an array"),
+        (X_[0, 0, 0], R_, "images: expected an array"),
         (X_, R_[:, :3], r"references have shape \(2, 3\), embeddings \(2, 24\)"),
     ],
 )

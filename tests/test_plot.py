@@ -188,3 +188,70 @@ def test_a_long_title_stays_inside_its_figure(tmp_path):
     figure.savefig(tmp_path / "a.png")
     box = figure._suptitle.get_window_extent()
     assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+WAVE = np.sin(np.arange(40, dtype=np.float32))
+
+
+def colours_of(figure):
+    """Of the pieces of each line of a signal."""
+    return [ax.collections[0].get_colors() for ax in figure.axes if ax.lines]
+
+
+def test_a_signal_is_coloured_where_its_map_is_high():
+    heat = np.array([0, 0, 0, 1], np.float32)
+    figure = plot.signal(np.stack([WAVE, -WAVE], axis=1), heat, rate=20, names=["a", "b"])
+    first, second = colours_of(figure)
+    assert len(first) == len(WAVE) - 1  # a piece between each two samples
+    np.testing.assert_array_equal(first, second)
+    low, high = (np.array(plot.overlays.matplotlib.colormaps["turbo"](x)) for x in (0.0, 1.0))
+    np.testing.assert_allclose(first[0], low, atol=0.01)
+    np.testing.assert_allclose(first[-1], high, atol=0.01)
+    assert figure.axes[1].lines[0].get_xdata()[-1] == pytest.approx(39 / 20)  # seconds
+
+
+def test_a_signed_map_of_a_signal_says_so_and_a_constant_one_nothing():
+    figure = plot.signal(WAVE, np.array([-1, 1], np.float32), title="why")
+    assert figure.get_suptitle() == "why\nred above 0, blue below"
+    blue, red = colours_of(figure)[0][[0, -1]]
+    assert blue[2] > blue[0]
+    assert red[0] > red[2]
+    figure = plot.signal(WAVE, np.ones(5, np.float32))
+    assert figure.get_suptitle() == "nothing to show"
+    assert len(np.unique(colours_of(figure)[0], axis=0)) == 1
+
+
+def test_a_volume_is_cut_where_its_map_peaks():
+    """At the middle of the cell, whose size is that of the volume over the map's."""
+    heat = np.zeros((2, 3, 4), np.float32)
+    heat[0, 1, 2] = 1
+    body = np.random.default_rng(0).random((10, 15, 20), np.float32)
+    figure = plot.volume(body, heat)
+    titles = [ax.get_title() for ax in figure.axes[:3]]
+    d, h, w = (int(title.split()[1]) for title in titles)
+    assert d <= 2  # edges are held
+    assert (h, w) == (7, 12)
+    shown = figure.axes[1].images[0].get_array()
+    grey = (body[:, h] - body.min()) / np.ptp(body)
+    np.testing.assert_allclose(shown[..., 0], grey, atol=1e-6)
+    under = np.asarray(figure.axes[4].images[0].get_array()).astype(float)
+    most = np.unravel_index(np.ptp(under, axis=2).argmax(), under.shape[:2])
+    assert abs(most[0] - d) <= 3
+    assert abs(most[1] - w) <= 3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot.signal(WAVE, HEAT), r"map: expected one map \[n\] of a signal"),
+        (lambda: plot.signal(HEAT[None], WAVE), r"signal: expected one \[t\] or \[t, c\]"),
+        (lambda: plot.signal(WAVE, WAVE, names=["a", "b"]), "names: expected 1, one for each"),
+        (lambda: plot.signal(WAVE * np.nan, WAVE), "signal: expected finite values"),
+        (lambda: plot.volume(HEAT, HEAT[None]), r"volume: expected one of one channel \[d, h, w\]"),
+        (lambda: plot.volume(HEAT[None], HEAT), r"map: expected one map of a volume"),
+        (lambda: plot.volume(HEAT[None], HEAT[None], at=(0, 0, 2)), "at: .* of 1 x 2 x 2"),
+    ],
+)
+def test_what_is_no_signal_or_volume_is_refused(call, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        call()

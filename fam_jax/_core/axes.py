@@ -1,15 +1,17 @@
 """Which axes are positions: of inputs, of activations [b, *space, c], of maps [b, *space]."""
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jax import Array
+
+from fam_jax._core.checks import AnyArray
 
 
-def space(activations: Array) -> tuple[int, ...]:
+def space(activations: AnyArray) -> tuple[int, ...]:
     """The axes of the positions of [b, *space, c]."""
     return tuple(range(1, activations.ndim - 1))
 
 
-def map_axes(maps: Array) -> tuple[int, ...]:
+def map_axes(maps: AnyArray) -> tuple[int, ...]:
     """The axes of the positions of [b, *space]."""
     return tuple(range(1, maps.ndim))
 
@@ -25,6 +27,6 @@ def sides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:-1] or shape[1:]
 
 
-def spread(x: Array, axes: tuple[int, ...]) -> Array:
+def spread(x: AnyArray, axes: tuple[int, ...]) -> Array:
     """An array with axes of length 1 where the result has the positions `axes`."""
     return jnp.expand_dims(x, axes)

@@ -63,8 +63,9 @@ class Form:
 
     def _is_of_patches(self, grid: tuple[int, ...], sides: tuple[int, ...]) -> bool:
         # A guess of the grid is one of an image's; a map of a volume is what it is.
-        known = self.tokens is not None and (self.tokens.shape is not None or len(sides) == 2)
-        return not known or self.tokens.is_of(grid, sides)
+        if self.tokens is None or (self.tokens.shape is None and len(sides) != 2):
+            return True
+        return self.tokens.is_of(grid, sides)
 
     def checked(self, activations: Array, x: Array) -> Array:
         """Activations that are to take the place of the layer's output x, in its type."""

@@ -10,6 +10,7 @@ with needed("large jobs need", "bulk"):
     from fam_jax.bulk._maps import MapStore as MapStore
     from fam_jax.bulk._maps import open_store as open_store
     from fam_jax.bulk._pairs import grid as grid
+    from fam_jax.bulk._pictures import Loader as Loader
     from fam_jax.bulk._retrieve import Retrieval as Retrieval
     from fam_jax.bulk._retrieve import retrieve as retrieve
     from fam_jax.bulk._run import Summary as Summary

@@ -10,7 +10,7 @@ import numpy as np
 
 from fam_jax.bulk._features import EncodedPictures
 from fam_jax.bulk._pairs import PairChunk, Pairs
-from fam_jax.bulk._pictures import PictureLoader, StepInputs, load_pictures
+from fam_jax.bulk._pictures import Loader, StepInputs, load_pictures
 from fam_jax.bulk._steps import chunk_arrays
 from fam_jax.bulk._zarr import Group
 
@@ -18,7 +18,7 @@ _SIDES = ("query", "reference")
 
 
 def picture_inputs(
-    chunks: np.ndarray, pairs: Pairs, load: PictureLoader, workers: int
+    chunks: np.ndarray, pairs: Pairs, load: Loader, workers: int
 ) -> Iterator[StepInputs]:
     """Every chunk's pictures, each decoded once, and its pairs as rows of them."""
     paths = partial(_pictures, pairs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.features import Features
-from fam_jax.bulk._pictures import PictureLoader, load_pictures
+from fam_jax.bulk._pictures import Loader, load_pictures
 from fam_jax.bulk._programs import DeviceProgram, encode_chunk
 from fam_jax.bulk._settings import create_group, missing_chunks
 from fam_jax.bulk._steps import Progress, chunk_arrays, run_steps
@@ -33,7 +33,7 @@ class EncodedPictures:
         rows: the row of every picture, from `fill` on.
     """
 
-    def __init__(self, encode: Encoder, load: PictureLoader, batch: int, keep: str) -> None:
+    def __init__(self, encode: Encoder, load: Loader, batch: int, keep: str) -> None:
         self._encode, self._load, self._batch = encode, load, batch
         self._program = partial(encode_chunk, keep=keep)
         outputs = jax.eval_shape(self._program, encode, {"images": load.batch_shape(batch)})

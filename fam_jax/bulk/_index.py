@@ -22,7 +22,7 @@ from fam_jax.bulk import _tables
 from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
-from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
+from fam_jax.bulk._pictures import PictureLoader, check_workers
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
@@ -91,7 +91,7 @@ def index(
     settings = {
         "asked": {
             **(about or {}),
-            **reading_facts(load),
+            **load.facts(),
             "layer": encode.at,
             "gates": encode.gates,
             "parameters_sha256": digest(encode),

@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 from jax import Array
 
+from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.brief import legible
 from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._pairs import Grid, Pairs, StoredPairs
@@ -31,13 +32,14 @@ _UNIT = {"float16": 1.0, "uint8": 255.0}
 
 
 def quantise(maps: Array, dtype: str) -> tuple[Array, Array]:
-    """Maps [b, h, w] as stored, and their ranges [b, 2]."""
-    low, high = jnp.min(maps, axis=(1, 2)), jnp.max(maps, axis=(1, 2))
+    """Maps [b, *space] as stored, and their ranges [b, 2]."""
+    axes = map_axes(maps)
+    low, high = jnp.min(maps, axis=axes), jnp.max(maps, axis=axes)
     ranges = jnp.stack([low, high], axis=1)
     if dtype == "float32":
         return maps.astype(jnp.float32), ranges
-    span = (high - low)[:, None, None]
-    unit = (maps - low[:, None, None]) / jnp.where(span == 0, 1, span)
+    span = spread(high - low, axes)
+    unit = (maps - spread(low, axes)) / jnp.where(span == 0, 1, span)
     if dtype == "uint8":
         return jnp.round(unit * _UNIT[dtype]).astype(jnp.uint8), ranges
     return _as_float16(unit), ranges
@@ -56,10 +58,11 @@ def _as_float16(unit: Array) -> Array:
 
 
 def restore(stored: np.ndarray, ranges: np.ndarray | None) -> np.ndarray:
-    """Float32 maps [..., h, w] from stored ones and their ranges [..., 2]."""
+    """Float32 maps from stored ones, [*rows, *space], and their ranges [*rows, 2]."""
     if ranges is None:
         return np.asarray(stored, np.float32)
-    low, high = (ranges[..., i, None, None].astype(np.float32) for i in (0, 1))
+    axes = tuple(range(ranges.ndim - 1, stored.ndim))
+    low, high = (np.expand_dims(ranges[..., i], axes).astype(np.float32) for i in (0, 1))
     unit = stored.astype(np.float32) / np.float32(_UNIT[stored.dtype.name])
     return low + (high - low) * unit
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from fam_jax._core.brief import legible, message
+from fam_jax._core.brief import brief, legible, message
 from fam_jax.io import pictures
 
 _THREADS = 16
@@ -19,7 +19,61 @@ _STEPS_AHEAD = 2
 _MOST_WORKERS = 256
 
 
-class PictureLoader:
+class Loader:
+    """A path -> an input of the network, or the reason why there is none. Never raises.
+
+    For `run` on files that are no pictures: signals, volumes, tables of points, token ids.
+
+    Args:
+        read: a path (or whatever names a query or a reference in the table of pairs) -> an array
+            of `shape`. What it raises is the reason why a row has no maps. With worker processes
+            it must be one that can be pickled.
+        shape: of every input, without the batch: [t, c], [d, h, w, c], [n].
+        dtype: of its values.
+
+    Example:
+        >>> import numpy as np
+        >>> from fam_jax import bulk
+        >>> load = bulk.Loader(np.load, (256, 14))
+        >>> str(load("gone.npy")["reason"]).startswith("[Errno 2] No such file")
+        True
+    """
+
+    def __init__(
+        self, read: Callable[[str], Any], shape: tuple[int, ...], dtype: Any = np.float32
+    ) -> None:
+        if not callable(read):
+            raise TypeError(f"read: expected a function of a path, got {type(read).__name__}")
+        self._read, self.shape, self.dtype = read, tuple(shape), np.dtype(dtype)
+
+    def batch_shape(self, size: int) -> jax.ShapeDtypeStruct:
+        """Shape and type of a batch of inputs."""
+        return jax.ShapeDtypeStruct((size, *self.shape), self.dtype)
+
+    def __call__(self, path: str) -> dict[str, np.ndarray]:
+        """The arrays `image` (the input), `box` [4] and `reason`; "" gives an empty input."""
+        image, box, reason = np.zeros(self.shape, self.dtype), np.zeros(4, np.float32), ""
+        if path:
+            try:
+                image, box = self._load(path)
+            except Exception as error:  # whatever is wrong with a file, the job goes on
+                reason = message(error)
+        return {"image": image, "box": box, "reason": np.array(reason)}
+
+    def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        array = np.asarray(self._read(path))
+        if array.shape != self.shape:
+            raise ValueError(f"{legible(path)}: expected an array {self.shape}, got {array.shape}")
+        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            raise TypeError(f"{legible(path)}: expected {self.dtype}, got {array.dtype}")
+        return array.astype(self.dtype), np.zeros(4, np.float32)
+
+    def facts(self) -> dict[str, Any]:
+        """What a store says of how its files were read."""
+        return {"loader": brief(self._read)}
+
+
+class PictureLoader(Loader):
     """A path -> a preprocessed picture, or the reason why there is none. Never raises.
 
     Attributes:
@@ -39,20 +93,6 @@ class PictureLoader:
             raise ValueError(f"preprocess: expected pictures [H, W, c], got shape {blank.shape}")
         self.shape, self.dtype = blank.shape, blank.dtype
 
-    def batch_shape(self, size: int) -> jax.ShapeDtypeStruct:
-        """Shape and type of a batch of pictures."""
-        return jax.ShapeDtypeStruct((size, *self.shape), self.dtype)
-
-    def __call__(self, path: str) -> dict[str, np.ndarray]:
-        """The arrays `image` [H, W, c], `box` [4] and `reason`; "" gives an empty picture."""
-        image, box, reason = np.zeros(self.shape, self.dtype), np.zeros(4, np.float32), ""
-        if path:
-            try:
-                image, box = self._load(path)
-            except Exception as error:  # whatever is wrong with a picture, the job goes on
-                reason = message(error)
-        return {"image": image, "box": box, "reason": np.array(reason)}
-
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         with self.reader.opened(path) as picture:
             image, size = np.asarray(self._preprocess(picture)), picture.size
@@ -63,6 +103,11 @@ class PictureLoader:
         # What the network sees: all of the picture, unless `preprocess` says otherwise.
         region = getattr(self._preprocess, "region", lambda size: (0, 0, *size))
         return image, np.asarray(region(size), np.float32)
+
+    def facts(self) -> dict[str, Any]:
+        """What a store says of how its pictures were read; nothing of the usual way."""
+        facts = self.reader.facts()
+        return {"reading": facts} if facts else {}
 
 
 def _blank_of_a_mode(preprocess: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
@@ -81,12 +126,6 @@ def check_workers(workers: int) -> None:
         raise ValueError(f"workers: expected 0 to {_MOST_WORKERS} processes, got {workers}")
 
 
-def reading_facts(load: PictureLoader) -> dict[str, Any]:
-    """What a store says of how its pictures were read; nothing of the usual way."""
-    facts = load.reader.facts()
-    return {"reading": facts} if facts else {}
-
-
 class StepInputs(NamedTuple):
     """What a step starts from: arrays for this process's devices, and for the host, by chunk."""
 
@@ -95,7 +134,7 @@ class StepInputs(NamedTuple):
 
 
 def load_pictures(
-    load: PictureLoader,
+    load: Loader,
     chunks: np.ndarray,
     rows: int,
     paths: Callable[[int], Sequence[str]],
@@ -133,7 +172,7 @@ def load_pictures(
 
 
 def _load_row(
-    load: PictureLoader,
+    load: Loader,
     chunks: np.ndarray,
     rows: int,
     paths: Callable[[int], Sequence[str]],

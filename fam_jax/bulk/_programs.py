@@ -61,7 +61,7 @@ def _maps(
     """What is stored of pairs that are encoded."""
     *maps, scores, valid = explain_encodings(query, reference, method)
     if size is not None:
-        maps = [upsample(m, (size, size)) for m in maps]
+        maps = [upsample(m, (size,) * (m.ndim - 1)) for m in maps]
     stored, ranges = zip(*(quantise(m, dtype) for m in maps), strict=True)
     embeddings = jnp.stack([query.embeddings, reference.embeddings], axis=1)
     return dict(zip(MAPS, stored, strict=True)) | {

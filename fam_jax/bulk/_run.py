@@ -21,7 +21,7 @@ from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
 from fam_jax.bulk._pairs import Grid, TablePairs
-from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
+from fam_jax.bulk._pictures import Loader, PictureLoader, check_workers
 from fam_jax.bulk._programs import DeviceProgram, explain_chunk
 from fam_jax.bulk._settings import (
     barrier,
@@ -57,7 +57,8 @@ def run(
     pairs: Any,
     store: str | os.PathLike,
     *,
-    preprocess: Callable[[Image.Image], np.ndarray],
+    preprocess: Callable[[Image.Image], np.ndarray] | None = None,
+    load: Loader | None = None,
     method: Method | Callable | None = None,
     batch: int = 32,
     size: int | None = None,
@@ -83,9 +84,10 @@ def run(
         store: a folder, or a URL that TensorStore and etils know (gs://bucket/folder); read it
             with `open_store`.
         preprocess: an upright RGB picture -> [H, W, c]; with `.region(size)`, what it sees of it.
+        load: in the place of `preprocess`, how files that are no pictures are read; see `Loader`.
         method: `fam()` if not given.
         batch: pairs of a chunk: of a device at a time, and of a file.
-        size: side of the stored maps, in pixels; the layer's own grid if not given.
+        size: sides of the stored maps, in pixels; the layer's own grid if not given.
         dtype: of the stored maps: "float16" or "uint8" (between each map's low and high), or
             "float32".
         once: encode each picture once in the whole job and keep its features in the store
@@ -124,6 +126,10 @@ def run(
         ((8, 8), True)
     """
     check_count("batch", batch)
+    if preprocess is not None and load is None:
+        load = PictureLoader(preprocess, reader)
+    elif preprocess is not None or load is None:
+        raise TypeError("run: pass preprocess=, for pictures, or load=Loader(...), for other files")
     pairs = pairs if isinstance(pairs, Grid) else TablePairs(pairs, batch)
     method = fam() if method is None else as_method(method)
     with reading():
@@ -132,7 +138,7 @@ def run(
             method,
             pairs,
             store,
-            PictureLoader(preprocess, reader),
+            load,
             size=size,
             dtype=dtype,
             once=once,
@@ -147,7 +153,7 @@ def run_job(
     method: Method,
     pairs: TablePairs | Grid,
     store: str | os.PathLike,
-    load: PictureLoader,
+    load: Loader,
     *,
     size: int | None,
     dtype: str,
@@ -179,7 +185,7 @@ def run_job(
     settings = {
         "asked": {
             **(about or {}),
-            **reading_facts(load),
+            **load.facts(),
             **pairs.facts(),
             "layer": encode.at,
             "gates": encode.gates,

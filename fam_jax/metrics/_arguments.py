@@ -24,8 +24,8 @@ def check_case(
     check_float("images", images, IMAGES)
     check_float("references", references, "batch dimensions")
     check_float("maps", maps, MAPS)
-    check_batch("images", images, references=references, maps=maps)
     check_rank("images", images, maps=maps)
+    check_batch("images", images, references=references, maps=maps)
     return as_embedding(embed), images, references, maps, as_similarity(similarity)
 
 
@@ -44,8 +44,8 @@ def check_rank(name: str, first: AnyArray, **maps: AnyArray) -> None:
     for other, x in maps.items():
         if x.ndim != first.ndim - 1:
             raise ValueError(
-                f"{other} have shape {x.shape}, {name} {first.shape}: maps of as many axes of "
-                "positions are expected"
+                f"{other}: expected an array of maps, with as many axes of positions as {name} "
+                f"{first.shape}, got shape {x.shape}"
             )
 
 

@@ -14,7 +14,7 @@ from fam_jax._core.checks import AnyArray, check_float, wide
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.maps import rescale, upsample
 from fam_jax._core.similarity import Similarity, cosine
-from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, nan_unless_finite
+from fam_jax.metrics._arguments import IMAGES, MAPS, check_case, check_rank, nan_unless_finite
 
 
 def masked_scores(
@@ -150,6 +150,7 @@ def maps_of(explain: Callable, images: Array) -> Array:
     """Maps [b, *space], at least float32; an error if the function gives something else."""
     maps = explain(images)
     check_float("explain(images)", maps, MAPS)
+    check_rank("images", images, **{"explain(images)": maps})
     if maps.shape[0] != images.shape[0]:
         raise ValueError(f"explain: {images.shape[0]} images gave maps of shape {maps.shape}")
     return wide(maps)[0]

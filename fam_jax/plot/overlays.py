@@ -108,7 +108,7 @@ def overlay(
 def scaled(map: np.ndarray, limits: tuple[float | int, float | int] | None) -> np.ndarray:
     """The map brought from `limits` to [0, 1], or from its own; zeros where it is constant."""
     if limits is None:
-        return np.asarray(rescale(map, axes=(0, 1)))
+        return np.asarray(rescale(map, axes=tuple(range(map.ndim))))
     low, high = limits
     if not low < high:
         return np.zeros_like(map)

@@ -96,6 +96,11 @@ def _draw_map(
     """The map's file, or why there is none."""
     if map_ is None:
         return None, "no map"
+    if map_.ndim != 2:
+        raise ValueError(
+            f"a report shows maps of pictures [h, w], this store has maps of shape {map_.shape}; "
+            "draw them with fam_jax.plot.signal or fam_jax.plot.volume"
+        )
     if not np.all(np.isfinite(map_)):
         return None, "no map: its values are not finite"
     if signed:  # evidence for the background is not drawn

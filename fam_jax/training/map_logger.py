@@ -14,16 +14,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from fam_jax import plot
 from fam_jax._core.capture import capture
-from fam_jax._core.checks import AnyArray, check_count, check_float
+from fam_jax._core.checks import AnyArray, check_count
 from fam_jax._core.extras import needed
-from fam_jax._core.maps import rescale
+from fam_jax._core.prepare import Inputs, check_inputs
 from fam_jax.io import files
 from fam_jax.methods import Method
 from fam_jax.methods.explain import PairExplanation, explain_pairs
+from fam_jax.training._flat import flat_map, flat_pictures
 from fam_jax.training.strips import MAPS, PROBE, SIDES, load, maps_file, steps_in, strip
 
 
@@ -36,13 +36,14 @@ class MapLogger:
     of them compiles, the others do not.
 
     Args:
-        queries: preprocessed images; `references` are the other image of each pair.
+        queries: preprocessed images, or other inputs; `references` are the others of each pair.
         at: the layer, as `capture` takes it, and so are `tokens`, `layout` and `gates`.
         every: steps from one look to the next.
         method: `fam()` if not given.
         pictures: what to show under the maps, for queries and references: a pair of lists of
             pictures (see `plot.overlay`). By default the images, each brought to [0, 1]; images
-            of more or fewer than 3 channels are shown in grey.
+            of more or fewer than 3 channels are shown in grey, signals as lines, volumes and video
+            by their brightest values along all axes but the last two, and maps likewise.
         resume: go on in a folder that holds maps of these images and this layer, which is refused
             otherwise: those of the next step and of later ones, from a run that went beyond its
             last checkpoint, are replaced.
@@ -68,8 +69,8 @@ class MapLogger:
     def __init__(
         self,
         folder: str | os.PathLike,
-        queries: Float[AnyArray, "b H W c"],
-        references: Float[AnyArray, "b Hr Wr c"],
+        queries: Inputs,
+        references: Inputs,
         *,
         at: str,
         every: int,
@@ -81,8 +82,8 @@ class MapLogger:
         resume: bool = False,
     ):
         check_count("every", every)
-        check_float("queries", queries, "batch height width channels")
-        check_float("references", references, "batch height width channels")
+        check_inputs("queries", queries)
+        check_inputs("references", references)
         if len(queries) != len(references):
             raise ValueError(f"{len(queries)} queries but {len(references)} references, for pairs")
         self.folder, self.every = Path(folder), every
@@ -159,6 +160,7 @@ class MapLogger:
         files.save_arrays(maps_file(self.folder, step), out._asdict())
         for side, pictures, maps in zip(SIDES, self._pictures, out[:2], strict=True):
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
+                m = flat_map(m)
                 image = plot.overlay(picture, m if out.valid[i] else np.zeros_like(m))
                 self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
         for i, score in enumerate(out.scores):
@@ -181,8 +183,7 @@ def _in_use(model: Callable) -> Callable:
 def _shown(images: AnyArray, pictures: Any) -> list[np.ndarray]:
     """One picture, uint8 [H, W, 3], for every image."""
     if pictures is None:
-        images = np.asarray(rescale(np.asarray(images, np.float32), axes=(1, 2, 3)))
-        pictures = images if images.shape[3] == 3 else images.mean(axis=3)
+        pictures = flat_pictures(images)
     if len(pictures) != len(images):
         raise ValueError(f"pictures: {len(pictures)} of them for {len(images)} images")
     return [plot.overlay(picture, np.zeros((1, 1), np.float32)) for picture in pictures]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from fam_jax import plot
+from fam_jax.training._flat import flat_map
 
 MAPS = "maps"
 PROBE = "probe.npz"
@@ -49,7 +50,7 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
     for i in range(len(scores)):
         for side in SIDES:
             picture = probe[f"{side}_{i}"]
-            maps = (look[f"{side}_maps"][i] * bool(look["valid"][i]) for look in looks)
+            maps = (flat_map(look[f"{side}_maps"][i]) * bool(look["valid"][i]) for look in looks)
             overlays = (plot.overlay(picture, m) for m in maps)
             rows.append(np.concatenate([_cell(x) for x in (picture, *overlays)], axis=1))
     return _drawn(np.concatenate(rows), steps, scores)

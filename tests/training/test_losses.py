@@ -159,7 +159,7 @@ def test_bfloat16_is_float32_inside_and_float64_stays(name, x64):
     [
         (lambda m: energy_outside(m, m), ValueError, r"masks: expected booleans \[2, height"),
         (lambda m: energy_outside(m, m[:1] > 0), ValueError, r"got bool of shape \(1, 3, 4\)"),
-        (lambda m: energy_outside(m[0], m > 0), ValueError, r"maps: expected an array \[batch"),
+        (lambda m: energy_outside(m[0, 0], m > 0), ValueError, r"maps: expected an array \[batch"),
         (lambda m: disagreement(m, m[:, :2]), ValueError, r"others of shape \(2, 2, 4\)"),
         (lambda m: total_variation(m > 0), TypeError, "floating-point numbers, got bool"),
         (lambda m: crop(m, m[:, 0], (2,)), ValueError, r"size: expected \(height, width\)"),
