@@ -189,9 +189,10 @@ def _explain_all(encoders, queries, references, method, *, chunk):
         enc = run(encode, images, method)
 
         def some(r):
+            maps = all_pairs(method)(enc, r)  # which checks the embeddings
             z, score = enc.embeddings, method.similarity.score
             scores = jax.vmap(lambda r: score(z, jnp.broadcast_to(r, z.shape)), out_axes=1)(r)
-            return all_pairs(method)(enc, r), scores
+            return maps, scores
 
         return map_chunks(some, references, chunk, axis=1)
 
