@@ -232,3 +232,12 @@ def test_eighths_of_a_mosaic_are_the_cells_that_the_pieces_lie_in(scripts):
     laid = np.asarray(volume.mosaic(jnp.asarray(pieces[0])))[..., 0]
     for number in range(8):
         np.testing.assert_array_equal(volume.eighths(np.array([number]), 32)[0], laid == number)
+
+
+@pytest.mark.slow
+def test_a_point_cloud_is_explained_and_drawn(run, tmp_path):
+    pytest.importorskip("nilearn", reason="carries the surface of the cortex")
+    output = run("point_cloud.py", "--quick", "--out", tmp_path)
+    for name in ("contrastive", "nmf_concepts", "chance 0.125"):
+        assert name in " ".join(output.split())
+    assert (tmp_path / "point_cloud.png").exists()

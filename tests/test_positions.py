@@ -285,3 +285,24 @@ def test_what_is_of_pictures_refuses_the_rest(unchecked):
             call()
     with pytest.raises(ValueError, match="maps: expected an array of maps"):
         metrics.deletion(encoder("linear"), A, r, maps[:, 0])
+
+
+@pytest.mark.parametrize("shape", SPACES, ids=str)
+def test_ffam_is_the_factors_weighted_by_mean_gradients(shape, x64):
+    """M = W H g with g = mean |G|: of activations of rank k nearly sum_c g_c A_c itself."""
+    rng = np.random.default_rng(0)
+    H = np.eye(2, positions.CHANNELS) + np.eye(2, positions.CHANNELS, 2)  # channels in common
+    A, B = (jnp.asarray(rng.random((2, *shape, 2)) @ H) for _ in range(2))
+    query, reference = encoder("linear")(A), encoder("linear")(B)
+    out = fam_jax.concepts(query, reference, k=2, steps=400)
+    W = jnp.moveaxis(out.query_concepts, 1, -1)
+    frozen = fam_jax.cosine.frozen_gradient(query.embeddings, reference.embeddings)
+    g = jnp.abs(query.pullback(frozen)).mean(tuple(range(1, A.ndim - 1)))
+    by_factors = jnp.stack([w @ h @ v for w, h, v in zip(W, out.concepts, g, strict=True)])
+    assert_close(out.query_maps, by_factors, rtol=1e-10)
+    # What the factors lack of A is all that it lacks of sum_c g_c A_c.
+    lack = out.query_maps - jnp.stack([a @ v for a, v in zip(A, g, strict=True)])
+    both = jnp.concatenate([x.reshape(2, -1) for x in (A, B)], axis=1)
+    most = out.errors * jnp.linalg.norm(both, axis=1) * jnp.linalg.norm(g, axis=1)
+    assert (jnp.linalg.norm(lack.reshape(2, -1), axis=1) <= most).all()
+    assert (out.errors < 0.01).all()

@@ -83,14 +83,15 @@ def capture(
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). Only a
             backbone has a layer of its own. A name that is none raises ValueError with the names
             that there are; for linen, which makes its layers as it runs, on the first call.
-        tokens: where the image patches are, for layers that give tokens [b, n, c]: a `TokenGrid`,
-            or a tuple (prefix, shape). A layer that gives a map [b, h, w, c] needs none.
+        tokens: where the patches are, for layers that give tokens [b, n, c] of images, volumes or
+            video: a `TokenGrid`, or a tuple (prefix, shape). A layer that gives a map, with as many
+            axes as its input, needs none.
         gates: "frozen" holds what attention, norms and gated units multiply by constant in the
             backward pass, so that a transformer is affine in its tokens and its maps sum to the
             score less the biases' part; the forward pass is the same. If None: a backbone's own,
             else "free".
-        layout: "NCHW" for a model that takes images and gives maps channels first. The encoder
-            itself takes and gives [b, h, w, c] all the same.
+        layout: "NCHW" for a model that takes images and gives maps channels first, whatever their
+            number of axes. The encoder itself takes and gives [b, h, w, c] all the same.
 
     Example:
         >>> import jax.numpy as jnp
@@ -134,7 +135,8 @@ def encoder(
     The arrays that the functions hold become its leaves, as for `capture`.
 
     Args:
-        features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`).
+        features: images [b, H, W, C] -> activations [b, h, w, c] (or tokens, with `tokens`); or
+            other inputs -> [b, *space, c].
         head: activations -> embeddings [b, d].
         tokens: as for `capture`, if `features` gives [b, n, c].
 

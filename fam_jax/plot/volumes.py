@@ -11,7 +11,7 @@ from fam_jax._core.maps import upsample
 from fam_jax.plot.figures import NOTHING, SIGNED, grid_figure
 from fam_jax.plot.overlays import DIVERGING, SEQUENTIAL, is_signed, overlay, shows, symmetric
 
-_CROSS = 1.0, 1.0, 1.0  # the colour of the lines that meet in the peak
+_SIDE = 256  # pixels of a slice, at least about
 
 
 def volume(
@@ -58,14 +58,17 @@ def volume(
         sides = " x ".join(str(side) for side in body.shape)
         raise ValueError(f"at: {place} lies outside of a volume of {sides}")
     limits = symmetric([raw]) if signed else (float(heat.min()), float(heat.max()))
+    limits = limits if shown else None
     span = np.ptp(body)
     grey = (body - body.min()) / (span if span > 0 else 1)
     plain, overlays = [], []
     for axis, index in enumerate(place):
         slice_, m = (np.take(x, index, axis) for x in (grey, heat))
         plain.append(slice_)
-        drawn = overlay(slice_, m, limits=limits if shown else None)
-        overlays.append(_crossed(drawn, *(place[:axis] + place[axis + 1 :])))
+        # Enlarged where voxels are few, so that the lines of the cross are thin beside them.
+        times = max(1, _SIDE // max(slice_.shape))
+        drawn = overlay(np.kron(slice_, np.ones((times, times), np.float32)), m, limits=limits)
+        overlays.append(_crossed(drawn, times, *(place[:axis] + place[axis + 1 :])))
     remark = NOTHING if not shown else SIGNED if signed else ""
     captions = [[f"{name} {i}" for name, i in zip(names, place, strict=True)], [remark] * 3]
     return grid_figure(
@@ -85,10 +88,11 @@ def _peak(heat: np.ndarray) -> tuple[int, int, int]:
     return int(d), int(h), int(w)
 
 
-def _crossed(pixels: np.ndarray, row: int, column: int) -> np.ndarray:
-    """A thin cross through a pixel, half seen through."""
-    out = pixels.astype(np.float32)
-    line = 255 * np.asarray(_CROSS, np.float32)
-    out[row] = 0.6 * out[row] + 0.4 * line
-    out[:, column] = 0.6 * out[:, column] + 0.4 * line
+def _crossed(pixels: np.ndarray, times: int, row: int, column: int) -> np.ndarray:
+    """A thin white cross through a voxel of `times` pixels, half seen through."""
+    out, wide = pixels.astype(np.float32), max(1, times // 8)
+    for axis, index in enumerate((row, column)):
+        start = times * index + (times - wide) // 2
+        line = (slice(None),) * axis + (slice(start, start + wide),)
+        out[line] = 0.6 * out[line] + 0.4 * 255
     return np.round(out).astype(np.uint8)
