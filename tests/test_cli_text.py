@@ -127,11 +127,13 @@ def test_every_word_has_its_share_in_the_manifest_the_maps_and_the_terminal(fold
 
 
 def test_words_are_drawn_under_the_picture_and_again(folder, monkeypatch):
-    drawn = []
-    sentence = plot.sentence
-    monkeypatch.setattr(
-        plot, "sentence", lambda *args, **k: drawn.append(k) or sentence(*args, **k)
-    )
+    drawn, sentence = [], plot.sentence
+
+    def noted(*args, **options):
+        drawn.append(options)
+        return sentence(*args, **options)
+
+    monkeypatch.setattr(plot, "sentence", noted)
     texts = "--text", "a dog", "--text", "the beach"
     assert explain(folder, *texts, "--background-text", "cats", "--gates", "free").exit_code == 0
     out, again = folder / "out", folder / "again"

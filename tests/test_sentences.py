@@ -1,5 +1,7 @@
 """`plot.sentence`: words in boxes, coloured and numbered by their shares."""
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -55,7 +57,10 @@ def test_letters_can_be_read_on_their_colour():
 
 @pytest.mark.parametrize("width", [3.0, 6.0])
 def test_long_sentences_wrap_and_nothing_overlaps(width, tmp_path):
-    words = [*"the quick brown fox jumps over the lazy dog".split() * 4, "x" * 200]
+    words = [
+        *["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"] * 4,
+        "x" * 200,
+    ]
     figure = plot.sentence(words, np.linspace(-1e-5, 3e-6, len(words)), width=width)
     figure.savefig(tmp_path / "a.png")
     all_places = places(figure)
@@ -64,9 +69,7 @@ def test_long_sentences_wrap_and_nothing_overlaps(width, tmp_path):
     for left, right, top, bottom in all_places:
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
-    for (left, right, top, _), (after, _, below, _) in zip(
-        all_places, all_places[1:], strict=False
-    ):
+    for (left, right, top, _), (after, _, below, _) in pairwise(all_places):
         assert after > right if below == top else (below > top and after < left + width)
     # As drawn: letters and numbers stay inside the figure, and numbers apart from each other.
     drawn = [text.get_window_extent() for text in figure.axes[0].texts]

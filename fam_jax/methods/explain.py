@@ -128,8 +128,8 @@ def explain_pairs(
 
 @jax.jit
 def _explain_pairs(encoders, queries, references, method):
-    sides = zip(encoders, (queries, references), strict=True)
-    return explain_encodings(*(run(encode, x, method) for encode, x in sides), method)
+    query, reference = run(encoders[0], queries, method), run(encoders[1], references, method)
+    return explain_encodings(query, reference, method)
 
 
 def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> PairExplanation:
