@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 import fam_jax
 import pretrained_ports
+from fam_jax import plot
 from fam_jax.apps.main import app
 from tests import toy_clip
+from tests.close import assert_close
 
 pytest.importorskip("tokenizers", reason="needs the text extra")
 pytest.importorskip("ftfy", reason="needs the text extra")
@@ -86,6 +88,80 @@ def test_a_sentence_gives_an_overlay_a_figure_maps_and_a_manifest(folder):
         assert maps["query_maps"].shape == (1, 7, 7)
         assert np.ptp(maps["query_maps"]) > 0
         assert maps["valid"].all()
+
+
+def test_every_word_has_its_share_in_the_manifest_the_maps_and_the_terminal(folder):
+    """And all of them with what is told apart are the score; the maps are `explain_pairs`' own."""
+    texts = ["a Dog on the beach", "word, cat"]
+    result = explain(folder, *(x for text in texts for x in ("--text", text)))
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    told = manifest["words"]
+    given = [[word["word"] for word in of["words"]] for of in told]
+    assert given == [["a", "dog", "on", "the", "beach"], ["word", ",", "cat"]]
+    assert (manifest["words_layer"], manifest["words_gates"]) == ("token_embedding", "frozen")
+    assert manifest["words_method"] == "decomposition"
+    for of, score in zip(told, manifest["scores"], strict=True):
+        assert of["apart"].keys() == {"start", "end", "padding", "rest"}
+        assert of["apart"]["padding"] == 0
+        parts = [word["share"] for word in of["words"]] + list(of["apart"].values())
+        assert of["score"] == pytest.approx(score, abs=1e-6)
+        assert sum(parts) == pytest.approx(score, abs=1e-6 * np.abs(parts).sum())
+    first = told[0]["words"][1]
+    assert f"a {told[0]['words'][0]['share']:+.4f}, dog {first['share']:+.4f}, on" in result.output
+    assert '"," ' in result.output
+
+    backbone = pretrained_ports.load(toy_clip.NAME, folder / "clip.safetensors")
+    text = pretrained_ports.load_text(
+        toy_clip.NAME, folder / "clip.safetensors", folder / "tokenizer.json"
+    )
+    encoders = fam_jax.capture(backbone), fam_jax.capture(text)
+    picture = [Image.open(folder / "dog.png")] * 2
+    out = fam_jax.explain_pairs(encoders, picture, texts, fam_jax.decomposition())
+    with np.load(folder / "out" / "maps.npz") as maps:
+        assert_close(maps["token_shares"], out.reference_maps)
+        np.testing.assert_array_equal(maps["tokens"], text.tokenize(texts))
+        np.testing.assert_array_equal(maps["token_words"][0][:8], [-1, 0, 1, 2, 3, 4, -2, -3])
+        dog = maps["token_shares"][0][maps["token_words"][0] == 1].sum()
+    assert first["share"] == pytest.approx(dog, rel=1e-6)
+
+
+def test_words_are_drawn_under_the_picture_and_again(folder, monkeypatch):
+    drawn, sentence = [], plot.sentence
+
+    def noted(*args, **options):
+        drawn.append(options)
+        return sentence(*args, **options)
+
+    monkeypatch.setattr(plot, "sentence", noted)
+    texts = "--text", "a dog", "--text", "the beach"
+    assert explain(folder, *texts, "--background-text", "cats", "--gates", "free").exit_code == 0
+    out, again = folder / "out", folder / "again"
+    told = json.loads((out / "manifest.json").read_text())["words"]
+    assert [k["apart"]["all: cosine"] for k in drawn] == [of["score"] for of in told]
+    assert all("padding" not in k["apart"] for k in drawn), "it is 0"
+    assert CliRunner().invoke(app, ["redraw", str(out), "-o", str(again)]).exit_code == 0
+    for name in ("text-1.png", "text-2.png"):
+        with Image.open(out / name) as old, Image.open(again / name) as new:
+            np.testing.assert_array_equal(old, new)
+    arguments = ["redraw", str(out), "-o", str(again), "--overwrite", "--scale", "shared"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    most = max(abs(word["share"]) for of in told for word in of["words"])
+    assert [k["limits"] for k in drawn[-2:]] == [(-most, most)] * 2
+
+
+def test_a_folder_without_words_or_with_others_is_told_apart(folder):
+    """One of before there were words is drawn again; one that lacks a sentence's is refused."""
+    assert explain(folder, "--text", "a dog").exit_code == 0
+    manifest = folder / "out" / "manifest.json"
+    about = json.loads(manifest.read_text())
+    redraw = ["redraw", str(folder / "out"), "-o", str(folder / "again"), "--overwrite"]
+    for words, code in ((None, 0), ([], 2), ([{"score": 1}], 2)):
+        kept = {name: value for name, value in about.items() if name != "words"}
+        manifest.write_text(json.dumps(kept if words is None else {**kept, "words": words}))
+        result = CliRunner().invoke(app, redraw)
+        assert result.exit_code == code, result.output
+        assert result.output.count("\n") == 1 or code == 0, result.output
 
 
 def test_several_sentences_with_letters_that_no_font_has(folder):

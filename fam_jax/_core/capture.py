@@ -80,7 +80,8 @@ def capture(
             - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
               a partial or the globals it names hold are its parameters;
             - a backbone of `pretrained_ports`, which brings its own layer, tokens and
-              preprocessing: its encoder takes pictures of 8 bits as well.
+              preprocessing: its encoder takes pictures of 8 bits as well, that of a text tower
+              sentences, a list of strings.
         at: the layer: a path as the framework writes it, joined by dots ("layer4.2", "blocks.10",
             "Block_0.Conv_1", a Keras layer's name), or a tap's name. With several of them the
             encoder gives a tuple, an `Encoding` of each, from one forward pass (see `fuse`). In a
@@ -118,7 +119,8 @@ def capture(
     """
     check_choice("layout", layout, ("NHWC", "NCHW"))
     preprocess = None
-    if isinstance(model, Backbone) and not callable(model):
+    # A text tower is called on sentences; its model on token ids.
+    if isinstance(model, Backbone) and (not callable(model) or hasattr(model, "tokenize")):
         at = model.layer if at is None else at
         tokens = model.tokens if tokens is None else tokens
         gates = getattr(model, "gates", "free") if gates is None else gates

@@ -35,8 +35,9 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         isinstance(images, AnyArray) and (images.dtype != np.uint8 or images.ndim == 2)
     ):
         check_inputs(name, images)
-        if preprocess is not None:  # a network of pictures
-            check_float(name, images, AXES)
+        ids = jnp.issubdtype(images.dtype, jnp.integer)
+        if preprocess is not None and (not ids or hasattr(preprocess, "normalise")):
+            check_float(name, images, AXES)  # a network of pictures
         if hasattr(preprocess, "normalise") and images.size and _is_here(images):
             _check_range(name, images, preprocess)
         return images

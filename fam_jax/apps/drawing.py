@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fam_jax import plot
@@ -58,7 +60,7 @@ def draw(
 
     Args:
         stage: where to.
-        about: of the manifest `facts`, `texts` and `figures`.
+        about: of the manifest `facts`, `texts`, `words` and `figures`.
         arrays: those of maps.npz.
         pictures: the query and the references.
 
@@ -107,8 +109,47 @@ def draw(
         figure = plot.grid_figure(
             rows, captions=captions, title=title, colorbar=True, colormap=colours
         )
-        figure.savefig(stage / f"{'text' if texts else 'pair'}{end}.png")
+        file = stage / f"{'text' if texts else 'pair'}{end}.png"
+        if "words" in about:
+            _stacked(figure, _words(about, i, figure.get_figwidth())).save(file)
+        else:
+            figure.savefig(file)
     return [[side.name for side in sides if side.flat] for sides in pairs]
+
+
+def _words(about: Mapping[str, Any], pair: int, width: float) -> Figure:
+    """The words of a sentence with their shares, and what belongs to none."""
+    style, sentences = about["figures"], about["words"]
+    rows = [[_number(word["share"]) for word in of["words"]] for of in sentences]
+    limits = None
+    if style["scale"] == "shared":
+        most = np.abs(np.nan_to_num(np.concatenate(rows))).max(initial=0)
+        limits = (-most, most) if most else None
+    of = sentences[pair]
+    apart = {name: _number(share) for name, share in of["apart"].items() if share != 0}
+    return plot.sentence(
+        [word["word"] for word in of["words"]],
+        np.array(rows[pair]),
+        apart={**apart, f"all: {about['similarity']}": _number(of["score"])},
+        limits=limits,
+        colormap=style["colormap"],
+        width=width,
+    )
+
+
+def _number(share: float | None) -> float:
+    """Of what could not be said: not a number."""
+    return np.nan if share is None else share
+
+
+def _stacked(*figures: Figure) -> Image.Image:
+    """Figures of one width as one picture, below each other."""
+    parts = []
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        parts.append(np.asarray(canvas.buffer_rgba())[..., :3])
+    return Image.fromarray(np.concatenate(parts))
 
 
 class _Side:

@@ -13,7 +13,7 @@ from jax import Array
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
-from fam_jax.apps import choice, network, options, views
+from fam_jax.apps import choice, network, options, sentences, views
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
 from fam_jax.methods.explain import explain_encodings, run
@@ -81,7 +81,7 @@ def explain(
         references = [path for path, _ in readable]
         paths, opened = [query, *references], [*opened, *(picture for _, picture in readable)]
         model, source, lines = choice.choose_model(model, weights, text=bool(texts), entry=entry)
-        tower = _text_tower(model, source, tokenizer, entry) if texts else None
+        tower = sentences.open_tower(model, source, tokenizer, entry) if texts else None
         aims = tower(texts) if tower else jnp.zeros(0)
         net = network.open_network(
             model, source, head, layer, gates, image_size, entry=entry, grid=grid
@@ -113,15 +113,20 @@ def explain(
         facts = {
             **drawing.facts(folder, paths, seen),
             "fit": fit or net.fit,
+            "similarity": similarity,
             # Of signed maps the negative part, evidence for the background, is not drawn.
             "figures": {"title": title, "clipped": bank is not None, **drawing.STYLE},
         }
         if tower:
+            plain = options.SIMILARITIES[similarity]
+            tokens, words = sentences.word_shares(net.encode, tower, gates, seen, texts, plain)
+            out |= tokens
             facts |= {
                 "texts": texts,
                 "background_texts": other_texts,
                 "text_weights": network.weight_facts(tower),
                 "tokenizer": files.file_facts(tower.tokenize.file),
+                **words,
             }
         flat = drawing.draw(stage, facts, out, opened)
         files.save_arrays(stage / "maps.npz", out)
@@ -130,7 +135,6 @@ def explain(
             command="explain",
             **net.facts(),
             method=method,
-            similarity=similarity,
             map_size=map_size,
             background=[files.file_facts(path) for path in others.paths],
             left_out=left_out,
@@ -143,7 +147,10 @@ def explain(
     pairs = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
         talk.say(f"{what} {score:.4f}  {legible(query)} ~ {legible(name)}")
-        pair = {"text": texts[i]} if texts else {"reference": name}
+        pair: dict[str, Any] = {"text": texts[i]} if texts else {"reference": name}
+        if texts and (told := facts["words"][i])["score"] is not None:
+            talk.say(legible(sentences.line(told)))
+            pair |= {"words": told["words"], "apart": told["apart"]}
         pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
         if not out["valid"][i]:
             z, *r = (net.encode(view.input[None]).embeddings[0] for view in seen[i])
@@ -167,14 +174,6 @@ def explain(
         files=listed,
     )
     raise typer.Exit(INCOMPLETE if left_out else 0)
-
-
-def _text_tower(model: str, weights: Any, tokenizer: Path | None, entry: str | None) -> Any:
-    import pretrained_ports
-
-    if weights == network.RANDOM:
-        return pretrained_ports.create_text(model, tokenizer=tokenizer)
-    return pretrained_ports.load_text(model, weights, tokenizer, entry=entry)
 
 
 def _refuse_mixtures(references: list, others: list, texts: list, other_texts: list) -> None:

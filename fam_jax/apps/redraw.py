@@ -78,12 +78,19 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = dict(file)
         whole = about["command"] == "explain" and all(name in about for name in _KEPT)
         whole = whole and len(about["query_boxes"]) == len(arrays["query_maps"])
+        words = about.get("words")  # of sentences; older folders have none
+        if words is not None:
+            whole = whole and len(words) == len(arrays["query_maps"])
+            whole = whole and all({"words", "apart", "score"} <= one.keys() for one in words)
+            whole = whole and all(
+                {"word", "share"} <= of.keys() for s in words for of in s["words"]
+            )
     except FileNotFoundError as error:
         name = Path(error.filename).name
         raise FileNotFoundError(
             f"{legible(folder)} is not from fam-jax explain: no {name} in it"
         ) from None
-    except (ValueError, KeyError, TypeError, EOFError, BadZipFile):
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile):
         whole = False
     if not whole:
         raise ValueError(

@@ -89,12 +89,20 @@ def _explain(encode, images, references, method):
 
 
 def explain_pairs(
-    encode: Encoder | Callable,
+    encode: Encoder | Callable | tuple[Encoder | Callable, Encoder | Callable],
     queries: Images,
     references: Images,
     method: Method | Callable | None = None,
 ) -> PairExplanation:
-    """Explain the similarity of pairs of images, of any sizes, on both; arguments as `explain`.
+    """Explain the similarity of pairs of images, of any sizes, on both.
+
+    Args:
+        encode: an encoder; or two that share an embedding space, (that of the queries, that of the
+            references): of pictures and of sentences, of photographs and of sketches.
+        queries: inputs of the first, as `explain` takes them.
+        references: as many inputs of the second.
+        method: as `explain`. What it reads it takes from each encoder for itself; a `margin`
+            compares the background with the query and, for the reference's map, with the reference.
 
     Example:
         >>> import jax.numpy as jnp
@@ -103,21 +111,26 @@ def explain_pairs(
         >>> out = fam_jax.explain_pairs(encode, jnp.ones((2, 4, 4, 3)), jnp.ones((2, 8, 8, 3)))
         >>> out.query_maps.shape, out.reference_maps.shape
         ((2, 4, 4), (2, 8, 8))
+        >>> words = fam_jax.encoder(jnp.tanh, lambda A: A.mean(1))  # of signals [b, n, c]
+        >>> pairs = jnp.ones((2, 4, 4, 3)), jnp.ones((2, 7, 3))
+        >>> fam_jax.explain_pairs((encode, words), *pairs).reference_maps.shape
+        (2, 7)
     """
-    encode, method = _check(encode, method)
-    queries = _prepared(encode, "queries", queries)
-    references = _prepared(encode, "references", references)
+    encoders, method = _check_both(encode, method)
+    queries = _prepared(encoders[0], "queries", queries)
+    references = _prepared(encoders[1], "references", references)
     if queries.shape[0] != references.shape[0]:
         raise ValueError(
             f"{queries.shape[0]} queries but {references.shape[0]} references: pairs need as many "
             "of both (explain_all takes every combination)"
         )
-    return _explain_pairs(encode, queries, references, method)
+    return _explain_pairs(encoders, queries, references, method)
 
 
 @jax.jit
-def _explain_pairs(encode, queries, references, method):
-    return explain_encodings(run(encode, queries, method), run(encode, references, method), method)
+def _explain_pairs(encoders, queries, references, method):
+    query, reference = run(encoders[0], queries, method), run(encoders[1], references, method)
+    return explain_encodings(query, reference, method)
 
 
 def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> PairExplanation:
@@ -128,7 +141,7 @@ def explain_encodings(query: Encoding, reference: Encoding, method: Method) -> P
 
 
 def explain_all(
-    encode: Encoder | Callable,
+    encode: Encoder | Callable | tuple[Encoder | Callable, Encoder | Callable],
     queries: Images,
     references: Images | Float[AnyArray, "r d"],
     method: Method | Callable | None = None,
@@ -143,7 +156,7 @@ def explain_all(
             them, at a time; beside the result, memory does not grow with q or r. Small chunks
             suit a CPU's caches; a GPU or TPU is busier with larger ones. Of images that are
             sharded over devices it is as many of every device's own: none is moved.
-        encode, queries, method: as `explain`.
+        encode, queries, method: as `explain_pairs`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,11 +165,11 @@ def explain_all(
         >>> fam_jax.explain_all(encode, jnp.ones((2, 4, 4, 3)), jnp.ones((5, 3))).maps.shape
         (2, 5, 4, 4)
     """
-    encode, method = _check(encode, method)
-    queries = _prepared(encode, "queries", queries)
+    encoders, method = _check_both(encode, method)
+    queries = _prepared(encoders[0], "queries", queries)
     images = not embeddings_given(references)
     if images:
-        references = _prepared(encode, "references", references)
+        references = _prepared(encoders[1], "references", references)
     check_count("chunk", chunk)
     sizes = chunk, shards(queries), shards(references)
     if "other" in method.needs:
@@ -164,25 +177,27 @@ def explain_all(
             raise TypeError(
                 "references: this method looks at the other image, too; give images [r, H, W, c]"
             )
-        return _explain_all_images(encode, queries, references, method, sizes=sizes)
-    return _explain_all(encode, queries, references, method, sizes=sizes)
+        return _explain_all_images(encoders, queries, references, method, sizes=sizes)
+    return _explain_all(encoders, queries, references, method, sizes=sizes)
 
 
 @partial(jax.jit, static_argnames="sizes")
-def _explain_all(encode, queries, references, method, *, sizes):
+def _explain_all(encoders, queries, references, method, *, sizes):
+    encode, encode_reference = encoders
     chunk, of_queries, of_references = sizes
     if not embeddings_given(references):
         references = map_chunks(
-            lambda x: run(encode, x).embeddings, references, chunk, shards=of_references
+            lambda x: run(encode_reference, x).embeddings, references, chunk, shards=of_references
         )
 
     def against_all(images):
         enc = run(encode, images, method)
 
         def some(r):
+            maps = all_pairs(method)(enc, r)  # which checks the embeddings
             z, score = enc.embeddings, method.similarity.score
             scores = jax.vmap(lambda r: score(z, jnp.broadcast_to(r, z.shape)), out_axes=1)(r)
-            return all_pairs(method)(enc, r), scores
+            return maps, scores
 
         return map_chunks(some, references, chunk, axis=1, shards=of_references)
 
@@ -191,14 +206,15 @@ def _explain_all(encode, queries, references, method, *, sizes):
 
 
 @partial(jax.jit, static_argnames="sizes")
-def _explain_all_images(encode, queries, references, method, *, sizes):
+def _explain_all_images(encoders, queries, references, method, *, sizes):
     """For methods that look at the other image: each reference beside every query of a chunk."""
+    encode, back = encoders
     chunk, of_queries, of_references = sizes
     # Where only the head is read, the network below the layer sees each reference once.
-    whole = method.needs_images or not hasattr(encode, "from_features")
+    whole = method.needs_images or not hasattr(back, "from_features")
     kept = jnp.asarray(references)
     if not whole:
-        kept = map_chunks(encode.features, references, chunk, shards=of_references)
+        kept = map_chunks(back.features, references, chunk, shards=of_references)
 
     def against_all(images):
         enc = run(encode, images, method)
@@ -206,7 +222,7 @@ def _explain_all_images(encode, queries, references, method, *, sizes):
         def one(reference):
             again = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape)), reference)
             joined = isinstance(again, Features)
-            other = encode.from_features(again) if joined else run(encode, again, method)
+            other = back.from_features(again) if joined else run(back, again, method)
             return method(enc, other), method.similarity.score(enc.embeddings, other.embeddings)
 
         if of_references > 1:  # one of every device at a time
@@ -233,10 +249,25 @@ def run(encode: Encoder | Callable, images: AnyArray, method: Method | None = No
     return enc
 
 
-def _check(encode: Any, method: Any) -> tuple[Any, Method]:
+def _check(encode: Any, method: Any, name: str = "encode") -> tuple[Any, Method]:
     if not callable(encode):
-        raise TypeError(f"encode: expected fam_jax.capture(...), got {type(encode).__name__}")
+        raise TypeError(f"{name}: expected fam_jax.capture(...), got {type(encode).__name__}")
     return as_pytree(encode), fam() if method is None else as_method(method)
+
+
+def _check_both(encode: Any, method: Any) -> tuple[tuple[Any, Any], Method]:
+    """The encoder of queries, that of references, and the method; of one encoder it is both."""
+    if not isinstance(encode, tuple):
+        encode, method = _check(encode, method)
+        return (encode, encode), method
+    if len(encode) != 2:
+        raise TypeError(
+            "encode: expected one encoder, or two (of the queries, of the references), got a tuple "
+            f"of {len(encode)}"
+        )
+    of_queries, method = _check(encode[0], method, "encode[0], of the queries")
+    of_references, method = _check(encode[1], method, "encode[1], of the references")
+    return (of_queries, of_references), method
 
 
 def _prepared(encode: Any, name: str, images: Any) -> AnyArray:

@@ -50,8 +50,8 @@ def integrated_pair(
 
 
 def _pair_maps(similarity, query, reference, **options):
-    args = query.encoder, query.images, reference.images, (None, None), similarity
-    maps = _integrated_pair(*args, **options).maps
+    encoders, images = (query.encoder, reference.encoder), (query.images, reference.images)
+    maps = _integrated_pair(encoders, *images, (None, None), similarity, **options).maps
     return both_sums(maps, query.activations.ndim - 2)
 
 
@@ -65,7 +65,7 @@ def _options(similarity: Similarity, steps: int, norms: str, chunk: int) -> dict
 
 
 def integrated_position_pairs(
-    encode: Encoder,
+    encode: Encoder | tuple[Encoder, Encoder],
     queries: Inputs,
     references: Inputs,
     baseline: tuple[AnyArray, AnyArray] | None = None,
@@ -105,11 +105,13 @@ def integrated_position_pairs(
 
     Source: Moeller et al.: Explaining Caption-Image Interactions in CLIP Models, TMLR 2025.
     """
-    if not isinstance(encode, Encoder):
-        raise TypeError(
-            f"encode: expected fam_jax.capture(model, at=...) of one layer, got "
-            f"{type(encode).__name__}"
-        )
+    encoders = encode if isinstance(encode, tuple) and len(encode) == 2 else (encode, encode)
+    for one in encoders:
+        if not isinstance(one, Encoder):
+            raise TypeError(
+                f"encode: expected fam_jax.capture(model, at=...) of one layer, got "
+                f"{type(one).__name__}"
+            )
     check_inputs("queries", queries)
     check_inputs("references", references)
     options = _options(similarity, steps, norms, chunk)
@@ -120,15 +122,15 @@ def integrated_position_pairs(
             raise ValueError(
                 f"baseline: expected images {images.shape} like the {side}, got {start.shape}"
             )
-    return _integrated_pair(encode, queries, references, starts, similarity, **options)
+    return _integrated_pair(encoders, queries, references, starts, similarity, **options)
 
 
 @partial(jax.jit, static_argnames=("steps", "norms", "chunk"))
-def _integrated_pair(encode, queries, references, starts, similarity, *, steps, norms, chunk):
+def _integrated_pair(encoders, queries, references, starts, similarity, *, steps, norms, chunk):
     whole = norms == "free" and not isinstance(similarity, Dot)
     change = normalize if whole else lambda z: wide(z)[0]
-    query, u, dz = _integral(encode, queries, starts[0], change, steps, chunk)
-    reference, v, dr = _integral(encode, references, starts[1], change, steps, chunk)
+    query, u, dz = _integral(encoders[0], queries, starts[0], change, steps, chunk)
+    reference, v, dr = _integral(encoders[1], references, starts[1], change, steps, chunk)
     check_pair(query, reference)
     similarity = dot if whole else similarity  # the parts are of the cosine itself
     z, r = query.embeddings, reference.embeddings

@@ -45,6 +45,11 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
 
 
 def _interaction(G: Array, A: Array, B: Array) -> Sum:
+    if A.shape[-1] != B.shape[-1]:
+        raise ValueError(
+            "reference: this method multiplies the channels of both layers, expected "
+            f"{A.shape[-1]} as the query's layer has, got {B.shape[-1]}"
+        )
     both = jnp.mean(A, axis=space(A)) * jnp.mean(B, axis=space(B))
     return products(spread(both, space(A)) * jax.nn.relu(G), A)
 

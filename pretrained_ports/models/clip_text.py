@@ -6,6 +6,7 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -35,6 +36,15 @@ VARIANTS = {
 }
 
 _INIT = nnx.initializers.normal(0.02)
+
+
+class _Embed(nnx.Embed):
+    """A row for every token, which stays on the device that has its sentence; NaN for no token."""
+
+    def __call__(self, inputs: Array) -> Array:
+        own = jax.typeof(inputs).sharding
+        out = None if own.mesh.empty else jax.NamedSharding(own.mesh, jax.P(*own.spec, None))
+        return self.embedding[...].at[inputs].get(mode="fill", out_sharding=out)
 
 
 class TextTransformer(nnx.Module):
@@ -67,7 +77,7 @@ class TextTransformer(nnx.Module):
     ):
         width, heads, depth, embedding_dim, vocabulary, context = VARIANTS[variant]
         init = {"rngs": rngs, "param_dtype": param_dtype}
-        self.token_embedding = nnx.Embed(vocabulary, width, embedding_init=_INIT, **init)
+        self.token_embedding = _Embed(vocabulary, width, embedding_init=_INIT, **init)
         self.positional_embedding = nnx.Param(_INIT(rngs.params(), (context, width), param_dtype))
         self.blocks = Stage(
             Block(width, heads, 4 * width, epsilon=1e-5, act=act, causal=True, **init)
@@ -87,7 +97,7 @@ class TextTransformer(nnx.Module):
         x = self.token_embedding(ids) + positions[None]
         x = self.ln_final(self.blocks(x))
         end = jnp.argmax(ids, axis=1)
-        return self.text_projection(jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])
+        return self.text_projection(jax.vmap(lambda tokens, i: tokens[i])(x, end))
 
     def _as_input(self, token_ids: Array | np.ndarray) -> Array:
         longest = self.positional_embedding.shape[0]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from pretrained_ports.text.words import END, PADDING, START, Words
+
 
 class Tokenizer:
     """CLIP's byte-pair encoding of sentences: start, the sentence, end, then zeros.
@@ -41,6 +43,36 @@ class Tokenizer:
         clean, encode = self._read
         ids = [row.ids for row in encode([clean(sentence) for sentence in sentences])]
         return np.array(ids, np.int32).reshape(-1, self._context)
+
+    def one(self, sentence: str) -> Int32[np.ndarray, " n"]:
+        """Token numbers of one sentence."""
+        if not isinstance(sentence, str):
+            raise TypeError(f"sentence: expected a string, got {type(sentence).__name__}")
+        return self([sentence])[0]
+
+    def words(self, sentence: str) -> Words:
+        """The words of a sentence as far as it is read, and which of them each token is of.
+
+        A word is what the vocabulary's own rule takes for one before it is cut into pieces:
+        letters, a digit, marks in a row ("don't" is "don" and "'t"). It is given as it is read,
+        in lower case.
+        """
+        clean, encode = self._read
+        text = clean(sentence)
+        (row,) = encode([text])
+        end = row.ids.index(self._vocabulary - 1)
+        owners = np.full(self._context, PADDING, np.int32)
+        owners[0], owners[end] = START, END
+        spans: list[tuple[int, int]] = []
+        last = None
+        for i in range(1, end):
+            begin, stop = row.offsets[i]
+            if row.word_ids[i] != last:
+                last = row.word_ids[i]
+                spans.append((begin, stop))
+            spans[-1] = min(begin, spans[-1][0]), max(stop, spans[-1][1])
+            owners[i] = len(spans) - 1
+        return Words(tuple(text[begin:stop] for begin, stop in spans), owners)
 
     @cached_property
     def file(self) -> Path:

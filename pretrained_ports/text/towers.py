@@ -1,14 +1,15 @@
 """Text towers by name: `load_text` and `create_text`, beside `load` and `create` for images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from pretrained_ports.catalog import find_entry
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOKENIZER, TOWERS
@@ -34,6 +35,10 @@ class TextBackbone:
         embedding_dim: e, the same as the image tower's.
         source: Where the weights come from, in one line.
         report: What the conversion did with every tensor; None for random weights.
+        layer: Path of the layer to explain by default, [b n c]: what each token brings in. Of what
+            leaves the last block the embedding reads the end token alone.
+        tokens: How the tokens lie, as `Backbone.tokens`: in a line, all of them.
+        gates: As `Backbone.gates`.
     """
 
     name: str
@@ -42,6 +47,14 @@ class TextBackbone:
     embedding_dim: int
     source: str
     report: Report | None = None
+    layer: str = "token_embedding"
+    tokens: tuple[int, tuple[int] | None] = (0, None)
+    gates: str = "frozen"
+
+    @property
+    def preprocess(self) -> Callable[[str], Int32[np.ndarray, " n"]]:
+        """One sentence -> its token numbers [n]."""
+        return self.tokenize.one
 
     def __repr__(self) -> str:
         return f"TextBackbone({self.name!r}, source={self.source!r})"

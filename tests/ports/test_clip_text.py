@@ -1,5 +1,7 @@
 """Text towers of CLIP: shapes, names, types, and sentences into token numbers."""
 
+import re
+
 import huggingface_hub
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from flax import nnx
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import save_file
 
+import fam_jax
 import pretrained_ports
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
@@ -18,9 +21,11 @@ from pretrained_ports.checkpoints.dialects import DIALECTS
 from pretrained_ports.models import clip_text
 from pretrained_ports.models.state import parameters
 from pretrained_ports.models.vit import VisionTransformer
+from pretrained_ports.text import words as words_of
 from tests import toy_clip
 from tests.close import assert_close
 from tests.ports import network
+from tests.programs import on_devices
 
 NAME = toy_clip.NAME
 END = toy_clip.VOCABULARY - 1
@@ -143,6 +148,23 @@ def test_computes_in_the_type_of_its_parameters(model, double):
     assert_close(given, expected)
 
 
+def test_sentences_on_eight_devices_need_no_communication(x64, double):
+    """Embedded, and explained word by word."""
+    graph, state = nnx.split(double)
+    encode = fam_jax.capture(double, at="token_embedding", tokens=(0, None), gates="frozen")
+    ids, pictures = np.tile(IDS, (3, 1))[:8], np.random.default_rng(1).normal(size=(8, 8))
+
+    def both(state, encode, ids, pictures):
+        out = fam_jax.explain(encode, ids, pictures, fam_jax.decomposition())
+        return nnx.merge(graph, state)(ids), out.maps
+
+    expected = jax.jit(both)(state, encode, ids, pictures)
+    given = on_devices(both, ids, pictures, shared=(state, encode))
+    for one, other in zip(given, expected, strict=True):
+        assert one.sharding.spec[0] == "batch"
+        assert_close(one, other, rtol=1e-10)
+
+
 def test_bad_token_numbers(model, unchecked):
     for shape in ([12], [1, 0], [1, 13]):
         with pytest.raises(ValueError, match=rf"n from 1 to 12, got shape \[{str(shape)[1:-1]}\]"):
@@ -172,6 +194,77 @@ def test_curly_quotes_and_mojibake_are_mended(tokenizer):
     first, second, third, fourth = tokenize(["\u201ccat\u2019s\u201d", '"cat\'s"', "cÃ©", "cé"])
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(third, fourth)
+
+
+CUT = {
+    "a Dog  on the BEACH": ("a", "dog", "on", "the", "beach"),
+    "(a dog)": ("(", "a", "dog", ")"),
+    "7 cats, &amp; a cat": ("7", "cats", ",", "&", "a", "cat"),
+    "caf\u00e9": ("caf\u00e9",),
+    "cats " * 9: ("cats",) * 9,
+    "word " * 9: ("word", "word", "wo"),  # of the third the context has two pieces
+    "\u65e5\u672c \u05e9\u05dc": ("\u65e5\u672c", "\u05e9\u05dc"),
+    "": (),
+}
+
+
+@pytest.mark.parametrize("sentence", CUT, ids=ascii)
+def test_every_token_is_of_a_word_or_is_told_apart(tokenizer, sentence):
+    """Byte-pair pieces are joined; start, end and what fills the row are of no word."""
+    tokenize = pretrained_ports.create_text(NAME, tokenizer=tokenizer).tokenize
+    words, ids = tokenize.words(sentence), tokenize([sentence])[0]
+    assert words.words == CUT[sentence]
+    end = ids.argmax()
+    assert words.owners[0] == words_of.START
+    assert words.owners[end] == words_of.END
+    assert (words.owners[end + 1 :] == words_of.PADDING).all()
+    inside = words.owners[1:end]
+    assert (np.diff(inside, prepend=0) >= 0).all()
+    np.testing.assert_array_equal(np.unique(inside), np.arange(len(words.words)))
+
+    values = np.random.default_rng(0).normal(size=12)
+    sums, apart = words.sums(values)
+    assert apart.keys() == {"start", "end", "padding"}
+    assert_close(sums.sum() + sum(apart.values()), values.sum(), values, rtol=1e-12)
+    assert apart["start"] == values[0]
+    by_hand = [values[words.owners == i].sum() for i in range(len(words.words))]
+    np.testing.assert_allclose(sums, by_hand, rtol=1e-12)
+
+
+def test_sentences_are_what_the_captured_tower_takes(tokenizer, unchecked):
+    """With the layer, tokens and gates that it brings; numbers of tokens will do, too."""
+    text = pretrained_ports.create_text(NAME, tokenizer=tokenizer)
+    encode = fam_jax.capture(text)
+    assert (encode.at, encode.gates) == (text.layer, "frozen")
+    enc = encode(SENTENCES)
+    assert enc.activations.shape == (3, 12, 16)
+    assert_close(enc.embeddings, text(SENTENCES))
+    np.testing.assert_array_equal(encode(text.tokenize(SENTENCES)).embeddings, enc.embeddings)
+    with pytest.raises(TypeError, match="sentence: expected a string, got int"):
+        encode([3])
+
+
+@pytest.mark.numerics
+def test_shares_of_tokens_and_the_rest_are_the_score(x64, double):
+    """At what each token brings in, the rest is the part of positions and biases: none without."""
+    pictures = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8)))
+
+    def maps(model):
+        encode = fam_jax.capture(model, at="token_embedding", gates="frozen")
+        return fam_jax.explain(encode, IDS, pictures, fam_jax.decomposition())
+
+    out = maps(double)
+    assert (np.abs(out.scores - out.maps.sum(1)) > 1e-3).all()
+    for row, ids in zip(out.maps, IDS, strict=True):
+        assert not row[ids.argmax() + 1 :].any(), "no token sees those after it"
+        assert (row[: ids.argmax() + 1] != 0).all()
+    graph, state = nnx.split(double)
+    unbiased = jax.tree.map_with_path(
+        lambda path, x: 0 * x if re.search("bias|positional", jax.tree_util.keystr(path)) else x,
+        state,
+    )
+    out = maps(nnx.merge(graph, unbiased))
+    assert_close(out.maps.sum(1), out.scores, np.abs(out.maps).sum(1), rtol=1e-10)
 
 
 def test_sentences_into_embeddings(tokenizer):
