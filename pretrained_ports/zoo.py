@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from pretrained_ports.catalog import ENTRIES, find_entry
 from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.catalog.vit import with_grid
-from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE
+from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE, Dialect
 from pretrained_ports.checkpoints.errors import one_line
 from pretrained_ports.checkpoints.matching import (
     Found,
@@ -166,6 +166,7 @@ def load(
     """
     row = find_entry(name)
     check_dtype(param_dtype)
+    _tables(name, row, dialect)  # a wrong one is told of before a file is fetched
     if positions not in ("auto", *PROJECTS):
         raise ValueError(f"positions: expected auto, {', '.join(PROJECTS)}, got {positions!r}")
     source = ""
@@ -200,6 +201,15 @@ def load(
     return bundle(name, fitted_row(row, model), model, source, report)
 
 
+def _tables(name: str, row: Entry, dialect: str) -> list[Dialect]:
+    """What "auto" stands for, or the one dialect; ValueError if it is none of the model's."""
+    if dialect not in ("auto", *row.dialects):
+        raise ValueError(
+            f"no dialect {dialect!r} for {name}; there are: auto, {', '.join(row.dialects)}"
+        )
+    return [DIALECTS[d] for d in (row.dialects if dialect == "auto" else (dialect,))]
+
+
 def match(
     name: str,
     row: Entry,
@@ -215,17 +225,12 @@ def match(
         ValueError: Unknown dialect; a head of a model that takes none.
         CheckpointError: The checkpoint does not fit, has no such entry or no head to keep.
     """
-    dialects = row.dialects if dialect == "auto" else (dialect,)
-    if unknown := [d for d in dialects if d not in row.dialects]:
-        raise ValueError(
-            f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(row.dialects)}"
-        )
+    tables = _tables(name, row, dialect)
     model_for = _model_for(row, param_dtype)
     plain = model_for({})
     takes = takes_head(plain)
     if head == "keep" and not (takes or any(map(LAYER.fullmatch, parameters(plain)))):
         raise ValueError(f"head: {name} takes none; its embedding is what the network itself gives")
-    tables = [DIALECTS[d] for d in dialects]
     found = find(checkpoint, model_for, tables, name, head, entry)
     report, part = found.report, found.part
     if head == "keep":
