@@ -18,6 +18,7 @@ again what is.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ import numpy as np
 import tensorstore as ts
 
 from fam_jax._core.brief import escaped, legible, message
+from fam_jax.io.pictures import check_address
 from fam_jax.store import INVALID, NOT_DONE
 
 TEXT = 160  # bytes of a text; longer ones are cut
@@ -63,6 +65,7 @@ class StoreError(OSError):
 def absolute(path: str | os.PathLike) -> str:
     """A local path made absolute, or a URL (gs://bucket/folder) as it is; no slash at the end."""
     text = os.fspath(path)
+    check_address(text)
     return text.rstrip("/") if "://" in text else os.path.abspath(text)
 
 
@@ -81,7 +84,14 @@ def kvstore(path: str) -> Any:
     """TensorStore's key-value store of a path: a local folder, gs://..., s3://..."""
     # Not as a URL where it is none: folders may be called "50% off?".
     spec = f"{path}/" if "://" in path else {"driver": "file", "path": f"{path}/"}
-    return wait(ts.KvStore.open(spec), doing=f"open {path}")[0]
+    return wait(ts.KvStore.open(spec, context=_soon()), doing=f"open {path}")[0]
+
+
+@cache
+def _soon() -> Any:
+    """Where a bucket does not answer, an error in moments; TensorStore asks for a quarter-hour."""
+    retries = {"max_retries": 6, "initial_delay": "250ms", "max_delay": "2s"}
+    return ts.Context({"gcs_request_retries": retries, "s3_request_retries": retries})
 
 
 class Group:
@@ -104,7 +114,14 @@ class Group:
         self.grid = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
         self._root = kvstore(path)
         opened = [
-            ts.open(self._spec(name, column), create=write, open=True, read=True, write=write)
+            ts.open(
+                self._spec(name, column),
+                create=write,
+                open=True,
+                read=True,
+                write=write,
+                context=_soon(),
+            )
             for name, column in self.columns.items()
         ]
         doing = f"{'write' if write else 'read'} {path}"

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +14,9 @@ from typing import Any, cast
 import numpy as np
 
 import fam_jax
-from fam_jax._core.brief import legible
+from fam_jax._core.brief import address, legible
 
 MANIFEST = "manifest.json"
-_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one / of gs://
 
 
 def part_name(name: str) -> str:
@@ -85,7 +83,7 @@ def refuse(path: Path, *, overwrite: bool) -> None:
 
     ValueError for an address.
     """
-    if _ADDRESS.match(os.fspath(path)):
+    if address(path):
         raise ValueError(f"{legible(path)} is an address; this is written to a local folder")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{legible(path)} is a file; a folder is expected")

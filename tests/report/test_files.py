@@ -168,10 +168,10 @@ def test_a_failure_leaves_no_report(store, tmp_path):
     def breaks(path):
         calls.append(path)
         if len(calls) == 5:
-            raise RuntimeError("out of luck")
+            raise KeyboardInterrupt
         return pictures.read(path)
 
-    with pytest.raises(RuntimeError, match="out of luck"):
+    with pytest.raises(KeyboardInterrupt):
         report.write(store, tmp_path / "out", read=breaks)
     assert not (tmp_path / "out").exists()
     assert list(tmp_path.iterdir()) == []
