@@ -23,7 +23,7 @@ class Options:
     shot: int = 5  # supports of a class
     neighbours: int = 20  # the nearest, which vote
     steps: int = 32  # of a deletion or insertion
-    window: tuple[float, float] | None = None  # black and white of deep grey pictures
+    window: tuple[float | int, float | int] | None = None  # black and white of deep grey pictures
     page: int | None = None  # of files with several
 
     @property

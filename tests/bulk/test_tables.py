@@ -4,6 +4,7 @@ import json
 import os
 import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from etils import epath
@@ -126,9 +127,14 @@ def test_pictures_of_a_folder_and_those_in_it(tmp_path):
         pictures.listed(tmp_path / "empty")
 
 
+def equal(text, count):
+    """One text in so many rows."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [text])
+
+
 LONG = "x" * 1_000_000
 BOMBS = {
-    "a dictionary of one text": ({"query": [LONG] * 8192, "reference": [LONG] * 8192}, {}),
+    "a dictionary of one text": ({"query": equal(LONG, 8192), "reference": equal(LONG, 8192)}, {}),
     "a text in its place": (
         {"query": ["a.png"] * 9 + [100 * LONG], "reference": ["b.png"] * 10},
         {"use_dictionary": False},
@@ -141,7 +147,7 @@ BOMBS = {
     "lists": ({"query": [["a.png"] * 1000], "reference": ["b.png"]}, {}),
     "maps": ({"query": [{"a": 1}], "reference": ["b.png"]}, {}),
     "bytes": ({"query": [b"a.png"], "reference": ["b.png"]}, {}),
-    "equal rows": ({"query": ["a"] * 3_000_000, "reference": ["b"] * 3_000_000}, {}),
+    "equal rows": ({"query": equal("a", 3_000_000), "reference": equal("b", 3_000_000)}, {}),
 }
 
 
