@@ -48,6 +48,7 @@ SHARED = {
     "--fit": {*JOBS, "retrieve", "explain"},
     "--window": {*JOBS, "explain", "evaluate"},
     "--page": {*JOBS, "explain", "evaluate"},
+    "--retry": JOBS,
     **dict.fromkeys(
         ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
         JOBS,

@@ -23,6 +23,7 @@ from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
 from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
+from fam_jax.bulk._retry import of_pictures, restored
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
@@ -56,6 +57,7 @@ def index(
     batch: int = 32,
     workers: int = 0,
     reader: Reader | None = None,
+    retry: bool = True,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> IndexSummary:
@@ -109,7 +111,8 @@ def index(
     prepare_store(path, settings, [_PICTURES], save)
     gallery.create(path, len(pictures))
     with reading():
-        progress = gallery.fill(pictures, workers, on_step)
+        again = restored(gallery.group, load, of_pictures(pictures)) if retry else None
+        progress = gallery.fill(pictures, workers, on_step, again=again)
     barrier("indexed")
     return IndexSummary(len(pictures), gallery.group.count_invalid(), progress)
 

@@ -62,15 +62,14 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
     that is a file, or cannot be written, raises OSError on entry, before any work is done.
     """
     path = Path(path)
-    refuse(path, overwrite=overwrite)
-    base = next(p for p in (path, *path.absolute().parents) if p.exists())
-    try:
-        staging = tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
-    except OSError as error:
-        raise OSError(f"cannot write to {legible(path)}: {error.strerror or error}") from None
-    with staging as name:
+    with _staging(path, overwrite=overwrite) as name:
         yield Path(name)
         path.mkdir(parents=True, exist_ok=True)
+        for file in Path(name).iterdir():  # before anything of the earlier run goes
+            if (path / file.name).is_dir():
+                raise IsADirectoryError(
+                    f"{legible(path / file.name)} is a folder; a file of that name is to be written"
+                )
         for stale in _listed(path / MANIFEST):
             (path / stale).unlink(missing_ok=True)
         # The manifest last: where it stands, everything it lists stands too.
@@ -79,10 +78,16 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
 
 
 def refuse(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError for a file, and for what nobody said to replace.
+    """Raise OSError where `folder` would: what is to be written there is refused before the work.
 
-    ValueError for an address.
+    FileExistsError for a file, and for what nobody said to replace; ValueError for an address.
     """
+    with _staging(path, overwrite=overwrite):
+        pass
+
+
+def _staging(path: Path, *, overwrite: bool) -> tempfile.TemporaryDirectory:
+    """A folder on the disk on which `path` will be."""
     if address(path):
         raise ValueError(f"{legible(path)} is an address; this is written to a local folder")
     if path.exists() and not path.is_dir():
@@ -91,6 +96,11 @@ def refuse(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(
             f"the folder {legible(path)} is not empty; pass --overwrite or another folder"
         )
+    base = next(p for p in (path, *path.absolute().parents) if p.exists())
+    try:
+        return tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
+    except OSError as error:
+        raise OSError(f"cannot write to {legible(path)}: {error.strerror or error}") from None
 
 
 def _listed(manifest: Path) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from pretrained_ports.checkpoints.errors import one_line
+
 
 class Tokenizer:
     """CLIP's byte-pair encoding of sentences: start, the sentence, end, then zeros.
@@ -65,14 +67,20 @@ class Tokenizer:
         file = self.file
         if not file.is_file():
             raise ValueError(f"there is no tokenizer file {file}")
+        # A damaged file makes the parser, or the first sentence, fail in any way: a panic of Rust is
+        # no Exception.
         try:
             bpe = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the parser has no narrower type
-            what = " ".join(str(error).split())[:200]
-            raise ValueError(f"{file} is not a tokenizer.json: {what}") from error
-        bpe.no_padding()
-        bpe.no_truncation()
-        size, empty, last = bpe.get_vocab_size(), bpe.encode("").ids, self._vocabulary - 1
+            bpe.no_padding()
+            bpe.no_truncation()
+            size, empty = bpe.get_vocab_size(), bpe.encode("").ids
+            bpe.encode("a photo of a cat")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            what = one_line(str(error), 200)
+            raise ValueError(f"{file} is not a tokenizer.json, or is damaged: {what}") from None
+        last = self._vocabulary - 1
         if size != self._vocabulary or len(empty) != 2 or empty[1] != last:
             raise ValueError(
                 f"{file} is not CLIP's tokenizer: it has {size} tokens, and an empty sentence "
