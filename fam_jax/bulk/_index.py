@@ -26,7 +26,7 @@ from fam_jax.bulk._pictures import PictureLoader, check_workers, reading_facts
 from fam_jax.bulk._retry import of_pictures, restored
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
-from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, StoreError, absolute, decode_text
 from fam_jax.io.pictures import Reader, reading
 from fam_jax.store import INVALID, NOT_DONE, VALID
 
@@ -86,6 +86,7 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
+    _tables.check_paths(pictures)
     check_workers(workers)
     batch = min(batch, len(pictures))
     path, load = absolute(store), PictureLoader(preprocess, reader)
@@ -131,6 +132,11 @@ class Index:
         self.path, self.settings, self._partial = path, settings["asked"], partial
         columns = {EMBEDDINGS: Column("float32", tuple(settings["columns"][EMBEDDINGS]))}
         shape, chunk_shape = (self.settings["pictures"],), (self.settings["batch"],)
+        if (there := _tables.count(epath.Path(path) / _PICTURES)) != shape[0]:
+            raise StoreError(
+                f"{legible(path)} is damaged: its zarr.json says {shape[0]} pictures, its table "
+                f"{there}"
+            )
         self._group = Group(path, shape, chunk_shape, columns | STATUS_COLUMNS)
 
     def __len__(self) -> int:

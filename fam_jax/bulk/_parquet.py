@@ -27,7 +27,11 @@ def opened(path: epath.Path, columns: Sequence[str]) -> Iterator[parquet.Parquet
     Raises:
         ValueError: It is no Parquet file, or damaged, or would fill too much.
     """
-    with path.open("rb") as data:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise type(error)(f"cannot read {legible(path)}: {error.strerror or error}") from None
+    with raw as data:
         try:
             file = parquet.ParquetFile(data)
             texts = _check(file, columns, _size(data), path)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -22,6 +23,7 @@ FILE = "pairs.parquet"
 NEEDED = ("query", "reference")
 COLUMNS = (*NEEDED, "id", "label")
 _GROUP = 8192  # rows that are in memory at a time, about
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 _LINE = 2**22  # bytes of a line
 
 
@@ -87,6 +89,12 @@ def read(file: epath.Path) -> list[str]:
     return [row["path"] for row in rows]
 
 
+def count(file: epath.Path) -> int:
+    """Rows of a table in a store."""
+    with opened(file, ()) as table:
+        return table.metadata.num_rows
+
+
 def read_group(file: epath.Path, group: int) -> pa.Table:
     """One group of the rows of a table of pairs in a store."""
     with opened(file, COLUMNS) as table:
@@ -119,6 +127,12 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
     return _READERS[suffix](source)
 
 
+def check_paths(paths: Iterable[str]) -> None:
+    """Raise ValueError for a path that no table holds."""
+    for row, path in enumerate(paths, start=1):
+        _cell(path, "pictures", "the path", row)
+
+
 def check_file(source: Any) -> None:
     """Raise OSError or ValueError for what is no file that has an end."""
     if not source.exists():
@@ -145,6 +159,8 @@ def _cell(value: Any, source: Any, name: str, row: int) -> str | None:
     text = None if value is None else str(value)
     if text and len(text) > CELL:
         raise ValueError(too_long(source, name, row, len(text)))
+    if text and _SURROGATE.search(text):
+        raise ValueError(f"{legible(source)}: {name} of row {row} is not UTF-8: {legible(text)}")
     return text
 
 

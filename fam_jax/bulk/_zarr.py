@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
-from fam_jax._core.brief import escaped, legible, message
+from fam_jax._core.brief import address, escaped, legible, message
 from fam_jax.io.pictures import check_address
 from fam_jax.store import INVALID, NOT_DONE
 
@@ -113,6 +113,8 @@ class Group:
         self.columns = dict(columns)
         self.grid = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
         self._root = kvstore(path)
+        if write:
+            _refuse_links(path)
         opened = [
             ts.open(
                 self._spec(name, column),
@@ -270,6 +272,16 @@ class Group:
     def count_invalid(self) -> int:
         """How many rows are done, but without a result."""
         return int(np.sum(self.read_status() == INVALID))
+
+
+def _refuse_links(path: str) -> None:
+    """StoreError for a folder in a store that is a link: what is written would lie elsewhere."""
+    if address(path):
+        return
+    for folder, folders, _ in os.walk(path):
+        for name in folders:
+            if os.path.islink(link := os.path.join(folder, name)):
+                raise StoreError(f"{legible(link)} is a link; a store is not written through one")
 
 
 def _says_damaged(path: str, rows: Mapping[int, Sequence[str]]) -> str:

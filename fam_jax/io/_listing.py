@@ -128,7 +128,9 @@ def scan(folder: str | os.PathLike) -> Listing:
             skipped["folders that may not be read"] += 1
             continue
         for one in names:
-            if is_hidden(one):
+            if not _is_text(one.name):
+                skipped["with names that are not UTF-8"] += 1
+            elif is_hidden(one):
                 skipped["hidden"] += 1
             elif one.is_dir():
                 rest.append(one)
@@ -144,6 +146,15 @@ def scan(folder: str | os.PathLike) -> Listing:
             f"no pictures in the folder {legible(path)} ({Listing([], skipped)})"
         )
     return Listing(sorted(files), dict(skipped))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a table: of bytes that are no UTF-8 none can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_special(path: Path) -> bool:

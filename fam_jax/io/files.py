@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 import numpy as np
@@ -17,18 +18,19 @@ import fam_jax
 from fam_jax._core.brief import address, legible
 
 MANIFEST = "manifest.json"
+_NAME = 100  # letters of a file's name in that of its part
 
 
-def part_name(name: str) -> str:
-    """What `whole` calls a file until it is written."""
-    return f".{name}.part"
+def is_part(name: str, of: str) -> bool:
+    """Whether a file is one that `whole` left when it was stopped."""
+    return name.startswith(f".{of[:_NAME]}.") and name.endswith(".part")
 
 
 @contextmanager
 def whole(path: Any) -> Iterator[Any]:
     """A temporary path that becomes `path`, of pathlib or etils, if the block ends well."""
-    part = path.with_name(part_name(path.name))
-    part.unlink(missing_ok=True)  # a link that waits there would be written through
+    # A name of its own: a link that waited under a known one would be written through.
+    part = path.with_name(f".{path.name[:_NAME]}.{token_hex(4)}.part")
     try:
         yield part
         part.replace(path)
@@ -71,7 +73,8 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
                     f"{legible(path / file.name)} is a folder; a file of that name is to be written"
                 )
         for stale in _listed(path / MANIFEST):
-            (path / stale).unlink(missing_ok=True)
+            if not (path / stale).is_dir():
+                (path / stale).unlink(missing_ok=True)
         # The manifest last: where it stands, everything it lists stands too.
         for file in sorted(Path(name).iterdir(), key=lambda f: f.name == MANIFEST):
             os.replace(file, path / file.name)
@@ -107,7 +110,7 @@ def _listed(manifest: Path) -> list[str]:
     """Plain file names an earlier manifest lists; nothing outside its folder."""
     try:
         names = json.loads(manifest.read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return [name for name in names if isinstance(name, str) and Path(name).name == name]
 

@@ -67,8 +67,8 @@ class Tokenizer:
         file = self.file
         if not file.is_file():
             raise ValueError(f"there is no tokenizer file {file}")
-        # A damaged file makes the parser, or the first sentence, fail in any way: a panic of Rust is
-        # no Exception.
+        # A damaged file makes the parser, or the first sentence, fail in any way: a panic of Rust
+        # is no Exception.
         try:
             bpe = tokenizers.Tokenizer.from_file(str(file))
             bpe.no_padding()
