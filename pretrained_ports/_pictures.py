@@ -30,7 +30,7 @@ def read(path: str | PathLike[str]) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     except UnidentifiedImageError:
         raise ValueError(f"{fspath(path)} is not a picture that Pillow can read") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{fspath(path)} has too many pixels; shrink it first") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {fspath(path)}") from None
