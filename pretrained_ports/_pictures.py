@@ -1,5 +1,6 @@
 """Pictures from files and arrays, their colours in sRGB."""
 
+import os
 from functools import lru_cache
 from io import BytesIO
 from os import PathLike, fspath
@@ -10,13 +11,18 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 _MANY_IN_ONE = ("MPO", "PSD")  # formats whose first frame is the picture, the others parts of it
+_MOST = 100_000_000  # pixels that are read: 0.4 GB
 _UNLIKE_SRGB = 2  # grey levels: a profile that moves no colour by more is sRGB
 
 
 def read(path: str | PathLike[str]) -> Image.Image:
     """The picture in a file, upright, what is transparent on white."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise ValueError(f"{fspath(path)} is a pipe or a device; a picture file is expected")
     try:
         with Image.open(path) as file:
+            if file.width * file.height > _MOST:
+                raise Image.DecompressionBombError
             frames = 1 if file.format in _MANY_IN_ONE else getattr(file, "n_frames", 1)
             image = in_srgb(ImageOps.exif_transpose(file))
         if image.has_transparency_data:
@@ -24,7 +30,7 @@ def read(path: str | PathLike[str]) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     except UnidentifiedImageError:
         raise ValueError(f"{fspath(path)} is not a picture that Pillow can read") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{fspath(path)} has too many pixels; shrink it first") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {fspath(path)}") from None

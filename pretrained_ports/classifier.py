@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from pretrained_ports.catalog import find_entry
 from pretrained_ports.checkpoints.casting import cast
-from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
+from pretrained_ports.checkpoints.dialects.rules import CLASSIFIER
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
 from pretrained_ports.models.state import check_dtype
 from pretrained_ports.weights.default import default_weights
-from pretrained_ports.zoo import load
+from pretrained_ports.zoo import bundle, fitted_row, match
 
 
 class Classifier(NamedTuple):
@@ -42,6 +42,7 @@ def load_classifier(
     weights: str | Path | Checkpoint | None = None,
     dialect: str = "auto",
     param_dtype: DTypeLike = jnp.float32,
+    entry: str | None = None,
 ) -> Classifier:
     """The fully-connected layer behind a backbone: what `load` drops from the same file.
 
@@ -50,6 +51,7 @@ def load_classifier(
         weights: As for `load`.
         dialect: As for `load`; its table says which keys are the classifier's.
         param_dtype: Type of the parameters.
+        entry: As for `load`.
 
     Returns:
         `Classifier`: kernel [d k], bias [k]; embeddings are those of `load(name, weights).model`.
@@ -60,28 +62,29 @@ def load_classifier(
             classifier that is one linear layer on its embeddings.
     """
     check_dtype(param_dtype)
+    row = find_entry(name)
     if weights is None:
-        weights, _ = default_weights(name, find_entry(name))
+        weights, _ = default_weights(name, row)
     checkpoint = weights if isinstance(weights, Checkpoint) else read(weights)
-    # The whole model is converted: which table the file follows, and that it fits, is known then.
-    backbone = load(name, checkpoint, dialect, param_dtype)
-    assert backbone.report is not None
-    dropped = [key for key, why in backbone.report.ignored.items() if why == CLASSIFIER]
-    source = f"{checkpoint.path} (dialect {backbone.report.dialect})"
+    # The whole model is looked for: which table its part of the file follows is known then.
+    found = match(name, row, checkpoint, dialect, param_dtype, entry=entry)
+    tensors, report = found.part.tensors, found.report
+    dim = bundle(name, fitted_row(row, found.model), found.model, "").embedding_dim
+    dropped = [key for key in tensors if report.ignored.get(key) == CLASSIFIER]
+    source = f"{checkpoint.path} (dialect {report.dialect})"
     if not dropped:
         raise CheckpointError(f"{source} holds no classifier beside the weights of {name}")
-    arrays = {key.rpartition(".")[2]: checkpoint.tensors[key] for key in dropped}
+    arrays = {key.rpartition(".")[2]: tensors[key] for key in dropped}
     kernel = arrays.get("weight", np.zeros(()))
     bias = arrays.get("bias", np.zeros(kernel.shape[:1]))
     if (
         len(arrays) != len(dropped)
         or not set(arrays) <= {"weight", "bias"}
-        or kernel.shape != (*bias.shape, backbone.embedding_dim)
+        or kernel.shape != (*bias.shape, dim)
     ):
-        shapes = ", ".join(f"{key} {list(checkpoint.tensors[key].shape)}" for key in dropped)
+        shapes = ", ".join(f"{key} {list(tensors[key].shape)}" for key in dropped)
         raise CheckpointError(
-            f"{source}: the classifier is not one linear layer on embeddings "
-            f"[{backbone.embedding_dim}]: {shapes}"
+            f"{source}: the classifier is not one linear layer on embeddings [{dim}]: {shapes}"
         )
     # Cast to arrays of their own: what was read may be a view of the file.
     arrays = cast({"kernel": kernel.T, "bias": bias}, param_dtype, f"{source}: the classifier")

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from flax import nnx
-
 from pretrained_ports import zoo
 from pretrained_ports.catalog import ENTRIES
-from pretrained_ports.catalog.clip_text import TEXT_DIALECTS, TOWERS
+from pretrained_ports.catalog.clip_text import TOWERS
 from pretrained_ports.checkpoints.dialects import DIALECTS
+from pretrained_ports.checkpoints.dialects.rules import TEXT_TOWER
 from pretrained_ports.checkpoints.errors import CheckpointError, one_line
 from pretrained_ports.checkpoints.matching import Plan, plan_of
 from pretrained_ports.checkpoints.parts import choose, search
@@ -88,16 +87,11 @@ def convert_file(
     metadata = provenance(name, checkpoint.path)
     if backbone.report.entry:
         metadata["source_entry"] = backbone.report.entry
-    write(target, backbone.model, metadata, _text_tower(name, checkpoint, entry))
+    text = None
+    if name in TOWERS and TEXT_TOWER in backbone.report.ignored.values():
+        text = load_text(name, checkpoint, entry=entry).model
+    write(target, backbone.model, metadata, text)
     return backbone
-
-
-def _text_tower(name: str, checkpoint: Checkpoint, entry: str | None) -> nnx.Module | None:
-    """The other half of a CLIP file, if the model has one and the file holds it."""
-    tables = [DIALECTS[dialect] for dialect in TEXT_DIALECTS]
-    if name in TOWERS and any(t.place(key) for t in tables for key in checkpoint.tensors):
-        return load_text(name, checkpoint, entry=entry).model
-    return None
 
 
 def find_model(checkpoint: Checkpoint, dialect: str = "auto", entry: str | None = None) -> str:

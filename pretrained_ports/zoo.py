@@ -16,12 +16,20 @@ from jax.typing import DTypeLike
 from pretrained_ports.catalog import ENTRIES, find_entry
 from pretrained_ports.catalog.entry import Entry, abstract
 from pretrained_ports.catalog.vit import with_grid
-from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE
-from pretrained_ports.checkpoints.matching import Plan, convert, survey
+from pretrained_ports.checkpoints.dialects import DIALECTS, NATIVE, Dialect
+from pretrained_ports.checkpoints.errors import one_line
+from pretrained_ports.checkpoints.matching import (
+    Found,
+    Plan,
+    fill_from,
+    find,
+    linear_layer,
+    survey,
+)
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
-from pretrained_ports.checkpoints.report import Report
+from pretrained_ports.checkpoints.report import Report, listing
 from pretrained_ports.models.network import AnyNetwork
-from pretrained_ports.models.projection import LAYER, with_head
+from pretrained_ports.models.projection import LAYER, takes_head, with_head
 from pretrained_ports.models.state import Shapes, check_dtype, parameters
 from pretrained_ports.models.vit import VisionTransformer
 from pretrained_ports.models.vit_variants import PROJECTS
@@ -107,7 +115,7 @@ def create(name: str, seed: int = 0, param_dtype: DTypeLike = jnp.float32) -> Ba
     check_dtype(param_dtype)
     model = abstract(entry, param_dtype)
     randomise(model, seed, param_dtype)
-    return _bundle(name, entry, model, f"random weights, seed {seed}")
+    return bundle(name, entry, model, f"random weights, seed {seed}")
 
 
 def load(
@@ -128,8 +136,10 @@ def load(
             package or the hub.
         dialect: Names in the checkpoint: a key of `checkpoints.dialects.DIALECTS`, or "auto".
         param_dtype: Type of the parameters, and of the computation.
-        head: Self-supervised checkpoints may hold a projection head: "drop" compares what enters
-            it, "keep" what leaves it. The similarity that is explained is another one.
+        head: Self-supervised checkpoints may hold a projection head, those of metric learning a
+            linear layer in the classifier's place: "drop" compares what enters it, "keep" what
+            leaves it. The similarity that is explained is another one. Kept by ResNet, CIFAR
+            ResNet, tiny and the vision transformers.
         positions: How a vision transformer's positions are fitted to pictures of another size than
             it was trained on: as the "authors" do it, "timm" or "transformers". "auto" is what the
             header of a converted file says, transformers for a file with its names, else authors.
@@ -140,8 +150,9 @@ def load(
             has as many, else a square, which the report says.
 
     Raises:
-        ValueError: Unknown name or dialect, float64 without 64-bit mode, no default weights, or
-            `positions` or `grid` of a model that has none to resample.
+        ValueError: Unknown name or dialect, float64 without 64-bit mode, no default weights,
+            `positions` or `grid` of a model that has none to resample, or a head of one that takes
+            none.
         CheckpointError: The file cannot be had or read, does not fit the model or the grid, has no
             such entry or no head to keep.
 
@@ -155,11 +166,7 @@ def load(
     """
     row = find_entry(name)
     check_dtype(param_dtype)
-    dialects = row.dialects if dialect == "auto" else (dialect,)
-    if unknown := [d for d in dialects if d not in row.dialects]:
-        raise ValueError(
-            f"no dialect {unknown[0]!r} for {name}; there are: auto, {', '.join(row.dialects)}"
-        )
+    _tables(name, row, dialect)  # a wrong one is told of before a file is fetched
     if positions not in ("auto", *PROJECTS):
         raise ValueError(f"positions: expected auto, {', '.join(PROJECTS)}, got {positions!r}")
     source = ""
@@ -176,15 +183,7 @@ def load(
             raise ValueError(f"grid: {name} {error}") from None
 
     try:
-        model, report = convert(
-            checkpoint,
-            _model_for(row, param_dtype),
-            [DIALECTS[d] for d in dialects],
-            param_dtype,
-            name,
-            head,
-            entry,
-        )
+        found = match(name, row, checkpoint, dialect, param_dtype, head, entry)
     except CheckpointError as error:
         if not _OTHER_COUNT.search(str(error)):
             raise
@@ -192,17 +191,74 @@ def load(
         if grid is not None:
             hint = f"are not those of a grid of {grid[0]} x {grid[1]} patches"
         raise CheckpointError(f"{error}\nits positions {hint}") from None
-    if head == "keep" and not any(LAYER.fullmatch(path) for path in report.used.values()):
-        raise CheckpointError(
-            f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
-        )
+    fill_from(found, param_dtype)
+    model, report = found.model, found.report
     if isinstance(model, VisionTransformer):
         report = _with_grid_noted(report, model, row, grid)
         model.positions = _project(checkpoint, report) if positions == "auto" else positions
     elif positions != "auto":
         raise ValueError(f"positions: {name} has none that are fitted to the size of a picture")
-    shapes = {path: array.shape for path, array in parameters(model).items()}
-    return _bundle(name, _fitted(row, shapes), model, source, report)
+    return bundle(name, fitted_row(row, model), model, source, report)
+
+
+def _tables(name: str, row: Entry, dialect: str) -> list[Dialect]:
+    """What "auto" stands for, or the one dialect; ValueError if it is none of the model's."""
+    if dialect not in ("auto", *row.dialects):
+        raise ValueError(
+            f"no dialect {dialect!r} for {name}; there are: auto, {', '.join(row.dialects)}"
+        )
+    return [DIALECTS[d] for d in (row.dialects if dialect == "auto" else (dialect,))]
+
+
+def match(
+    name: str,
+    row: Entry,
+    checkpoint: Checkpoint,
+    dialect: str = "auto",
+    param_dtype: DTypeLike = jnp.float32,
+    head: str = "drop",
+    entry: str | None = None,
+) -> Found:
+    """What a checkpoint has for the model of a row, which is not filled yet; arguments of `load`.
+
+    Raises:
+        ValueError: Unknown dialect; a head of a model that takes none.
+        CheckpointError: The checkpoint does not fit, has no such entry or no head to keep.
+    """
+    tables = _tables(name, row, dialect)
+    model_for = _model_for(row, param_dtype)
+    plain = model_for({})
+    takes = takes_head(plain)
+    if head == "keep" and not (takes or any(map(LAYER.fullmatch, parameters(plain)))):
+        raise ValueError(f"head: {name} takes none; its embedding is what the network itself gives")
+    found = find(checkpoint, model_for, tables, name, head, entry)
+    report, part = found.report, found.part
+    if head == "keep":
+        if not report.has_head:
+            raise CheckpointError(
+                f"{checkpoint.path} has no projection head to keep (dialect {report.dialect})"
+            )
+        _check_head(found, row, name, plain)
+    elif takes and (layer := linear_layer(part, DIALECTS[report.dialect])):
+        outputs, inputs = part.tensors[f"{layer}.weight"].shape
+        report = replace(report, dropped=f"{one_line(layer)} ({inputs} -> {outputs})")
+    return found._replace(report=report)
+
+
+def _check_head(found: Found, row: Entry, name: str, plain: AnyNetwork) -> None:
+    """CheckpointError for a head whose layers do not follow on the embedding and each other."""
+    try:
+        _embedding_dim(row, found.model)
+    except (TypeError, ValueError):
+        shapes = {
+            key: str(list(found.part.tensors[key].shape))
+            for key, path in found.report.used.items()
+            if LAYER.fullmatch(path)
+        }
+        raise CheckpointError(
+            f"{found.report.source}: its head does not fit embeddings "
+            f"[{_embedding_dim(row, plain)}] of {name}: {listing(shapes)}"
+        ) from None
 
 
 def _said_grid(checkpoint: Checkpoint) -> tuple[int, int] | None:
@@ -279,12 +335,23 @@ def _fitted(entry: Entry, shapes: Shapes) -> Entry:
     return replace(row, build=with_head(row.build, shapes))
 
 
-def _bundle(
+def fitted_row(row: Entry, model: nnx.Module) -> Entry:
+    """The row for a model that was made for a checkpoint."""
+    return _fitted(row, {path: array.shape for path, array in parameters(model).items()})
+
+
+def bundle(
     name: str, entry: Entry, model: AnyNetwork, source: str, report: Report | None = None
 ) -> Backbone:
+    """A model with what its row says of it; the model may be abstract."""
+    dim = _embedding_dim(entry, model)
+    return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
+
+
+def _embedding_dim(entry: Entry, model: AnyNetwork) -> int:
+    """Of pictures of the row's size; the model is in evaluation mode from here on."""
     model.eval()
     picture = jax.ShapeDtypeStruct(
         (1, *entry.preprocess.size, entry.preprocess.channels), "float32"
     )
-    dim = nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]
-    return Backbone(name, model, entry.layer, entry.tokens, entry.preprocess, dim, source, report)
+    return nnx.eval_shape(lambda model, images: model(images), model, picture).shape[-1]

@@ -46,8 +46,9 @@ SHARED = {
     "--partial": {"retrieve", "report"},
     "--batch": {*JOBS, "retrieve"},
     "--fit": {*JOBS, "retrieve", "explain"},
-    "--window": {*JOBS, "explain"},
-    "--page": {*JOBS, "explain"},
+    "--window": {*JOBS, "explain", "evaluate"},
+    "--page": {*JOBS, "explain", "evaluate"},
+    "--retry": JOBS,
     **dict.fromkeys(
         ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
         JOBS,

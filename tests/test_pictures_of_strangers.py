@@ -239,6 +239,11 @@ def test_too_many_pixels_are_refused(tmp_path):
     Image.new("1", (13_300, 13_300)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="13300 x 13300 pixels; at most 100,000,000 are read"):
         pictures.read(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png has too many pixels; shrink it first"):
+        Preprocess((8, 8), None).open(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png is a pipe or a device"):
+        Preprocess((8, 8), None).open(tmp_path / "pipe.png")
 
 
 def test_one_kind_of_warning_does_not_hide_another(tmp_path):

@@ -19,6 +19,7 @@ _NAME = 200  # letters of a name from outside
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _LOCALS = re.compile(r"[\w.<>]*<locals>\.")
+_SCHEME = re.compile("([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib leaves one / of gs://
 _PLAIN = bool | int | float | str | bytes | tuple | frozenset | None
 
 
@@ -74,6 +75,17 @@ def legible(name: object) -> str:
     return (
         text if len(text) <= _NAME else f"{text[: _NAME // 3]}...{text[_NAME // 3 + 3 - _NAME :]}"
     )
+
+
+def address(path: object) -> str:
+    """The scheme of what is no path of a file but an address, as "gs"; "" of a path.
+
+    Example:
+        >>> address("gs://bucket/a.jpg"), address("pictures/a.jpg")
+        ('gs', '')
+    """
+    found = _SCHEME.match(str(path))
+    return found[1].lower() if found else ""
 
 
 def message(error: Exception | str) -> str:

@@ -78,7 +78,11 @@ def capture(
             - a method bound to one of these, or a `functools.partial` with its keywords
               (`train=False`);
             - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,
-              a partial or the globals it names hold are its parameters;
+              a partial or the globals it names hold are its parameters. Programs are compiled for
+              the function, not for what it says: one that is made anew for every call (a lambda, a
+              function in a loop) compiles anew each time, and what was compiled stays in memory.
+              Define it once, and pass new parameters by `functools.partial`. Of a module,
+              encoders that are made anew share their programs;
             - a backbone of `pretrained_ports`, which brings its own layer, tokens and
               preprocessing: its encoder takes pictures of 8 bits as well, that of a text tower
               sentences, a list of strings.

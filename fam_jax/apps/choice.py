@@ -27,9 +27,13 @@ def open_network(
 
 
 def choices(net: Network) -> list[str]:
-    """What is to be said of a checkpoint that leaves a choice."""
+    """What is to be said of a checkpoint that leaves a choice, and of a layer left out of it."""
     report = net.backbone.report
-    return [f"weights: {line}" for line in report.choices()] if report else []
+    if report is None:
+        return []
+    given = net.backbone.source == report.source  # not what the model has by itself
+    lines = [*report.choices(), *(report.left_out() if given else ())]
+    return [f"weights: {line}" for line in lines]
 
 
 def choose_model(

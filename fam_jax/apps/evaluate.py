@@ -28,6 +28,8 @@ def evaluate(
     layer: options.Layer = None,
     gates: options.Gates = None,
     image_size: options.ImageSize = None,
+    window: options.Window = None,
+    page: options.Page = None,
     data: Annotated[
         str,
         typer.Option(
@@ -70,17 +72,18 @@ def evaluate(
     check_choice("--similarity", similarity, options.SIMILARITIES)
     counts = {"cases": cases, "way": way, "shot": shot, "neighbours": neighbours, "steps": steps}
     options.check_counts(**counts, image_size=image_size)
+    options.reader(window, page)
     files.refuse(Path(output), overwrite=True)  # an address, before anything is computed
     network.check(head, gates)
     wanted = _measures(task, measures)
     names = asking.named([name.strip() for name in methods.split(",") if name.strip()], "--methods")
-    asked = tasks.Options(data, seed=seed, **counts)
+    asked = tasks.Options(data, seed=seed, **counts, window=window, page=page)
     net, lines = choice.open_network(
         model, weights, head, layer, gates, image_size, entry=entry, grid=grid
     )
     explained = Network(net.backbone, net.encode, options.SIMILARITIES[similarity])
     facts = {**net.facts(), "map": list(explained.grid()), "similarity": similarity}
-    settings = {"task": task, **vars(asked), **facts}
+    settings = {"task": task, **asked.facts(), **facts}
     if wanted:
         settings["measures"] = wanted
     talk, folder = Output(quiet, as_json), Path(output)

@@ -26,6 +26,7 @@ def index(
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
+    retry: options.Retry = True,
     distributed: options.Distributed = False,
     coordinator: options.Coordinator = None,
     processes: options.Processes = None,
@@ -65,6 +66,7 @@ def index(
             batch=batch,
             workers=workers,
             reader=reader,
+            retry=retry,
             about={**net.settings(), "weights_file": weights},
             on_step=line,
         )

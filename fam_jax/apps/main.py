@@ -1,5 +1,6 @@
 """The command line, `fam-jax`: options in, one-line errors out."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any
 
+import jax
 import typer
 
 import fam_jax
@@ -18,6 +20,7 @@ from fam_jax.apps.explain import explain
 from fam_jax.apps.index import index
 from fam_jax.apps.map import map_
 from fam_jax.apps.models import models
+from fam_jax.apps.output import echo
 from fam_jax.apps.redraw import redraw
 from fam_jax.apps.report import report
 from fam_jax.apps.retrieve import retrieve
@@ -25,6 +28,7 @@ from fam_jax.io.pictures import PictureWarning
 
 _NAME = "fam-jax"
 _DEBUG = "--debug"
+_INTERNAL = "internal error"
 _COMMANDS = (explain, redraw, demo, evaluate, convert, models, map_, index, retrieve, report)
 
 app = typer.Typer(
@@ -55,16 +59,12 @@ def _options(
 
 @contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """What a picture may not be read as it is meant for is said on stderr, in a line."""
+    """Warnings on stderr, each in a line, without the line of the code that gave it."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", PictureWarning)
-        show = warnings.showwarning
 
-        def say(text: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if not issubclass(category, PictureWarning):
-                show(text, category, *where, **more)
-            else:
-                typer.echo(f"warning: {message(str(text))}", err=True)
+        def say(text: Warning | str, *where: Any, **more: Any) -> None:
+            echo(f"warning: {message(str(text))}", err=True)
 
         warnings.showwarning = say
         yield
@@ -81,7 +81,7 @@ def _one_line_errors(command: Callable) -> Callable:
         except (ValueError, TypeError, OSError, ImportError) as error:
             if _DEBUG in sys.argv:
                 raise
-            typer.echo(f"error: {message(error)}", err=True)
+            echo(f"error: {message(error)}", err=True)
             raise typer.Exit(2) from None
 
     return run
@@ -97,13 +97,14 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         code = app(args or ["--help"], prog_name=_NAME, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("stopped", err=True)
+        echo("stopped", err=True)
         code = 130
     except Exception as error:
         if _DEBUG in sys.argv:
             raise
-        typer.echo(_one_line(error), err=True)
-        code = getattr(error, "exit_code", 1)
+        line = _one_line(error)
+        echo(line, err=True)
+        code = getattr(error, "exit_code", 1 if line.startswith(_INTERNAL) else 2)
     sys.exit(code or 0)
 
 
@@ -111,5 +112,18 @@ def _one_line(error: Exception) -> str:
     format_message = getattr(error, "format_message", None)
     if format_message is not None:  # bad use, found by typer itself
         return f"error: {message(format_message()).rstrip('.')}; see {_NAME} --help"
+    if without := _no_device():
+        return f"error: {without}"
     what = f"{type(error).__name__}: {message(error)[:300]}"
-    return f"internal error: {what} ({_DEBUG} shows where)"
+    return f"{_INTERNAL}: {what} ({_DEBUG} shows where)"
+
+
+def _no_device() -> str:
+    """What keeps JAX from computing at all; "" if nothing does."""
+    try:
+        jax.devices()
+    except Exception as error:  # of a plugin: any
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        why = message(error) if str(error) else "it has none here"
+        return f"JAX finds no device for JAX_PLATFORMS={asked!r}: {why}"
+    return ""

@@ -48,6 +48,7 @@ def map_(
     batch: options.Batch = 32,
     compute: options.Compute = "float32",
     workers: options.Workers = 0,
+    retry: options.Retry = True,
     distributed: options.Distributed = False,
     coordinator: options.Coordinator = None,
     processes: options.Processes = None,
@@ -106,6 +107,7 @@ def map_(
             once=once,
             workers=workers,
             reader=reader,
+            retry=retry,
             on_step=line,
         )
     talk.say(

@@ -117,6 +117,11 @@ Json = Annotated[bool, _option("--json", "One JSON object in place of the text."
 Batch = Annotated[int, _option("--batch", "Of a device at a time, and of a file.")]
 Compute = Annotated[str, _option("--compute", "float32 or bfloat16.", COMPUTE)]
 Workers = Annotated[int, _option("--workers", "Processes that read pictures; 0: threads.")]
+_retry = (
+    "Compute rows without a result again where the picture that failed can be read now, or leave "
+    "them."
+)
+Retry = Annotated[bool, typer.Option("--retry/--no-retry", help=_retry)]
 Distributed = Annotated[bool, _option("--distributed", "Run the same command on every host.")]
 Coordinator = Annotated[
     str | None, _option("--coordinator", "HOST:PORT of the first, where jax does not find it.")

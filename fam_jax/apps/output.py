@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ class Output:
         """Show lines of text, whatever names they hold: each is one line."""
         if not (self.quiet or self.as_json):
             for line in lines:
-                typer.echo(escaped(line))
+                echo(escaped(line))
 
     def say_left_out(self, reasons: Mapping[str, str]) -> None:
         """Show which pictures could not be read, and why."""
@@ -46,7 +48,8 @@ class Output:
 
         if not (self.quiet or self.as_json):
             width = None if sys.stdout.isatty() else _WIDTH
-            Console(width=width, highlight=False).print(*parts, sep="\n")
+            with to_a_reader():
+                Console(width=width, highlight=False).print(*parts, sep="\n")
 
     def progress(self) -> "Console":
         """Where progress is shown: stderr, or nowhere."""
@@ -57,7 +60,25 @@ class Output:
     def result(self, **facts: Any) -> None:
         """Show what the text says as one JSON object."""
         if self.as_json:
-            typer.echo(json.dumps(_plain(facts), indent=2, allow_nan=False, default=str))
+            echo(json.dumps(_plain(facts), indent=2, allow_nan=False, default=str))
+
+
+@contextmanager
+def to_a_reader(*, err: bool = False) -> Iterator[None]:
+    """Printing, which goes nowhere from where nobody reads on: the work is done all the same."""
+    try:
+        yield
+    except BrokenPipeError:
+        name = "stderr" if err else "stdout"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), getattr(sys, name).fileno())
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line, with escapes for letters that the terminal has not."""
+    with to_a_reader(err=err):
+        stream = sys.stderr if err else sys.stdout
+        encoding = stream.encoding or "utf-8"
+        typer.echo(line.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Annotated, Any
 from zipfile import BadZipFile
@@ -90,7 +91,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise FileNotFoundError(
             f"{legible(folder)} is not from fam-jax explain: no {name} in it"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile):
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RecursionError,
+        BadZipFile,
+        zlib.error,
+    ):
         whole = False
     if not whole:
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from fam_jax._core.brief import legible
+from fam_jax._core.extras import needed
 from fam_jax.apps import choice, options, views
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
@@ -55,6 +56,8 @@ def retrieve(
     options.check_fit(fit, job=True)
     options.check_counts(batch=batch, top=top, map_size=map_size)
     files.refuse(Path(output), overwrite=overwrite)
+    with needed("a page needs", "report"):  # before the search, whose end it is
+        import jinja2  # noqa: F401
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index, partial=partial)
     status = gallery.check_finished()

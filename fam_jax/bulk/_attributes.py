@@ -18,7 +18,7 @@ def read_settings(path: str) -> dict[str, Any] | None:
         return None
     try:
         return json.loads(entry.value)["attributes"]["fam_jax"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise StoreError(f"{legible(path)} is a zarr group of something else") from None
 
 

@@ -1,6 +1,6 @@
 """Each picture once: its features, or its embedding, in a group of the store, a row a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -54,12 +54,25 @@ class EncodedPictures:
         paths: Sequence[str],
         workers: int = 0,
         on_step: Callable[[Progress], None] | None = None,
+        *,
+        only: Container[str] | None = None,
+        again: np.ndarray | None = None,
     ) -> Progress:
-        """Encode these pictures into the first rows, unless they are there; see `run_steps`."""
+        """Encode these pictures into the first rows, unless they are there; see `run_steps`.
+
+        Chunks without one of `only` are left out, those of `again` encoded though they are there.
+        """
         self.rows = {path: row for row, path in enumerate(paths)}
         group, batch = self.group, self._batch
         missing = missing_chunks(group)
         missing = missing[missing * batch < len(paths)]
+        if only is not None:
+            wanted = [
+                any(p in only for p in _chunk_paths(paths, batch, c)) for c in missing.tolist()
+            ]
+            missing = missing[np.array(wanted, bool)]
+        if again is not None:
+            missing = np.union1d(missing, again)
         program = DeviceProgram(self._program, self._encode)
 
         def collect(chunk: int, info: Any, result: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

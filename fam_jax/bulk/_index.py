@@ -23,9 +23,10 @@ from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
 from fam_jax.bulk._pictures import PictureLoader, check_workers
+from fam_jax.bulk._retry import of_pictures, restored
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
-from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, absolute, decode_text
+from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, StoreError, absolute, decode_text
 from fam_jax.io.pictures import Reader, reading
 from fam_jax.store import INVALID, NOT_DONE, VALID
 
@@ -56,6 +57,7 @@ def index(
     batch: int = 32,
     workers: int = 0,
     reader: Reader | None = None,
+    retry: bool = True,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> IndexSummary:
@@ -84,6 +86,7 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
+    _tables.check_paths(pictures)
     check_workers(workers)
     batch = min(batch, len(pictures))
     path, load = absolute(store), PictureLoader(preprocess, reader)
@@ -109,7 +112,8 @@ def index(
     prepare_store(path, settings, [_PICTURES], save)
     gallery.create(path, len(pictures))
     with reading():
-        progress = gallery.fill(pictures, workers, on_step)
+        again = restored(gallery.group, load, of_pictures(pictures)) if retry else None
+        progress = gallery.fill(pictures, workers, on_step, again=again)
     barrier("indexed")
     return IndexSummary(len(pictures), gallery.group.count_invalid(), progress)
 
@@ -128,6 +132,11 @@ class Index:
         self.path, self.settings, self._partial = path, settings["asked"], partial
         columns = {EMBEDDINGS: Column("float32", tuple(settings["columns"][EMBEDDINGS]))}
         shape, chunk_shape = (self.settings["pictures"],), (self.settings["batch"],)
+        if (there := _tables.count(epath.Path(path) / _PICTURES)) != shape[0]:
+            raise StoreError(
+                f"{legible(path)} is damaged: its zarr.json says {shape[0]} pictures, its table "
+                f"{there}"
+            )
         self._group = Group(path, shape, chunk_shape, columns | STATUS_COLUMNS)
 
     def __len__(self) -> int:

@@ -21,6 +21,7 @@ from jax import Array
 
 from fam_jax._core.axes import map_axes, spread
 from fam_jax._core.brief import legible
+from fam_jax.bulk import _tables
 from fam_jax.bulk._attributes import check_settings, read_settings
 from fam_jax.bulk._pairs import Grid, Pairs, StoredPairs
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, StoreError, absolute, decode_text
@@ -92,6 +93,7 @@ class MapStore:
         check_settings(path, settings, ("map_dtype",), ("shape", "chunk_shape"))
         self.path, self.settings = path, settings["asked"]
         self.shape, chunk_shape = tuple(settings["shape"]), tuple(settings["chunk_shape"])
+        _check_rows(path, self.shape)
         shapes = zip(MAPS, map(tuple, settings["map_shapes"]), strict=True)
         columns = map_columns(self.settings["map_dtype"], dict(shapes))
         self._group = Group(path, self.shape, chunk_shape, columns)
@@ -168,6 +170,17 @@ class MapStore:
         done = float(values["scores"]), int(values["status"]), str(values["reason"])
         boxes = map(_box, values["boxes"])
         return Row(index, *self._pairs.row(index), *done, query_map, reference_map, *boxes)
+
+
+def _check_rows(path: str, shape: tuple[int, ...]) -> None:
+    """StoreError for a store that says it has other rows than its tables."""
+    names = Grid.FILES if len(shape) == 2 else (_tables.FILE,)
+    there = tuple(_tables.count(epath.Path(path) / name) for name in names)
+    if there != shape:
+        raise StoreError(
+            f"{legible(path)} is damaged: its zarr.json says {' x '.join(map(str, shape))} rows, "
+            f"its tables {' x '.join(map(str, there))}"
+        )
 
 
 def _box(sides: np.ndarray) -> tuple[float, float, float, float] | None:

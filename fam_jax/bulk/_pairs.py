@@ -18,6 +18,7 @@ from etils import epath
 
 from fam_jax._core.checks import check_count
 from fam_jax.bulk import _tables
+from fam_jax.io.pictures import check_address
 
 
 class PairChunk(NamedTuple):
@@ -48,6 +49,7 @@ class TablePairs:
 
     def __init__(self, source: Any, batch: int) -> None:
         if isinstance(source, str | os.PathLike):
+            check_address(source)
             source = epath.Path(source)
             self._root = str(source.parent if "://" in str(source) else source.parent.absolute())
         else:

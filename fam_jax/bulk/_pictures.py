@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from fam_jax._core.brief import brief, legible, message
+from fam_jax._core.brief import brief, legible
 from fam_jax.io import pictures
 
 _THREADS = 16
@@ -54,10 +54,8 @@ class Loader:
         """The arrays `image` (the input), `box` [4] and `reason`; "" gives an empty input."""
         image, box, reason = np.zeros(self.shape, self.dtype), np.zeros(4, np.float32), ""
         if path:
-            try:
-                image, box = self._load(path)
-            except Exception as error:  # whatever is wrong with a file, the job goes on
-                reason = message(error)
+            loaded, reason = pictures.tried(self._load, path)
+            image, box = loaded or (image, box)
         return {"image": image, "box": box, "reason": np.array(reason)}
 
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
 from fam_jax.bulk._pairs import Grid, TablePairs
 from fam_jax.bulk._pictures import Loader, PictureLoader, check_workers
 from fam_jax.bulk._programs import DeviceProgram, explain_chunk
+from fam_jax.bulk._retry import of_pairs, restored
 from fam_jax.bulk._settings import (
     barrier,
     create_group,
@@ -66,6 +67,7 @@ def run(
     once: bool = False,
     workers: int = 0,
     reader: Reader | None = None,
+    retry: bool = True,
     about: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Summary:
@@ -96,6 +98,8 @@ def run(
         workers: processes that read pictures; 0 for threads of this one.
         reader: how pictures are read, if not as `Reader()` reads them; `Reader(convert=False)`
             hands `preprocess` the picture as the file holds it.
+        retry: whether rows without maps are computed again where the picture that failed can be
+            read now.
         about: plain values to be kept with the store, and asked of whoever goes on with it.
         on_step: called with a `Progress` when a step is written.
 
@@ -143,6 +147,7 @@ def run(
             dtype=dtype,
             once=once,
             workers=workers,
+            retry=retry,
             about=about,
             on_step=on_step,
         )
@@ -161,6 +166,7 @@ def run_job(
     on_step: Callable[[Progress], None] | None,
     once: bool = False,
     workers: int = 0,
+    retry: bool = True,
     kept: EncodedPictures | None = None,
 ) -> Summary:
     """Arguments as `run`; `kept` are features that are there already."""
@@ -204,13 +210,16 @@ def run_job(
     prepare_store(path, settings, pairs.FILES, pairs.save)
     group = create_group(path, pairs.shape, pairs.chunk_shape, map_columns(dtype, shapes))
     missing, features, phases = missing_chunks(group), epath.Path(path) / FEATURES, []
+    stored = pairs.reopen(epath.Path(path))
+    if retry:
+        missing = np.union1d(missing, restored(group, load, of_pairs(stored)))
     if len(missing):
-        stored = pairs.reopen(epath.Path(path))
         if once and kept is None:
             pictures = stored.pictures()
             kept = EncodedPictures(encode, load, batch, FEATURES)
             kept.create(str(features), len(pictures))
-            phases.append(kept.fill(pictures, workers, on_step))
+            wanted = {path for chunk in missing.tolist() for path in stored.chunk(chunk).pictures}
+            phases.append(kept.fill(pictures, workers, on_step, only=wanted))
             barrier("features")
         if kept is None:
             inputs = partial(picture_inputs, pairs=stored, load=load, workers=workers)

@@ -73,7 +73,11 @@ def _make_store(
     folder = epath.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = {file.name for file in folder.iterdir()}.difference(own, map(files.part_name, own))
+        others = {
+            file.name
+            for file in folder.iterdir()
+            if file.name not in own and not any(files.is_part(file.name, name) for name in own)
+        }
         if not others:
             save(folder)
     except OSError as error:

@@ -4,22 +4,27 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from etils import epath
 from pyarrow import parquet
 
-from fam_jax._core.brief import legible, message
+from fam_jax._core.brief import address, legible, message
+from fam_jax.bulk._parquet import CELL, names_of, opened, read_rows, too_long
 from fam_jax.io import files
 
 FILE = "pairs.parquet"
 NEEDED = ("query", "reference")
 COLUMNS = (*NEEDED, "id", "label")
 _GROUP = 8192  # rows that are in memory at a time, about
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
+_LINE = 2**22  # bytes of a line
 
 
 class Scan(NamedTuple):
@@ -78,14 +83,24 @@ def write(target: epath.Path, paths: Sequence[str]) -> None:
 
 def read(file: epath.Path) -> list[str]:
     """The paths of a table in a store."""
-    with file.open("rb") as data:
-        return parquet.read_table(data)["path"].to_pylist()
+    rows = list(read_rows(file, ["path"]))
+    if rows and not isinstance(rows[0].get("path"), str):
+        raise ValueError(f"{legible(file)} is damaged: no column path")
+    return [row["path"] for row in rows]
+
+
+def count(file: epath.Path) -> int:
+    """Rows of a table in a store."""
+    with opened(file, ()) as table:
+        return table.metadata.num_rows
 
 
 def read_group(file: epath.Path, group: int) -> pa.Table:
     """One group of the rows of a table of pairs in a store."""
-    with file.open("rb") as data:
-        return parquet.ParquetFile(data).read_row_group(group)
+    with opened(file, COLUMNS) as table:
+        if group >= table.num_row_groups or table.schema_arrow.names != list(COLUMNS):
+            raise ValueError(f"{legible(file)} is damaged: it has other rows than its store")
+        return table.read_row_group(group)
 
 
 def picture_path(name: str, root: str) -> str:
@@ -108,19 +123,45 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
         raise ValueError(
             f"{legible(source)}: pairs are read from .csv, .jsonl or .parquet, not {suffix!r}"
         )
-    if not source.exists():
-        raise FileNotFoundError(f"no such file: {legible(source)}")
+    check_file(source)
     return _READERS[suffix](source)
 
 
-def _as_dicts(rows: Iterable) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        if isinstance(row, dict):
-            yield {k: None if v is None else str(v) for k, v in row.items() if k in COLUMNS}
-        elif isinstance(row, tuple | list) and len(row) == 2:
-            yield dict(zip(NEEDED, map(str, row), strict=True))
-        else:
+def check_paths(paths: Iterable[str]) -> None:
+    """Raise ValueError for a path that no table holds."""
+    for row, path in enumerate(paths, start=1):
+        _cell(path, "pictures", "the path", row)
+
+
+def check_file(source: Any) -> None:
+    """Raise OSError or ValueError for what is no file that has an end."""
+    if not source.exists():
+        raise FileNotFoundError(f"no such file: {legible(source)}")
+    if source.is_dir():
+        raise IsADirectoryError(f"{legible(source)} is a folder; a file is expected")
+    if not address(source) and not Path(source).is_file():
+        raise ValueError(f"{legible(source)} is a pipe or a device; a file is expected")
+
+
+def _as_dicts(rows: Iterable, source: Any = "pairs") -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, tuple | list) and len(row) == 2:
+            row = dict(zip(NEEDED, row, strict=True))
+        elif not isinstance(row, dict):
             raise ValueError(f"pairs: expected (query, reference) or a dict, got {row!r}")
+        yield {name: _cell(row[name], source, name, number) for name in COLUMNS if name in row}
+
+
+def _cell(value: Any, source: Any, name: str, row: int) -> str | None:
+    """A value as a text; ValueError for what is none."""
+    if isinstance(value, dict | list | tuple | bytes):
+        raise ValueError(f"{legible(source)}: {name} of row {row} is no text")
+    text = None if value is None else str(value)
+    if text and len(text) > CELL:
+        raise ValueError(too_long(source, name, row, len(text)))
+    if text and _SURROGATE.search(text):
+        raise ValueError(f"{legible(source)}: {name} of row {row} is not UTF-8: {legible(text)}")
+    return text
 
 
 def _check_columns(source: epath.Path, names: Sequence[str]) -> None:
@@ -142,8 +183,7 @@ def _csv(source: epath.Path) -> Iterator[dict[str, Any]]:
         with _text(source) as file:
             reader = csv.DictReader(file)
             _check_columns(source, reader.fieldnames or [])
-            for row in reader:
-                yield {name: row[name] for name in COLUMNS if name in row}
+            yield from _as_dicts(reader, source)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{legible(source)} is no CSV file: {message(error)}") from None
 
@@ -156,33 +196,35 @@ def _fields(source: epath.Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, A
 
 
 def _json_lines(source: epath.Path) -> Iterator[dict[str, Any]]:
-    with _text(source) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+    return _as_dicts(_json_objects(source), source)
+
+
+def _json_objects(source: epath.Path) -> Iterator[dict[str, Any]]:
+    with source.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, _LINE + 1), b""), start=1):
+            where = f"{legible(source)}, line {number}"
+            if len(line) > _LINE:
+                raise ValueError(f"{where}: more than {_LINE:,} bytes")
             try:
-                row = json.loads(line, object_pairs_hook=partial(_fields, source))
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"{legible(source)}, line {number}: not JSON: {error}") from None
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                row = json.loads(text, object_pairs_hook=partial(_fields, source))
+            except RecursionError:
+                raise ValueError(f"{where}: lists in lists, too many") from None
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise ValueError(f"{where}: not JSON: {message(error)}") from None
             if not isinstance(row, dict):
-                raise ValueError(
-                    f"{legible(source)}, line {number}: expected an object with query, reference"
-                )
+                raise ValueError(f"{where}: expected an object with query, reference")
             if number == 1:
                 _check_columns(source, list(row))
-            yield from _as_dicts([row])
+            yield row
 
 
 def _parquet(source: epath.Path) -> Iterator[dict[str, Any]]:
-    with source.open("rb") as data:
-        try:
-            file = parquet.ParquetFile(data)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{legible(source)} is no Parquet file: {message(error)}") from None
-        _check_columns(source, file.schema_arrow.names)
-        columns = [name for name in COLUMNS if name in file.schema_arrow.names]
-        for batch in file.iter_batches(_GROUP, columns=columns):
-            yield from _as_dicts(batch.to_pylist())
+    names = names_of(source)
+    _check_columns(source, names)
+    yield from _as_dicts(read_rows(source, [n for n in COLUMNS if n in names]), source)
 
 
 _READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}

@@ -18,13 +18,15 @@ again what is.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorstore as ts
 
-from fam_jax._core.brief import escaped, legible, message
+from fam_jax._core.brief import address, escaped, legible, message
+from fam_jax.io.pictures import check_address
 from fam_jax.store import INVALID, NOT_DONE
 
 TEXT = 160  # bytes of a text; longer ones are cut
@@ -63,6 +65,7 @@ class StoreError(OSError):
 def absolute(path: str | os.PathLike) -> str:
     """A local path made absolute, or a URL (gs://bucket/folder) as it is; no slash at the end."""
     text = os.fspath(path)
+    check_address(text)
     return text.rstrip("/") if "://" in text else os.path.abspath(text)
 
 
@@ -81,7 +84,14 @@ def kvstore(path: str) -> Any:
     """TensorStore's key-value store of a path: a local folder, gs://..., s3://..."""
     # Not as a URL where it is none: folders may be called "50% off?".
     spec = f"{path}/" if "://" in path else {"driver": "file", "path": f"{path}/"}
-    return wait(ts.KvStore.open(spec), doing=f"open {path}")[0]
+    return wait(ts.KvStore.open(spec, context=_soon()), doing=f"open {path}")[0]
+
+
+@cache
+def _soon() -> Any:
+    """Where a bucket does not answer, an error in moments; TensorStore asks for a quarter-hour."""
+    retries = {"max_retries": 6, "initial_delay": "250ms", "max_delay": "2s"}
+    return ts.Context({"gcs_request_retries": retries, "s3_request_retries": retries})
 
 
 class Group:
@@ -103,8 +113,17 @@ class Group:
         self.columns = dict(columns)
         self.grid = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
         self._root = kvstore(path)
+        if write:
+            _refuse_links(path)
         opened = [
-            ts.open(self._spec(name, column), create=write, open=True, read=True, write=write)
+            ts.open(
+                self._spec(name, column),
+                create=write,
+                open=True,
+                read=True,
+                write=write,
+                context=_soon(),
+            )
             for name, column in self.columns.items()
         ]
         doing = f"{'write' if write else 'read'} {path}"
@@ -253,6 +272,16 @@ class Group:
     def count_invalid(self) -> int:
         """How many rows are done, but without a result."""
         return int(np.sum(self.read_status() == INVALID))
+
+
+def _refuse_links(path: str) -> None:
+    """StoreError for a folder in a store that is a link: what is written would lie elsewhere."""
+    if address(path):
+        return
+    for folder, folders, _ in os.walk(path):
+        for name in folders:
+            if os.path.islink(link := os.path.join(folder, name)):
+                raise StoreError(f"{legible(link)} is a link; a store is not written through one")
 
 
 def _says_damaged(path: str, rows: Mapping[int, Sequence[str]]) -> str:

@@ -1,6 +1,7 @@
 """Pictures with the place of an object: Pascal-VOC boxes (NAME.xml) or masks (NAME_mask.png)."""
 
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from fam_jax._core.brief import legible
 from fam_jax.evaluate.data import because
-from fam_jax.io.pictures import MIN_SIDE, Reader, is_hidden, is_picture, read
+from fam_jax.io.pictures import MIN_SIDE, READER, Reader, is_hidden, is_picture, tried
 
 _MASKS = ("_segmentation_mask", "_mask")  # of two, the last one counts
 
@@ -33,7 +34,7 @@ class Place(NamedTuple):
     bottom: int
 
 
-def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
+def annotated(folder: Path, reader: Reader = READER) -> tuple[list[Annotated], list[str]]:
     """Every picture of a folder with a box file or a mask beside it, and a line for each other one.
 
     A box file is a Pascal-VOC .xml of the same name; all its objects count. A mask is a picture
@@ -50,17 +51,17 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
             continue
         mask = masks.get(path.stem)
         boxes = path.with_suffix(".xml")
-        try:
-            if boxes.is_file():
-                usable.append(_with_boxes(path, boxes))
-            elif mask is not None:
-                usable.append(_with_mask(path, mask))
-            else:
-                left_out.append(
-                    f"{legible(path.name)}: neither {legible(boxes.name)} nor a mask lies beside it"
-                )
-        except (ValueError, OSError) as error:
-            left_out.append(str(error))
+        if boxes.is_file():
+            one, reason = tried(partial(_with_boxes, boxes=boxes, reader=reader), path)
+        elif mask is not None:
+            one, reason = tried(partial(_with_mask, mask=mask, reader=reader), path)
+        else:
+            one, reason = None, f"neither {legible(boxes.name)} nor a mask lies beside it"
+            reason = f"{legible(path.name)}: {reason}"
+        if one is None:
+            left_out.append(reason)
+        else:
+            usable.append(one)
     if not usable:
         raise ValueError(
             f"--data: no picture of {legible(folder)} has boxes (NAME.xml) or a mask "
@@ -69,8 +70,8 @@ def annotated(folder: Path) -> tuple[list[Annotated], list[str]]:
     return usable, left_out
 
 
-def _with_boxes(path: Path, boxes: Path) -> Annotated:
-    image = read(path)
+def _with_boxes(path: Path, boxes: Path, reader: Reader) -> Annotated:
+    image = reader(path)
     try:
         objects = ET.parse(boxes).getroot().findall("object")
         places = [_place(thing) for thing in objects]
@@ -103,8 +104,8 @@ def _place(thing: ET.Element) -> Place:
     return Place(left - (left > 0), top - (top > 0), right, bottom)
 
 
-def _with_mask(path: Path, mask: Path) -> Annotated:
-    image = read(path)
+def _with_mask(path: Path, mask: Path, reader: Reader) -> Annotated:
+    image = reader(path)
     levels = Reader(convert=False)(mask)
     whole = levels.mode in ("1", "L", "P") or levels.mode.startswith("I")
     indices = np.asarray(levels if whole else levels.convert("L")).astype(np.int32)

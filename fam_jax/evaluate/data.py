@@ -5,6 +5,7 @@ What cannot be used is left out and named in one line each; the rest goes on.
 
 import csv
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fam_jax._core.brief import legible
+from fam_jax._core.brief import address, legible, message
 from fam_jax.io import photographs
-from fam_jax.io.pictures import read, scan
+from fam_jax.io.pictures import READER, Reader, scan, tried
 
 PHOTOGRAPHS = "photographs"  # in place of a path: those in scikit-image and scikit-learn
+_GROWTH, _LITTLE = 100, 2**26  # times its bytes that a .zip may fill, and what any may
 _CROPS = 16  # of each held-out quarter of a photograph
 _COLUMNS = ("first", "second", "same")
 _SAME = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -62,6 +64,8 @@ class Pair(NamedTuple):
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
     """The folder, or what a .zip file unpacks to while the block runs."""
+    if address(path):
+        raise ValueError(f"--data: {legible(path)} is an address; a local folder or file is read")
     if not path.exists():
         raise FileNotFoundError(f"--data: no such file or folder: {legible(path)}")
     if path.suffix.lower() != ".zip":
@@ -70,13 +74,20 @@ def opened(path: Path) -> Iterator[Path]:
     with TemporaryDirectory(prefix="fam-jax-") as folder:
         try:
             with zipfile.ZipFile(path) as archive:
+                fills, size = sum(one.file_size for one in archive.infolist()), path.stat().st_size
+                if fills > _GROWTH * size + _LITTLE:
+                    raise ValueError(
+                        f"--data: {legible(path)} would fill {fills:,} bytes from {size:,}"
+                    )
                 archive.extractall(folder)
-        except zipfile.BadZipFile:
-            raise ValueError(f"--data: {legible(path)} is not a zip file, or damaged") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"--data: {legible(path)} is not a zip file, or damaged: {message(error)}"
+            ) from None
         yield Path(folder)
 
 
-def classes(data: str, rng: np.random.Generator) -> Classes:
+def classes(data: str, rng: np.random.Generator, reader: Reader = READER) -> Classes:
     """A class per folder (nested folders by their whole path), or the photographs at hand.
 
     Half of every class asks, the other half is the gallery; drawn by `rng`. Of the photographs,
@@ -85,7 +96,7 @@ def classes(data: str, rng: np.random.Generator) -> Classes:
     if data == PHOTOGRAPHS:
         return _crops(rng)
     with opened(Path(data)) as root:
-        by_class, left_out = _by_folder(root, data)
+        by_class, left_out = _by_folder(root, data, reader)
     queries, gallery = [], []
     for label, pictures in by_class.items():
         if len(pictures) < 2:
@@ -130,7 +141,9 @@ def _crops(rng: np.random.Generator) -> Classes:
     return Classes(queries, gallery, [])
 
 
-def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[str]]:
+def _by_folder(
+    root: Path, shown: str, reader: Reader
+) -> tuple[dict[str, list[Picture]], list[str]]:
     """Folder -> its pictures, and a line for each that cannot be read and each empty folder."""
     if not root.is_dir():
         raise ValueError(
@@ -146,10 +159,11 @@ def _by_folder(root: Path, shown: str) -> tuple[dict[str, list[Picture]], list[s
         if path.parent != root.absolute():
             label = path.parent.relative_to(root.absolute()).as_posix()
             pictures = by_class[label]
-            try:
-                pictures.append(Picture(f"{label}/{path.name}", label, read(path)))
-            except (ValueError, OSError) as error:
-                left_out.append(str(error))
+            image, reason = tried(reader, path)
+            if image is None:
+                left_out.append(reason)
+            else:
+                pictures.append(Picture(f"{label}/{path.name}", label, image))
     if not by_class:
         raise ValueError(
             f"--data: no pictures in folders of {legible(shown)}; a folder per class is expected"
@@ -175,14 +189,15 @@ def is_omniglot(data: str) -> bool:
     return (Path(data) / "run01" / "class_labels.txt").is_file()
 
 
-def omniglot_runs(data: str) -> list[Episode]:
+def omniglot_runs(data: str, reader: Reader = READER) -> list[Episode]:
     """The 20 official runs of 20-way one-shot classification (Lake et al., Science 2015)."""
     with opened(Path(data)) as root:
-        return [_run(folder) for folder in sorted(root.glob("run*")) if folder.is_dir()]
+        return [_run(folder, reader) for folder in sorted(root.glob("run*")) if folder.is_dir()]
 
 
-def _run(folder: Path) -> Episode:
-    rows = [line.split() for line in (folder / "class_labels.txt").read_text().splitlines() if line]
+def _run(folder: Path, reader: Reader) -> Episode:
+    labels = (folder / "class_labels.txt").read_text(errors="replace")
+    rows = [line.split() for line in labels.splitlines() if line]
     if not rows or any(len(row) != 2 for row in rows):
         raise ValueError(
             f"{legible(folder.name)}/class_labels.txt: expected two columns, a test and a "
@@ -190,7 +205,7 @@ def _run(folder: Path) -> Episode:
         )
     training = [(name, name) for name in sorted({train for _, train in rows})]
     support, queries = (
-        [Picture(name, label, read(folder.parent / name)) for name, label in some]
+        [Picture(name, label, reader(folder.parent / name)) for name, label in some]
         for some in (training, rows)
     )
     return Episode(support, queries)
@@ -218,13 +233,16 @@ def episodes(
     return drawn
 
 
-def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
+def pairs_file(path: Path, reader: Reader = READER) -> tuple[list[Pair], list[str]]:
     """Pairs of a CSV file, whose paths are relative to it, and a line for each not usable one."""
     if not path.is_file():
         raise FileNotFoundError(f"--data: no such file: {legible(path)}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns, rows = reader.fieldnames or (), list(reader)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns, rows = table.fieldnames or (), list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"--data: {legible(path)} is no CSV file: {message(error)}") from None
     if missing := [name for name in _COLUMNS if name not in columns]:
         raise ValueError(
             f"--data: {legible(path)} lacks the column {' and '.join(missing)}; expected: "
@@ -235,17 +253,23 @@ def pairs_file(path: Path) -> tuple[list[Pair], list[str]]:
     pairs, left_out, where = [], [], legible(path.name)
 
     @cache
-    def picture(name: str) -> Picture:
-        return Picture(name, name, read(path.parent / name))
+    def picture(name: str) -> tuple[Image.Image | None, str]:
+        return tried(reader, path.parent / name)
 
     for line, row in enumerate(rows, start=2):
-        try:
-            same = _SAME[(row["same"] or "").strip().lower()]
-            pairs.append(Pair(picture(row["first"]), picture(row["second"]), same))
-        except KeyError:
-            left_out.append(f"{where}, line {line}: same is {row['same']!r}, expected 1 or 0")
-        except (ValueError, OSError) as error:
-            left_out.append(f"{where}, line {line}: {error}")
+        same, names = _SAME.get((row["same"] or "").strip().lower()), (row["first"], row["second"])
+        if same is None:
+            reason = f"same is {legible(row['same'])!r}, expected 1 or 0"
+        elif not all(names):
+            reason = "a picture is not named"
+        else:
+            (first, why), (second, why_too) = map(picture, names)
+            if first is not None and second is not None:
+                images = zip(names, (first, second), strict=True)
+                pairs.append(Pair(*(Picture(name, name, image) for name, image in images), same))
+                continue
+            reason = why or why_too
+        left_out.append(f"{where}, line {line}: {reason}")
     if len({pair.same for pair in pairs}) < 2:
         raise ValueError(
             f"--data: {legible(path)} needs pairs of both kinds, same 1 and same 0; "

@@ -9,6 +9,7 @@ import numpy as np
 from fam_jax.evaluate import data
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
+from fam_jax.io.pictures import Reader
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,18 @@ class Options:
     shot: int = 5  # supports of a class
     neighbours: int = 20  # the nearest, which vote
     steps: int = 32  # of a deletion or insertion
+    window: tuple[float | int, float | int] | None = None  # black and white of deep grey pictures
+    page: int | None = None  # of files with several
+
+    @property
+    def reader(self) -> Reader:
+        """How pictures are read."""
+        return Reader(self.window, self.page)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's folder says of it: the usual way of reading is not said."""
+        facts = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 class Embedded(NamedTuple):
@@ -52,7 +65,7 @@ def both_sides(
     network: Network, options: Options, rng: np.random.Generator
 ) -> tuple[Embedded, Embedded, list[str]]:
     """Queries and gallery of the data, of the same classes, and what was left out of it."""
-    queries, gallery, left_out = data.classes(options.data, rng)
+    queries, gallery, left_out = data.classes(options.data, rng, options.reader)
     return embedded(network, queries), embedded(network, gallery), left_out
 
 

@@ -65,7 +65,7 @@ def mosaic(network: Network, options: Options, rng: np.random.Generator) -> Case
 def localization(network: Network, options: Options, rng: np.random.Generator) -> Cases:
     """Each picture with the mean of the other pictures' objects, against what is beside them."""
     with data.opened(Path(options.data)) as root:
-        pictures, left_out = annotated(root)
+        pictures, left_out = annotated(root, options.reader)
     pictures = [pictures[i] for i in np.sort(some_of(len(pictures), rng, options.cases))]
     pixels = network.views(p.image for p in pictures)
     objects = network.views(p.image.crop(box_of(p.mask)) for p in pictures)

@@ -62,9 +62,10 @@ def build(task: str, network: Network, options: Options) -> Cases:
 def _fewshot(network: Network, options: Options, rng: np.random.Generator) -> Cases:
     left_out = []
     if options.data != data.PHOTOGRAPHS and data.is_omniglot(options.data):
-        every, about = data.omniglot_runs(options.data), "Omniglot's official 20-way one-shot runs"
+        every = data.omniglot_runs(options.data, options.reader)
+        about = "Omniglot's official 20-way one-shot runs"
     else:
-        classes = data.classes(options.data, rng)
+        classes = data.classes(options.data, rng, options.reader)
         left_out = classes.left_out
         count = -(-options.cases // (3 * options.way))
         every = data.episodes(classes, rng, way=options.way, shot=options.shot, count=count)
@@ -132,10 +133,10 @@ def _retrieval(network: Network, options: Options, rng: np.random.Generator) -> 
 
 def _verification(network: Network, options: Options, rng: np.random.Generator) -> Cases:
     if Path(options.data).suffix.lower() == ".csv":
-        pairs, left_out = data.pairs_file(Path(options.data))
+        pairs, left_out = data.pairs_file(Path(options.data), options.reader)
         pairs = [pairs[i] for i in np.sort(some_of(len(pairs), rng, options.cases))]
     else:
-        classes = data.classes(options.data, rng)
+        classes = data.classes(options.data, rng, options.reader)
         pairs, left_out = data.drawn_pairs(classes, rng, options.cases), classes.left_out
     first = embedded(network, [pair.first for pair in pairs])
     second = embedded(network, [pair.second for pair in pairs])

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from fam_jax._core.brief import legible, message
+from fam_jax._core.brief import address, legible, message
 from fam_jax._core.extras import needed
 
+_SCHEMES = ("gs", "s3")
 # Programs that Pillow would start, and formats of which it knows the name alone.
 _NOT_READ = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "PCD"}
 _WITHOUT_MARK = {"TGA", "PCX", "CUR", "XBM", "MSP", "SPIDER", "IM", "IPTC", "FLI", "ICO"}
@@ -127,7 +128,9 @@ def scan(folder: str | os.PathLike) -> Listing:
             skipped["folders that may not be read"] += 1
             continue
         for one in names:
-            if is_hidden(one):
+            if not _is_text(one.name):
+                skipped["with names that are not UTF-8"] += 1
+            elif is_hidden(one):
                 skipped["hidden"] += 1
             elif one.is_dir():
                 rest.append(one)
@@ -145,6 +148,15 @@ def scan(folder: str | os.PathLike) -> Listing:
     return Listing(sorted(files), dict(skipped))
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a table: of bytes that are no UTF-8 none can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_special(path: Path) -> bool:
     """A fifo, a socket, a device; a broken link is a file that is missing."""
     try:
@@ -155,11 +167,19 @@ def _is_special(path: Path) -> bool:
 
 def place(path: str | os.PathLike) -> Any:
     """A local path, or a URL of a kind that can be read."""
-    if "://" not in os.fspath(path):
+    if not (scheme := address(path)):
         return Path(path)
-    with needed("pictures behind a URL need", "bulk"):
+    check_address(path)
+    with needed("files behind an address need", "bulk"):
         from etils import epath
-    try:
-        return epath.Path(path)
-    except KeyError:  # of its table of schemes
-        raise ValueError(f"{legible(path)}: URLs of this kind are not read") from None
+    return epath.Path(f"{scheme}://{os.fspath(path).partition(':')[2].lstrip('/')}")
+
+
+def check_address(path: str | os.PathLike) -> None:
+    """Raise ValueError for an address of a kind that is not read."""
+    if address(path) not in ("", *_SCHEMES):
+        read = " and ".join(f"{scheme}://" for scheme in _SCHEMES)
+        raise ValueError(
+            f"{legible(path)} is an address of a kind that is not read: {read} are, others are "
+            "downloaded first"
+        )

@@ -4,33 +4,33 @@ import hashlib
 import json
 import os
 import platform
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 import numpy as np
 
 import fam_jax
-from fam_jax._core.brief import legible
+from fam_jax._core.brief import address, legible
 
 MANIFEST = "manifest.json"
-_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one / of gs://
+_NAME = 100  # letters of a file's name in that of its part
 
 
-def part_name(name: str) -> str:
-    """What `whole` calls a file until it is written."""
-    return f".{name}.part"
+def is_part(name: str, of: str) -> bool:
+    """Whether a file is one that `whole` left when it was stopped."""
+    return name.startswith(f".{of[:_NAME]}.") and name.endswith(".part")
 
 
 @contextmanager
 def whole(path: Any) -> Iterator[Any]:
     """A temporary path that becomes `path`, of pathlib or etils, if the block ends well."""
-    part = path.with_name(part_name(path.name))
-    part.unlink(missing_ok=True)  # a link that waits there would be written through
+    # A name of its own: a link that waited under a known one would be written through.
+    part = path.with_name(f".{path.name[:_NAME]}.{token_hex(4)}.part")
     try:
         yield part
         part.replace(path)
@@ -64,28 +64,34 @@ def folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path
     that is a file, or cannot be written, raises OSError on entry, before any work is done.
     """
     path = Path(path)
-    refuse(path, overwrite=overwrite)
-    base = next(p for p in (path, *path.absolute().parents) if p.exists())
-    try:
-        staging = tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
-    except OSError as error:
-        raise OSError(f"cannot write to {legible(path)}: {error.strerror or error}") from None
-    with staging as name:
+    with _staging(path, overwrite=overwrite) as name:
         yield Path(name)
         path.mkdir(parents=True, exist_ok=True)
+        for file in Path(name).iterdir():  # before anything of the earlier run goes
+            if (path / file.name).is_dir():
+                raise IsADirectoryError(
+                    f"{legible(path / file.name)} is a folder; a file of that name is to be written"
+                )
         for stale in _listed(path / MANIFEST):
-            (path / stale).unlink(missing_ok=True)
+            if not (path / stale).is_dir():
+                (path / stale).unlink(missing_ok=True)
         # The manifest last: where it stands, everything it lists stands too.
         for file in sorted(Path(name).iterdir(), key=lambda f: f.name == MANIFEST):
             os.replace(file, path / file.name)
 
 
 def refuse(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError for a file, and for what nobody said to replace.
+    """Raise OSError where `folder` would: what is to be written there is refused before the work.
 
-    ValueError for an address.
+    FileExistsError for a file, and for what nobody said to replace; ValueError for an address.
     """
-    if _ADDRESS.match(os.fspath(path)):
+    with _staging(path, overwrite=overwrite):
+        pass
+
+
+def _staging(path: Path, *, overwrite: bool) -> tempfile.TemporaryDirectory:
+    """A folder on the disk on which `path` will be."""
+    if address(path):
         raise ValueError(f"{legible(path)} is an address; this is written to a local folder")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{legible(path)} is a file; a folder is expected")
@@ -93,13 +99,18 @@ def refuse(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(
             f"the folder {legible(path)} is not empty; pass --overwrite or another folder"
         )
+    base = next(p for p in (path, *path.absolute().parents) if p.exists())
+    try:
+        return tempfile.TemporaryDirectory(dir=base, prefix=".fam-jax-")
+    except OSError as error:
+        raise OSError(f"cannot write to {legible(path)}: {error.strerror or error}") from None
 
 
 def _listed(manifest: Path) -> list[str]:
     """Plain file names an earlier manifest lists; nothing outside its folder."""
     try:
         names = json.loads(manifest.read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return [name for name in names if isinstance(name, str) and Path(name).name == name]
 

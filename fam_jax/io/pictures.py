@@ -10,7 +10,7 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 from threading import Condition
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -18,6 +18,7 @@ from fam_jax._core.brief import legible, message
 from fam_jax.io import _levels
 from fam_jax.io._levels import PictureWarning as PictureWarning
 from fam_jax.io._listing import Listing as Listing
+from fam_jax.io._listing import check_address as check_address
 from fam_jax.io._listing import find as find
 from fam_jax.io._listing import formats, place
 from fam_jax.io._listing import is_hidden as is_hidden
@@ -27,6 +28,11 @@ from fam_jax.io._listing import scan as scan
 
 MIN_SIDE, MAX_SIDE = 8, 16_384  # pixels
 MAX_PIXELS = 100_000_000  # of a picture, and of all that are being read at a time
+# glibc gives what is larger than 32 MiB back to the system; pieces of Pillow's usual size stay with
+# each thread that has read a large picture: 0.4 GB of 16 threads.
+if "PILLOW_BLOCK_SIZE" not in os.environ:
+    Image.core.set_block_size(2**26)
+Result = TypeVar("Result")
 _MANY_IN_ONE = ("MPO", "PSD")  # formats whose first frame is the picture, the others parts of it
 _SUBFILE, _REDUCED = 254, 1  # tag of a TIFF's page, and the bit that says it is a smaller copy
 
@@ -139,6 +145,9 @@ class Reader:
             _check_size(name, image.size)
 
 
+READER = Reader()  # the usual way
+
+
 def read(path: str | os.PathLike) -> Image.Image:
     """The picture in a file as `Reader()` reads it: upright, RGB, 8 bits.
 
@@ -160,7 +169,7 @@ def read(path: str | os.PathLike) -> Image.Image:
         >>> pictures.read(file).mode
         'RGB'
     """
-    return Reader()(path)
+    return READER(path)
 
 
 def readable(
@@ -175,12 +184,29 @@ def readable(
         ([], {'nowhere.png': 'no such file: nowhere.png'})
     """
     for path in paths:
-        try:
-            picture = (reader or Reader())(path)
-        except (OSError, ValueError) as error:
-            left_out[str(path)] = message(error)
+        picture, reason = tried(reader or READER, path)
+        if reason:
+            left_out[str(path)] = reason
         else:
             yield path, picture
+
+
+def tried(read: Callable[[Any], Result], path: str | os.PathLike) -> tuple[Result | None, str]:
+    """What reading a file comes to, and why it comes to nothing: that stays with its row.
+
+    The one place where whatever a stranger's file does is caught. The reason names the file.
+
+    Example:
+        >>> from fam_jax.io import pictures
+        >>> pictures.tried(pictures.read, "nowhere.png")
+        (None, 'no such file: nowhere.png')
+    """
+    try:
+        return read(path), ""
+    except Exception as error:  # of a decoder, of a bucket, of a reader of one's own: any
+        reason = message(error)
+        known = legible(path) in reason or legible(os.path.basename(path)) in reason
+        return None, reason if known else f"{legible(path)}: {reason}"
 
 
 @contextmanager

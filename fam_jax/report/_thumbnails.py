@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fam_jax._core.brief import message
+from fam_jax.io.pictures import tried
 
 SIDE = 320  # pixels of the longer side
 _QUALITY = 80
@@ -49,10 +49,9 @@ class Thumbnails:
         return len({path for (path, _), made in self._made.items() if made.problem})
 
     def _make(self, path: str, box: tuple[float, ...] | None) -> Thumbnail:
-        try:
-            picture = self._read(path)
-        except (OSError, ValueError) as error:
-            return Thumbnail(problem=message(error))
+        picture, reason = tried(self._read, path)
+        if picture is None:
+            return Thumbnail(problem=reason)
         width, height = picture.size
         left, top, right, bottom = box = box or (0, 0, width, height)
         if not (left < right and top < bottom and _is_of(picture.size, box)):

@@ -29,7 +29,10 @@ _RESNET12_NAMES = ("resnet12", "resnet12-encoder", "meta-baseline", "native")
 
 def _conv4_of(entry: Entry, shapes: Shapes) -> Entry:
     """Channels and width from the first kernel; grey pictures are Omniglot's unless told."""
-    *_, channels, width = shapes.get("block1.conv.kernel", (3, 64))
+    shape = shapes.get("block1.conv.kernel", ())
+    if len(shape) != 4:
+        return entry
+    *_, channels, width = shape
     if channels == 1:
         entry = ENTRIES["conv4-omniglot"]
     elif channels == 3:

@@ -26,7 +26,7 @@ def _fitted(entry: Entry, shapes: Shapes) -> Entry:
     """
     variant: Variant = entry.build.args[0]
     shape = shapes.get("pos_embed", ())
-    if len(shape) != 3:
+    if len(shape) != 3 or not shape[1]:
         return entry
     side = isqrt(shape[1])
     for grid in (variant.grid, side):
@@ -97,6 +97,20 @@ def _entry(
     )
 
 
+def _torchvision(variant: str, file: str, size: int, resize: int) -> Entry:
+    swag = "swag" in file
+    return _entry(
+        "ViT",
+        f"vit-{variant}",
+        ("torchvision-vit",),
+        size=size,
+        crop=size / resize,
+        colours=_IMAGENET if swag else {},
+        release=f"https://download.pytorch.org/models/{file}.pth",
+        licence="CC-BY-NC-4.0" if swag else "BSD-3-Clause",
+    )
+
+
 _vit = partial(_entry, "ViT", dialects=("timm-vit", "hf-vit"), colours=_HALF)
 _deit = partial(_entry, "DeiT", dialects=("timm-vit", "hf-vit"))
 _dino = partial(_entry, "DINO", dialects=("timm-vit", "dino-vit", "hf-vit"))
@@ -131,6 +145,19 @@ _VIT = {
     ("-384", 384, "orig_in21k_ft_in1k"): ("large-patch32",),
 }
 
+# torchvision's weights: the variant, what the name adds, the file, the size of pictures, and what
+# their shorter side is before that. SWAG's saw other data, and have another licence.
+_TORCHVISION = (
+    ("base-patch16", "", "vit_b_16-c867db91", 224, 256),
+    ("base-patch32", "", "vit_b_32-d86f8d99", 224, 256),
+    ("large-patch16", "", "vit_l_16-852ce7e3", 224, 242),
+    ("large-patch32", "", "vit_l_32-c7638314", 224, 256),
+    ("base-patch16", "-swag", "vit_b_16_swag-9ac1b537", 384, 384),
+    ("large-patch16", "-swag", "vit_l_16_swag-4f3808c9", 512, 512),
+    ("base-patch16", "-swag-linear", "vit_b_16_lc_swag-4e70ced5", 224, 224),
+    ("large-patch16", "-swag-linear", "vit_l_16_lc_swag-4d563306", 224, 224),
+)
+
 # Variant, what the name adds, timm's name, colours. These were trained with the exact GELU,
 # OpenAI's own with the quick one.
 _OTHER_CLIP = (
@@ -162,6 +189,10 @@ ENTRIES = {
         )
         for (suffix, size, training), variants in _VIT.items()
         for variant in variants
+    },
+    **{
+        f"vit-{variant}-tv{suffix}": _torchvision(variant, file, size, resize)
+        for variant, suffix, file, size, resize in _TORCHVISION
     },
     **{
         f"deit-{size}-patch16{suffix}": _deit(

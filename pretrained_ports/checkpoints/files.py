@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pretrained_ports.checkpoints.torch_files import read_torch
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pkl", ".th", ".ckpt", ".bin", ".tar")
 _SAFE, _INDEX = ".safetensors", ".index.json"
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one / of https://
 _LIST = 2**24  # bytes of a list of pieces: 100,000 tensors
 
 
@@ -25,6 +27,8 @@ def find_file(path: Path) -> Path:
     """
     if path.is_dir():
         path = _in_folder(path)
+    if not path.exists() and _ADDRESS.match(str(path)):
+        raise CheckpointError(f"{path} is an address; download the file, and name that")
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
     if not path.is_file():

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.typing import DTypeLike
 
 from pretrained_ports.checkpoints.casting import cast
 from pretrained_ports.checkpoints.dialects import DIALECTS, Dialect
+from pretrained_ports.checkpoints.dialects.rules import CLASSIFIER, Rule, oi_to_io
 from pretrained_ports.checkpoints.errors import CheckpointError
 from pretrained_ports.checkpoints.parts import LARGEST, choose, entry_name, search, starts
 from pretrained_ports.checkpoints.readers import Checkpoint
@@ -21,6 +23,7 @@ from pretrained_ports.models.state import Shapes, fill, parameters
 
 Model = TypeVar("Model", bound=nnx.Module)
 _NUMBER = "one number beside the layers"
+_LINEAR = {"weight": Rule("", "head.0.kernel", oi_to_io), "bias": Rule("", "head.0.bias")}
 
 
 def convert(
@@ -43,7 +46,8 @@ def convert(
             is taken.
         param_dtype: Type that all floating-point weights are cast to.
         architecture: What to call the model in errors.
-        head: Whether a projection head goes into the model, at "head", or is left out.
+        head: Whether a projection head goes into the model, at "head", or is left out; where there
+            is none, the one linear layer in a classifier's place.
         entry: The part to take, by the name of a dictionary or of a prefix.
 
     Returns:
@@ -65,7 +69,7 @@ def convert(
         {'bias': 'bias', 'kernel': 'kernel'}
     """
     found = find(checkpoint, model_for, dialects, architecture, head, entry)
-    fill(found.model, cast(_joined(found.arrays), param_dtype, str(checkpoint.path)))
+    fill_from(found, param_dtype)
     return found.model, found.report
 
 
@@ -89,17 +93,19 @@ def find(
     """What `convert` does before anything is cast or filled; its arguments and errors."""
     tables, near = list(dialects), []
 
-    def fitting(part: Checkpoint) -> tuple | None:
+    def fitting(part: Checkpoint, *, headed: bool = False) -> tuple | None:
         plans = [_plan(part, table, head, to_the_end=False) for table in tables]
         attempts = [_attempt(part, model_for, plan) for plan in plans if not plan.unmatched]
         attempts = [attempt for attempt in attempts if attempt[2].names_fit]
         if any(attempt[2].fits for attempt in attempts):
-            return _only(part, attempts)
+            only = _only(part, attempts)
+            return only if only[2].has_head or not headed else None
         near.extend(attempt[2] for attempt in attempts)
         return None
 
     smallest = len(parameters(model_for({})))
-    if not (found := search(checkpoint, fitting, smallest, entry)):
+    found = head == "keep" and search(checkpoint, partial(fitting, headed=True), smallest, entry)
+    if not (found := found or search(checkpoint, fitting, smallest, entry)):
         _refuse(starts(checkpoint, entry)[0], model_for, tables, near, architecture, head)
     part, (model, arrays, report), others = choose(found, architecture)
     report = replace(
@@ -109,6 +115,12 @@ def find(
         others=others,
     )
     return Found(model, arrays, report, part)
+
+
+def fill_from(found: Found, param_dtype: DTypeLike) -> None:
+    """Put what was found into the model, all of one type; CheckpointError if it is not finite."""
+    arrays = cast(_joined(found.arrays), param_dtype, str(found.part.path))
+    fill(found.model, arrays)
 
 
 class Plan(NamedTuple):
@@ -124,11 +136,13 @@ class Plan(NamedTuple):
 def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str, *, to_the_end: bool = True) -> Plan:
     """Where the keys go; up to the first that has no place, if no more is asked."""
     plan = Plan(dialect, {}, {}, {}, {})
+    layer = linear_layer(checkpoint, dialect) if head == "keep" else None
+    kept = {} if layer is None else {f"{layer}.{leaf}": rule for leaf, rule in _LINEAR.items()}
     for key, tensor in checkpoint.tensors.items():
-        if reason := dialect.reason_to_ignore(key):
+        if key not in kept and (reason := dialect.reason_to_ignore(key)):
             plan.ignored[key] = reason
             continue
-        rule, in_head = dialect.place(key), dialect.place_head(key)
+        rule, in_head = dialect.place(key), kept.get(key) or dialect.place_head(key)
         if in_head and head == "drop":
             plan.ignored[key] = 'the projection head (head="keep" takes it)'
         elif rule := rule or in_head:
@@ -143,6 +157,22 @@ def _plan(checkpoint: Checkpoint, dialect: Dialect, head: str, *, to_the_end: bo
             if not to_the_end:
                 break
     return plan
+
+
+def linear_layer(checkpoint: Checkpoint, dialect: Dialect) -> str | None:
+    """The path of the linear layer in a classifier's place, if that is one, and no head is there.
+
+    What was trained with a layer instead of the classifier has its embedding behind it.
+    """
+    keys = checkpoint.tensors
+    last = [key for key in keys if dialect.reason_to_ignore(key) == CLASSIFIER]
+    layers = {key.rpartition(".")[0] for key in last}
+    leaves = {key.rpartition(".")[2] for key in last}
+    if len(layers) != 1 or not {"weight"} <= leaves <= {"weight", "bias"}:
+        return None
+    (layer,) = layers
+    two = keys[f"{layer}.weight"].ndim == 2
+    return layer if two and not any(map(dialect.place_head, keys)) else None
 
 
 def _is_number(key: str, tensor: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from pretrained_ports.checkpoints.errors import CheckpointError, one_line
-from pretrained_ports.checkpoints.readers import Checkpoint, order, part_at
+from pretrained_ports.checkpoints.readers import Checkpoint, Dictionary, order, part_at
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,8 @@ def search(
 ) -> list[tuple[Checkpoint, Result]]:
     """The outermost parts that pass a test, the usual one first.
 
+    Where none does, the dictionaries are taken together: a network may be one for every module.
+
     Args:
         checkpoint: A file.
         test: None for a part that is not it: then what is within that part is tried.
@@ -37,8 +39,17 @@ def search(
     Raises:
         CheckpointError: There is no such entry.
     """
+    for whole in filter(None, (checkpoint, _together(checkpoint))):
+        if found := _search(starts(whole, entry), test, smallest):
+            return found
+    return []
+
+
+def _search(
+    first: list[Checkpoint], test: Callable[[Checkpoint], Result | None], smallest: int
+) -> list[tuple[Checkpoint, Result]]:
     found, tried = [], 0
-    layer = [(start, start) for start in starts(checkpoint, entry)]
+    layer = [(start, start) for start in first]
     for depth in range(_DEPTH):
         below = []
         for start, part in layer[: _TRIED - tried]:
@@ -106,6 +117,25 @@ def _wholes(checkpoint: Checkpoint, *, strip: bool = True) -> list[Checkpoint]:
     """All dictionaries that have tensors; of one that was made without a file, itself."""
     names = [names for names, one in checkpoint.dictionaries.items() if one.tensors]
     return [part_at(checkpoint, way, strip=strip) for way in names[:_TRIED]] or [checkpoint]
+
+
+def _together(checkpoint: Checkpoint) -> Checkpoint | None:
+    """All dictionaries as one, the names on the way to a tensor before its own; None of one."""
+    dictionaries = checkpoint.dictionaries
+    if sum(bool(one.tensors) for one in dictionaries.values()) < 2:
+        return None
+    tensors = {
+        ".".join((*names, key)): tensor
+        for names, one in dictionaries.items()
+        for key, tensor in one.tensors.items()
+    }
+    keys = [
+        ".".join((*names, key))
+        for names, one in dictionaries.items()
+        for key in one.keys
+        if (*names, key) not in dictionaries
+    ]
+    return part_at(replace(checkpoint, dictionaries={(): Dictionary(tensors, tuple(keys))}), ())
 
 
 def _below(part: Checkpoint, smallest: int) -> list[Checkpoint]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pretrained_ports.checkpoints.errors import one_line
+from pretrained_ports.models.projection import LAYER as HEAD_LAYER
 
 _SHOWN = 6
 
@@ -24,6 +25,7 @@ class Report:
         entry: The part of the file that was taken, where there were several, or one was named.
         others: The parts that would have fitted, too.
         notes: What else was decided for a file that does not say it, a line each.
+        dropped: Of a linear layer that could have been kept as a head: its path and its sizes.
 
     Example:
         >>> print(Report("a.pth", "torchvision", ("state_dict",), {"fc.weight": "fc.kernel"}))
@@ -41,6 +43,7 @@ class Report:
     entry: str = ""
     others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    dropped: str = ""
 
     def choices(self) -> list[str]:
         """What was decided where the file leaves a choice, a line each.
@@ -57,6 +60,26 @@ class Report:
             f"entry {self.entry} was taken; {others} {fit}, too: entry= (--entry)",
             *self.notes,
         ]
+
+    def left_out(self) -> list[str]:
+        """A line for the linear layer that could have been kept.
+
+        Example:
+            >>> Report("a.pth", "torchvision", dropped="fc (512 -> 64)").left_out()
+            ['fc (512 -> 64) was left out, the embedding is what enters it: head="keep" \
+(--head keep)']
+        """
+        if not self.dropped:
+            return []
+        return [
+            f"{self.dropped} was left out, the embedding is what enters it: "
+            'head="keep" (--head keep)'
+        ]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head was kept."""
+        return any(HEAD_LAYER.fullmatch(path) for path in self.used.values())
 
     @property
     def names_fit(self) -> bool:
@@ -76,7 +99,7 @@ class Report:
         return (
             f"{self.source}: dialect {self.dialect}{wrappers}; "
             f"{len(self.used)} tensors used, {len(self.ignored)} ignored"
-            f"{''.join(f'; {line}' for line in self.choices())}"
+            f"{''.join(f'; {line}' for line in (*self.choices(), *self.left_out()))}"
         )
 
     def full(self) -> str:

@@ -15,7 +15,7 @@ from pretrained_ports.models.state import Shapes
 from pretrained_ports.models.transformer import gelu, linear
 
 # Where a head's layers are in a model: numbered, so that a plain linear "head.kernel" is none.
-LAYER = re.compile(r"head\.(mlp\.)?(\d+)\.\w+")
+LAYER = re.compile(r"head\.(mlp\.)?(\d{1,2})\.\w+")
 
 
 class ProjectionHead(Stage):
@@ -54,10 +54,11 @@ class ProjectionHead(Stage):
         init = {"rngs": rngs, "param_dtype": param_dtype}
 
         def layer(i: int) -> Callable[[Array], Array]:
-            if f"{i}.kernel" in shapes:
-                return linear(*shapes[f"{i}.kernel"], bias=f"{i}.bias" in shapes, **init)
-            if f"{i}.mean" in shapes:
-                return batch_norm(*shapes[f"{i}.mean"], affine=f"{i}.scale" in shapes, **init)
+            kernel, mean = shapes.get(f"{i}.kernel", ()), shapes.get(f"{i}.mean", ())
+            if len(kernel) == 2:  # of others nothing is made: their tensors have no place
+                return linear(*kernel, bias=f"{i}.bias" in shapes, **init)
+            if len(mean) == 1:
+                return batch_norm(*mean, affine=f"{i}.scale" in shapes, **init)
             return act
 
         last = max(int(path.partition(".")[0]) for path in shapes)
@@ -98,7 +99,7 @@ def with_head(build: Callable[..., nnx.Module], shapes: Shapes) -> Callable[...,
         shapes: Module path -> shape; the head's are at "head.0" ... or "head.mlp.0" ...
 
     Returns:
-        `build` itself if there is no head.
+        `build` itself if there is no head. A model that takes none (`takes_head`) is made as it is.
     """
     layers = {path.split(".", 1)[1]: s for path, s in shapes.items() if LAYER.fullmatch(path)}
     if not layers:
@@ -109,7 +110,20 @@ def with_head(build: Callable[..., nnx.Module], shapes: Shapes) -> Callable[...,
 
     def build_both(rngs: nnx.Rngs, param_dtype: DTypeLike) -> nnx.Module:
         model: Any = build(rngs=rngs, param_dtype=param_dtype)
-        model.head = kind(layers, rngs=rngs, param_dtype=param_dtype)
+        if takes_head(model):
+            model.head = kind(layers, rngs=rngs, param_dtype=param_dtype)
         return model
 
     return build_both
+
+
+def takes_head(model: Any) -> bool:
+    """Whether a model has a place for a head: an empty `Stage` at "head", called on its embedding.
+
+    Example:
+        >>> from pretrained_ports.models.tiny import Tiny
+        >>> takes_head(nnx.eval_shape(lambda: Tiny(rngs=nnx.Rngs(0))))
+        True
+    """
+    place = getattr(model, "head", None)
+    return isinstance(place, Stage) and place.is_identity

@@ -1,7 +1,8 @@
 """Sentences into the token numbers that CLIP was trained on."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from pretrained_ports.checkpoints.errors import one_line
 from pretrained_ports.text.words import END, PADDING, START, Words
 
 
@@ -97,19 +99,35 @@ class Tokenizer:
         file = self.file
         if not file.is_file():
             raise ValueError(f"there is no tokenizer file {file}")
-        try:
+        with _damage_named(file):
             bpe = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the parser has no narrower type
-            what = " ".join(str(error).split())[:200]
-            raise ValueError(f"{file} is not a tokenizer.json: {what}") from error
-        bpe.no_padding()
-        bpe.no_truncation()
-        size, empty, last = bpe.get_vocab_size(), bpe.encode("").ids, self._vocabulary - 1
-        if size != self._vocabulary or len(empty) != 2 or empty[1] != last:
+            bpe.no_padding()
+            bpe.no_truncation()
+            size, empty = bpe.get_vocab_size(), bpe.encode("").ids
+            largest = max(bpe.get_vocab().values(), default=0)
+        last = self._vocabulary - 1
+        if (size, largest) != (self._vocabulary, last) or len(empty) != 2 or empty[1] != last:
             raise ValueError(
                 f"{file} is not CLIP's tokenizer: it has {size} tokens, and an empty sentence "
                 f"gives {empty}; expected {self._vocabulary} tokens and [start, {last}]"
             )
         bpe.enable_truncation(self._context)
         bpe.enable_padding(length=self._context, pad_id=0)
-        return clean, bpe.encode_batch
+
+        def encode(sentences: list[str]) -> list[Any]:
+            with _damage_named(file):
+                return bpe.encode_batch(sentences)
+
+        return clean, encode
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    """ValueError for whatever damage makes of the parser: a panic of Rust is no Exception."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        what = one_line(str(error), 200)
+        raise ValueError(f"{file} is not a tokenizer.json, or is damaged: {what}") from None

@@ -1,6 +1,7 @@
 """Stores that are unfinished or damaged: said by row, never read as values, and computed again."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fam_jax import bulk, report
+from fam_jax.io import pictures
 from tests.bulk import toy
 from tests.commands import TINY, run
 
@@ -176,3 +178,43 @@ def test_the_command_asks_an_index_made_from_python_and_part_of_one(tmp_path):
     assert (found.exit_code, "1 of its 5 pictures are missing" in found.output) == (2, True)
     found = run(*asked, "-o", tmp_path / "b", "--partial")
     assert (found.exit_code, "is unfinished: 1 of 5 are missing" in found.output) == (0, True)
+
+
+def test_a_store_is_not_written_through_a_link(made, store, tmp_path):
+    """Another folder than the store's keeps what is in it."""
+    theirs = tmp_path / "theirs"
+    (store / "query_maps" / "c").rename(theirs)
+    (store / "query_maps" / "c").symlink_to(theirs)
+    flip(chunk_file(store, "scores", 1))
+    before = toy.files(theirs)
+    with pytest.raises(OSError, match=r"query_maps/c is a link; a store is not written through"):
+        made(store)
+    assert toy.files(theirs) == before
+
+
+def test_rows_that_are_only_said_are_not_believed(store, gallery, tmp_path):
+    """Of a store and of an index; their tables say how many there are."""
+    for place, key, change in ((store, "shape", [2 * 10**10]), (gallery(), "pictures", 10**10)):
+        said = json.loads((place / "zarr.json").read_text())
+        settings = said["attributes"]["fam_jax"]
+        (settings if key in settings else settings["asked"])[key] = change
+        (place / "zarr.json").write_text(json.dumps(said))
+    with pytest.raises(OSError, match=r"is damaged: its zarr\.json says 20000000000 rows, .* 11"):
+        bulk.open_store(store)
+    with pytest.raises(OSError, match=r"says 10000000000 pictures, its table 9"):
+        bulk.open_index(tmp_path / "index")
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_a_gallery(tmp_path):
+    paths = toy.pictures(tmp_path / "in", 3)
+    odd = os.fsencode(tmp_path / "in") + b"/\xff.png"
+    shutil.copy(paths[0], odd)
+    listing = pictures.scan(tmp_path / "in")
+    assert (len(listing.files), listing.skipped) == (3, {"with names that are not UTF-8": 1})
+    said = run("index", tmp_path / "in", *TINY, "--image-size", 32, "-o", tmp_path / "index")
+    assert (said.exit_code, "1 with names that are not UTF-8" in said.output) == (0, True)
+    told = {"preprocess": toy.Preprocess()}
+    with pytest.raises(ValueError, match=r"the path of row 1 is not UTF-8: .*\\udcff\.png"):
+        bulk.index(toy.encoder(), [os.fsdecode(odd)], tmp_path / "b", **told)
+    with pytest.raises(ValueError, match="query of row 1 is not UTF-8"):
+        bulk.run(toy.encoder(), [(os.fsdecode(odd), paths[0])], tmp_path / "c", **told)

@@ -1,7 +1,10 @@
 """Tables of pairs in three formats give the same pairs; what is wrong is said with its row."""
 
 import json
+import os
+import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from etils import epath
@@ -122,3 +125,81 @@ def test_pictures_of_a_folder_and_those_in_it(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no pictures in the folder"):
         pictures.listed(tmp_path / "empty")
+
+
+def equal(text, count):
+    """One text in so many rows."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [text])
+
+
+LONG = "x" * 1_000_000
+BOMBS = {
+    "a dictionary of one text": ({"query": equal(LONG, 8192), "reference": equal(LONG, 8192)}, {}),
+    "a text in its place": (
+        {"query": ["a.png"] * 9 + [100 * LONG], "reference": ["b.png"] * 10},
+        {"use_dictionary": False},
+    ),
+    "many texts": (
+        {"query": [str(i) + LONG for i in range(90)], "reference": ["b.png"] * 90},
+        {"use_dictionary": False},
+    ),
+    "an id": ({"query": ["a"], "reference": ["b"], "id": [LONG]}, {}),
+    "lists": ({"query": [["a.png"] * 1000], "reference": ["b.png"]}, {}),
+    "maps": ({"query": [{"a": 1}], "reference": ["b.png"]}, {}),
+    "bytes": ({"query": [b"a.png"], "reference": ["b.png"]}, {}),
+    "equal rows": ({"query": equal("a", 3_000_000), "reference": equal("b", 3_000_000)}, {}),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_small_table_does_not_fill_the_memory(tmp_path, case):
+    """Refused in one line, before its texts are copied."""
+    columns, options = BOMBS[case]
+    file = tmp_path / "a.parquet"
+    parquet.write_table(pa.table(columns), file, compression="zstd", **options)
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.parquet(:| has) ") as caught:
+            TablePairs(file, batch=4)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert pa.total_allocated_bytes() - before < 2**27
+    assert len(str(caught.value)) < len(str(file)) + 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "line 1: lists in lists, too many"),
+        ('{"query": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: lists in lists, too many"),
+        ('{"query": {"a": 1}, "reference": "b"}', "query of row 1 is no text"),
+        ('{"query": ["a"], "reference": "b"}', "query of row 1 is no text"),
+        ('{"query": "a", "reference": "b"}\n{"query": "\xe9", "reference": "b"}', "line 2: not J"),
+        ('{"query": "a", "reference": "' + "b" * 5000 + '"}', "reference of row 1 has 5,000 let"),
+        ('{"query": "' + "b" * 5_000_000 + '"}', "line 1: more than 4,194,304 bytes"),
+    ],
+)
+def test_json_of_any_shape_is_refused_by_line(tmp_path, text, message):
+    (tmp_path / "a.jsonl").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=rf"a\.jsonl[:,] .*{message}|a\.jsonl: {message}"):
+        TablePairs(tmp_path / "a.jsonl", batch=4)
+
+
+def test_columns_of_other_plain_types_are_read(tmp_path):
+    columns = {"query": ["a", "b"], "reference": ["c", "d"], "id": [1, 2], "label": [None, 0.5]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    table = TablePairs(tmp_path / "a.parquet", batch=2)
+    table.save(epath.Path(tmp_path))
+    saved = table.reopen(epath.Path(tmp_path))
+    assert saved.row(1)[:2] == ("2", "0.5")
+
+
+def test_what_is_no_file_with_an_end_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"a\.csv is a pipe or a device"):
+        TablePairs(tmp_path / "a.csv", batch=2)
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(OSError, match=r"b\.csv is a folder"):
+        TablePairs(tmp_path / "b.csv", batch=2)

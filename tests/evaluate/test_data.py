@@ -1,12 +1,13 @@
 """What `fam-jax evaluate` reads: what it takes, and the one line for what it cannot use."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fam_jax.evaluate import data
+from fam_jax.evaluate import data, tasks
 from fam_jax.evaluate.annotated import Place, annotated, beside, box_of
 from tests.evaluate import toy
 
@@ -200,3 +201,38 @@ def test_the_raccoons_all_have_a_box_inside_their_picture(assets):
     images, left_out = annotated(assets / "images" / "raccoon")
     assert len(images) == 40
     assert left_out == []
+
+
+def test_a_table_and_an_archive_that_are_damaged_are_named(tmp_path):
+    """Of another encoding; a .zip whose entry is cut, and one that would fill the disk."""
+    (tmp_path / "pairs.csv").write_bytes(b"first,second,same\n\xe9.png,b.png,1\n")
+    with pytest.raises(ValueError, match=r"pairs\.csv is no CSV file: 'utf-8' codec"):
+        data.pairs_file(tmp_path / "pairs.csv")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/x.bin", bytes(10**8))
+    with (
+        pytest.raises(ValueError, match=r"a\.zip would fill 100,000,000 bytes from"),
+        data.opened(tmp_path / "a.zip"),
+    ):
+        pass
+    with pytest.raises(ValueError, match="is an address"), data.opened(Path("https:/x/a.zip")):
+        pass
+
+
+def test_deep_grey_pictures_and_pages_are_read_as_told(tmp_path, rng):
+    """The window and the page of the options reach the pictures."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            levels = np.full((20, 20), 4095, np.uint16)
+            levels[:5] = 0
+            frames = [Image.fromarray(levels // (2 - page)) for page in range(2)]
+            file = tmp_path / name / f"{i}.tif"
+            frames[0].save(file, save_all=True, append_images=frames[1:])
+    options = tasks.Options(str(tmp_path), window=(0, 4095), page=2)
+    found = data.classes(options.data, rng, options.reader)
+    assert all(np.asarray(picture.image).max() == 255 for picture in found.gallery)
+    assert (options.facts()["window"], options.facts()["page"]) == ([0, 4095], 2)
+    assert "window" not in tasks.Options("photographs").facts()
+    with pytest.raises(ValueError, match="2 pages, or frames; take one with --page"):
+        data.classes(options.data, rng)

@@ -3,6 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
+compare = pytest.importorskip("tests.parity.compare")
 plain = pytest.importorskip("tests.parity.torch_vit")
 small = pytest.importorskip("tests.parity.torch_small_vit")
 ssl = pytest.importorskip("tests.parity.torch_ssl")
@@ -125,3 +126,39 @@ def test_openai_clip(check_vit, name, act):
 
     paths = {"norm_pre": "ln_pre", **small.blocks("transformer.resblocks.{}")}
     check_vit(reference, name, paths, dialect="openai-clip", variant={"output": 7}, state=state)
+
+
+@pytest.mark.parametrize("head", ["drop", "keep"])
+@pytest.mark.parametrize("old", [False, True])
+def test_torchvision(check_vit, head, old):
+    """With its classifier left out or kept, and with the names that old files have in the MLP."""
+    compare.import_torchvision()
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    sizes = {"num_layers": small.DEPTH, "num_heads": small.HEADS, "hidden_dim": small.DIM}
+    sizes |= {"image_size": small.IMAGE, "patch_size": small.PATCH, "mlp_dim": 4 * small.DIM}
+    reference = VisionTransformer(**sizes, num_classes=7)
+    layers = "model.encoder.layers.encoder_layer_{}"
+
+    def renamed(state):
+        names = {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."} if old else {}
+        for new, name in names.items():
+            state = {key.replace(new, name): value for key, value in state.items()}
+        return state
+
+    def embed(model, images):
+        heads, model.heads = model.heads, torch.nn.Identity()
+        z = model(images)
+        model.heads = heads
+        return heads(z) if head == "keep" else z
+
+    check_vit(
+        reference,
+        "vit-base-patch16-tv",
+        {"patch_embed.proj": "model.conv_proj", **small.blocks(layers)},
+        small.SQUARE,  # it takes no other
+        dialect="torchvision-vit",
+        state=renamed,
+        embed=small.Embed(reference, embed),
+        head=head,
+    )

@@ -61,3 +61,21 @@ def test_shapes_are_those_of_timm(name):
     fitted = entry.infer(entry, shapes)
     model = nnx.eval_shape(lambda: fitted.build(rngs=nnx.Rngs(0)))
     assert {path: array.shape for path, array in parameters(model).items()} == shapes
+
+
+@pytest.mark.parametrize("name", [n for n in ENTRIES if n.startswith("vit-") and "-tv" in n])
+def test_rows_are_what_torchvision_lists(name):
+    """Files, pictures, and the shapes of every parameter, without making a model."""
+    models = compare.import_torchvision().models
+    entry = ENTRIES[name]
+    file = entry.release.rpartition("/")[2]
+    kinds = (models.get_model_weights(f"vit_{size}") for size in ("b_16", "b_32", "l_16", "l_32"))
+    (weights,) = (one for kind in kinds for one in kind if one.url == entry.release)
+    ours, theirs = entry.preprocess, weights.transforms()
+    assert (list(ours.size), [ours.resize]) == (2 * theirs.crop_size, theirs.resize_size)
+    assert ours.interpolation == theirs.interpolation.value
+    assert (list(ours.mean), list(ours.std)) == (theirs.mean, theirs.std)
+    size = weights.meta["min_size"][0]
+    with torch.device("meta"):
+        reference = models.get_model(file[:8], image_size=size)
+    assert compare.placed(reference, "torchvision-vit") == compare.shapes(name)

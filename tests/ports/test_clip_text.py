@@ -1,5 +1,6 @@
 """Text towers of CLIP: shapes, names, types, and sentences into token numbers."""
 
+import json
 import re
 
 import huggingface_hub
@@ -22,6 +23,7 @@ from pretrained_ports.models import clip_text
 from pretrained_ports.models.state import parameters
 from pretrained_ports.models.vit import VisionTransformer
 from pretrained_ports.text import words as words_of
+from pretrained_ports.text.tokenizer import Tokenizer
 from tests import toy_clip
 from tests.close import assert_close
 from tests.ports import network
@@ -361,6 +363,30 @@ def test_offline_the_errors_say_what_to_fetch(monkeypatch, openai_file):
         tokens.value
     )
     assert "tokenizer=FILE" in str(tokens.value)
+
+
+class Panic(BaseException):
+    """As those of Rust: no Exception."""
+
+
+def test_a_damaged_tokenizer_is_one_line(tmp_path, tokenizer, monkeypatch):
+    """Numbers beyond the vocabulary, and a parser that panics, when it reads or at a sentence."""
+    good = json.loads(tokenizer.read_text())
+    damaged = tmp_path / "damaged.json"
+    word = next(iter(good["model"]["vocab"]))
+    good["model"]["vocab"][word] = 10**6
+    damaged.write_text(json.dumps(good))
+    with pytest.raises(ValueError, match=r"damaged\.json is not"):
+        Tokenizer(lambda: damaged, len(good["model"]["vocab"]))(["a dog"])
+    import tokenizers
+
+    class Parser:
+        def __getattr__(self, name):
+            raise Panic("index out of bounds: the len is 3\nbut the index is 7")
+
+    monkeypatch.setattr(tokenizers.Tokenizer, "from_file", lambda file: Parser())
+    with pytest.raises(ValueError, match="or is damaged: index out of bounds: the len is 3 but"):
+        Tokenizer(lambda: tokenizer)(["a dog"])
 
 
 def test_other_files_are_no_tokenizer(tmp_path, tokenizer, monkeypatch):

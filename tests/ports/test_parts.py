@@ -139,6 +139,65 @@ def test_a_part_that_lacks_something_is_not_taken(tmp_path):
         pretrained_ports.load(NAME, opened({"a": behind("b.", less)}, tmp_path), "akamaster-cifar")
 
 
+def nested(arrays):
+    """A dictionary for every module, as deep as the names go."""
+    content = {}
+    for key, array in arrays.items():
+        *modules, leaf = key.split(".")
+        holder = content
+        for module in modules:
+            holder = holder.setdefault(module, {})
+        holder[leaf] = array
+    return content
+
+
+FOR_EVERY_MODULE = {
+    "by every name": nested(ONE),
+    "by the first name": {
+        first: {k.split(".", 1)[1]: v for k, v in ONE.items() if k.split(".")[0] == first}
+        for first in dict.fromkeys(key.split(".")[0] for key in ONE)
+    },
+}
+
+
+@pytest.mark.parametrize("case", FOR_EVERY_MODULE)
+def test_a_dictionary_for_every_module(case, tmp_path):
+    backbone = pretrained_ports.load(NAME, opened(FOR_EVERY_MODULE[case], tmp_path))
+    assert value(backbone) == 1
+    wrapped = opened({"epoch": 3, "model": FOR_EVERY_MODULE[case]}, tmp_path)
+    assert find_model(wrapped) == NAME
+    backbone = pretrained_ports.load(NAME, wrapped)
+    assert value(backbone) == 1
+    assert "epoch" in backbone.report.ignored
+
+
+def test_a_head_in_a_dictionary_of_its_own_is_kept(tmp_path):
+    """Beside the network's: solo-learn's names, in two dictionaries."""
+    network = tensors("resnet18")
+    content = {"backbone": network, "projector": {"0.weight": np.ones((6, 512), "f")}}
+    checkpoint = opened(content, tmp_path)
+    assert pretrained_ports.load("resnet18", checkpoint).embedding_dim == 512
+    kept = pretrained_ports.load("resnet18", checkpoint, head="keep")
+    assert (kept.embedding_dim, kept.report.dialect) == (6, "solo-learn")
+
+
+def test_the_classifier_of_the_part_that_is_taken(tmp_path):
+    """Behind an unknown name, of an entry, and in a dictionary of its own."""
+
+    def headed(arrays, value):
+        return arrays | {"linear.weight": np.full((3, 64), value, np.float32)}
+
+    for content, entry in (
+        ({"checkpoint": {"weights": headed(ONE, 5)}}, None),
+        (behind("trunk.", headed(ONE, 5)) | {"neck.weight": VECTOR}, None),
+        ({"state_dict": headed(ONE, 4), "state_dict_ema": headed(TWO, 5)}, "state_dict_ema"),
+        (nested(headed(ONE, 5)), None),
+    ):
+        kernel, _ = pretrained_ports.load_classifier(NAME, opened(content, tmp_path), entry=entry)
+        assert kernel.shape == (64, 3)
+        assert (kernel == 5).all()
+
+
 def test_the_command_converts_the_entry_that_is_named(tmp_path):
     """And says which could be, which is kept in the header."""
     file, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"

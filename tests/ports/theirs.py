@@ -27,3 +27,14 @@ def tensors(name, value=0.0):
 def behind(prefix, arrays):
     """The same with a prefix before every name."""
     return {prefix + key: array for key, array in arrays.items()}
+
+
+def of(model):
+    """The weights of a convolutional network, under PyTorch's names and in its layouts."""
+    arrays = {}
+    for path, value in parameters(model).items():
+        layer, _, leaf = path.rpartition(".")
+        value = np.asarray(value)
+        value = value.transpose(3, 2, 0, 1) if leaf == "kernel" else value
+        arrays[f"{layer}.{_LEAVES.get(leaf, leaf)}"] = value
+    return arrays

@@ -21,17 +21,17 @@ from pretrained_ports.checkpoints.dialects.few_shot import (
     S2M2,
 )
 from pretrained_ports.checkpoints.dialects.resnet import CIFAR, HF_RESNET, TORCHVISION
-from pretrained_ports.checkpoints.dialects.rules import Dialect, Ignore, Rule
+from pretrained_ports.checkpoints.dialects.rules import TEXT_TOWER, Dialect, Ignore, Rule
 from pretrained_ports.checkpoints.dialects.self_supervised import SELF_SUPERVISED_DIALECTS
 from pretrained_ports.checkpoints.dialects.vit import VIT_DIALECTS
 
 # What `write` writes: module paths as keys. The layers of a projection head have numbers.
-_IN_HEAD = r"head\.(?:mlp\.)?\d+\..+"
+_IN_HEAD = r"head\.(?:mlp\.)?\d{1,2}\..+"
 NATIVE = Dialect(
     "native",
     rules=(Rule(rf"(?!{_IN_HEAD}).+", r"\g<0>"),),
     head=(Rule(_IN_HEAD, r"\g<0>"),),
-    ignore=(Ignore(r"text\..+", "the text tower"),),
+    ignore=(Ignore(r"text\..+", TEXT_TOWER),),
 )
 NATIVE_TEXT = Dialect(
     "native-text",

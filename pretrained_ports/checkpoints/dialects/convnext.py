@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     Dialect,
     Ignore,
     Rule,

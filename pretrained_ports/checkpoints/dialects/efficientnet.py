@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     COUNTERS,
     Dialect,
     Ignore,

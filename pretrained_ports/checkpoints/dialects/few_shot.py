@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     COUNTERS,
     Dialect,
     Ignore,

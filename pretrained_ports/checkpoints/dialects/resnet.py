@@ -1,6 +1,7 @@
 """Residual networks: the names of torchvision and timm, transformers, and CIFAR-10 code."""
 
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     COUNTERS,
     Dialect,
     Ignore,
@@ -8,8 +9,6 @@ from pretrained_ports.checkpoints.dialects.rules import (
     batch_norm,
     conv,
 )
-
-CLASSIFIER = "the classifier; the embedding is what enters it"
 
 # https://github.com/pytorch/vision, https://github.com/huggingface/pytorch-image-models
 TORCHVISION = Dialect(

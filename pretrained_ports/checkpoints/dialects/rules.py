@@ -168,4 +168,8 @@ def oihw_to_hwio(kernel: np.ndarray) -> np.ndarray:
     return kernel.transpose(2, 3, 1, 0)
 
 
+# A layer in its place that is one linear layer can be kept, as a head is.
+CLASSIFIER = "the classifier; the embedding is what enters it"
+
+TEXT_TOWER = "the text tower"
 COUNTERS = Ignore(r".*num_batches_tracked", "a training counter")

@@ -6,8 +6,9 @@ ones of Barlow Twins and DINO, for example.
 
 from dataclasses import replace
 
-from pretrained_ports.checkpoints.dialects.resnet import CLASSIFIER, TORCHVISION
+from pretrained_ports.checkpoints.dialects.resnet import TORCHVISION
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     COUNTERS,
     Dialect,
     Ignore,

@@ -1,7 +1,9 @@
 """Vision transformers: the names of timm, of the authors of each, and of transformers."""
 
 from pretrained_ports.checkpoints.dialects.rules import (
+    CLASSIFIER,
     COUNTERS,
+    TEXT_TOWER,
     Dialect,
     Ignore,
     Rule,
@@ -20,7 +22,6 @@ from pretrained_ports.checkpoints.dialects.self_supervised import (
 
 _HEAD = "a head of its training; the embedding is what enters it"
 _MASK = Ignore(r"(.+\.)?mask_token", "stands for hidden patches in training only")
-_TEXT = "the text tower"
 _TEMPERATURE = Ignore(r"logit_(scale|bias)", "the temperature of the training loss")
 
 
@@ -54,7 +55,11 @@ TIMM_VIT = Dialect(
     "timm-vit",
     rules=_TIMM,
     prefix=r"(?:backbone\.)?",
-    ignore=(_MASK, Ignore(r"(head(?!\.mlp)|head_dist|dino_head|ibot_head)\..+", _HEAD)),
+    ignore=(
+        _MASK,
+        Ignore(r"(head|head_dist)\.(weight|bias)", CLASSIFIER),
+        Ignore(r"(head(?!\.mlp)|dino_head|ibot_head)\..+", _HEAD),
+    ),
 )
 
 # Teacher or student, with the head. https://github.com/facebookresearch/dino
@@ -79,6 +84,27 @@ MOCO_V3_VIT = Dialect(
     ),
 )
 
+# Files of older versions number the layers of the MLP in another way.
+# https://github.com/pytorch/vision
+_TV_LAYER = r"encoder\.layers\.encoder_layer_(\d+)"
+_TV_ATTENTION = rf"{_TV_LAYER}\.self_attention"
+TORCHVISION_VIT = Dialect(
+    "torchvision-vit",
+    rules=(
+        Rule(r"class_token", "cls_token"),
+        Rule(r"encoder\.pos_embedding", "pos_embed"),
+        *conv(r"conv_proj", "patch_embed.proj"),
+        *layer_norm(rf"{_TV_LAYER}\.ln_([12])", r"blocks.\1.norm\2"),
+        Rule(rf"{_TV_ATTENTION}\.in_proj_weight", r"blocks.\1.attn.qkv.kernel", oi_to_io),
+        Rule(rf"{_TV_ATTENTION}\.in_proj_bias", r"blocks.\1.attn.qkv.bias"),
+        *linear(rf"{_TV_ATTENTION}\.out_proj", r"blocks.\1.attn.proj"),
+        *linear(rf"{_TV_LAYER}\.mlp\.(?:0|linear_1)", r"blocks.\1.mlp.fc1"),
+        *linear(rf"{_TV_LAYER}\.mlp\.(?:3|linear_2)", r"blocks.\1.mlp.fc2"),
+        *layer_norm(r"encoder\.ln", "norm"),
+    ),
+    ignore=(Ignore(r"heads\..+", CLASSIFIER),),
+)
+
 TIMM_CLIP = Dialect("timm-clip", rules=(*_TIMM, *linear(r"(head)")))
 
 # Also OpenCLIP's file, where the image tower of timm lies at "visual.trunk".
@@ -93,7 +119,7 @@ TIMM_SIGLIP = Dialect(
         *layer_norm(r"(attn_pool\.norm)"),
     ),
     prefix=r"(?:visual\.trunk\.)?",
-    ignore=(Ignore(r"text\..+", _TEXT), _TEMPERATURE),
+    ignore=(Ignore(r"text\..+", TEXT_TOWER), _TEMPERATURE),
 )
 
 # https://github.com/openai/CLIP, https://github.com/mlfoundations/open_clip
@@ -116,8 +142,8 @@ OPENAI_CLIP = Dialect(
     ),
     prefix=r"visual\.",
     ignore=(
-        Ignore(r"(transformer|token_embedding|ln_final|text)\..+", _TEXT),
-        Ignore(r"positional_embedding|text_projection|attn_mask", _TEXT),
+        Ignore(r"(transformer|token_embedding|ln_final|text)\..+", TEXT_TOWER),
+        Ignore(r"positional_embedding|text_projection|attn_mask", TEXT_TOWER),
         Ignore(r"input_resolution|context_length|vocab_size", "a size, not a weight"),
         _TEMPERATURE,
     ),
@@ -160,7 +186,7 @@ HF_VIT = Dialect(
     prefix=r"(?:vit\.|deit\.)?",
     ignore=(
         _MASK,
-        Ignore(r"(cls_|distillation_)?classifier\..+", _HEAD),
+        Ignore(r"(cls_|distillation_)?classifier\..+", CLASSIFIER),
         Ignore(r"((vit|deit)\.)?pooler\..+", _HEAD),
     ),
     positions="transformers",
@@ -177,7 +203,7 @@ HF_DINOV2 = Dialect(
         Rule(rf"{_LAYER}\.layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
     ),
     prefix=r"(?:dinov2\.|dinov2_with_registers\.)?",
-    ignore=(_MASK, Ignore(r"classifier\..+", _HEAD)),
+    ignore=(_MASK, Ignore(r"classifier\..+", CLASSIFIER)),
     positions="transformers",
 )
 
@@ -192,7 +218,7 @@ _HF_CLIP = (
     *layer_norm(r"post_layernorm", "norm"),
 )
 _HF_TEXT = (
-    Ignore(r"text_model\..+|text_projection\.weight", _TEXT),
+    Ignore(r"text_model\..+|text_projection\.weight", TEXT_TOWER),
     Ignore(r"(.+\.)?position_ids", "0, 1, 2, ..."),
     _TEMPERATURE,
 )
@@ -227,6 +253,7 @@ HF_SIGLIP = Dialect(
 
 VIT_DIALECTS = (
     TIMM_VIT,
+    TORCHVISION_VIT,
     DINO_VIT,
     MOCO_V3_VIT,
     TIMM_CLIP,
