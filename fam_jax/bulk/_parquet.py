@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from etils import epath
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from fam_jax._core.brief import legible, message
 
+pc: Any = compute  # its functions are made as it is imported
 CELL = 4096  # bytes of a text: as long as a path may be
 _GROWTH, _LITTLE = 1000, 2**26  # times its bytes that a column may fill, and what any may
 _ROWS, _FEW = 64, 1_000_000  # rows for a byte of the file, and what any may have

@@ -146,10 +146,12 @@ def check_file(source: Any) -> None:
 def _as_dicts(rows: Iterable, source: Any = "pairs") -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, tuple | list) and len(row) == 2:
-            row = dict(zip(NEEDED, row, strict=True))
-        elif not isinstance(row, dict):
+            cells: dict[str, Any] = dict(zip(NEEDED, row, strict=True))
+        elif isinstance(row, dict):
+            cells = row
+        else:
             raise ValueError(f"pairs: expected (query, reference) or a dict, got {row!r}")
-        yield {name: _cell(row[name], source, name, number) for name in COLUMNS if name in row}
+        yield {name: _cell(cells[name], source, name, number) for name in COLUMNS if name in cells}
 
 
 def _cell(value: Any, source: Any, name: str, row: int) -> str | None:

@@ -265,8 +265,8 @@ def pairs_file(path: Path, reader: Reader = READER) -> tuple[list[Pair], list[st
         else:
             (first, why), (second, why_too) = map(picture, names)
             if first is not None and second is not None:
-                images = zip(names, (first, second), strict=True)
-                pairs.append(Pair(*(Picture(name, name, image) for name, image in images), same))
+                one, other = names
+                pairs.append(Pair(Picture(one, one, first), Picture(other, other, second), same))
                 continue
             reason = why or why_too
         left_out.append(f"{where}, line {line}: {reason}")

@@ -185,7 +185,7 @@ def readable(
     """
     for path in paths:
         picture, reason = tried(reader or READER, path)
-        if reason:
+        if picture is None:
             left_out[str(path)] = reason
         else:
             yield path, picture
