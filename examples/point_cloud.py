@@ -34,7 +34,7 @@ from training import descend
 from volume import nt_xent
 
 AROUND, POINTS, NEAR = 96, 64, 12  # of a piece, of a view of it, and how many a point sees
-APART = 75.0  # millimetres between pieces of a mosaic: no point sees another piece
+APART = 90.0  # millimetres between pieces of a mosaic: no point sees another piece
 BATCH, STEPS = 48, 400
 TURN = np.deg2rad(15)
 
@@ -149,8 +149,8 @@ def picture(cloud, map, right, reference):
     for i, (elevation, turn) in enumerate(((15, -65), (15, 25))):
         ax = figure.add_subplot(1, 3, i + 1, projection="3d")
         dots = ax.scatter(*cloud.T, c=heat, cmap="turbo", s=4)
-        ax.text(*piece[:2], piece[2] + 24, "this one", ha="center", fontsize=8)
-        ax.set_box_aspect((1, 1, 1), zoom=1.3)
+        ax.text(*piece[:2], piece[2] + 26, "this one", ha="center", fontsize=8)
+        ax.set_box_aspect((1, 1, 1), zoom=1.45)
         ax.view_init(elevation, turn)
         ax.set_title(f"seen from {turn} degrees", fontsize=9)
         ax.set_axis_off()

@@ -20,6 +20,7 @@ ASSUMED = {
         "picture: Image\nother_picture: Image\nLAYERS: tuple[str, ...]\nWEIGHTS: str"
     ),
     "docs/ports.md": "",
+    "docs/positions.md": "",
     "docs/training.md": (
         "from collections.abc import Callable, Iterator\nfrom flax import nnx as nnx\n"
         "import fam_jax as fam_jax\n"
