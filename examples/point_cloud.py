@@ -18,6 +18,7 @@ clouds share their factors.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -62,6 +63,7 @@ class Pieces:
         self.pieces = jnp.asarray(pieces[self.inside], jnp.float32)
         self.centres = points[self.inside]
 
+    @partial(jax.jit, static_argnums=0)
     def views(self, which, key):
         """A view of each piece [n 64 3]: some of its points, turned and moved a little."""
         turn, pick, noise = jax.random.split(key, 3)

@@ -63,6 +63,7 @@ class Pieces:
             corners += (-1) ** (3 - sum(signs)) * total[tuple(at.T)]
         self.places = jnp.asarray(places[corners / CELL**3 > LEAST])
 
+    @partial(jax.jit, static_argnums=0)
     def views(self, places, key):
         """A view of each place [n 16 16 16 1]: shifted, brighter or darker, with noise."""
         shift, gain, noise = jax.random.split(key, 3)
