@@ -110,6 +110,7 @@ def test_every_word_has_its_share_in_the_manifest_the_maps_and_the_terminal(fold
     first = told[0]["words"][1]
     assert f"a {told[0]['words'][0]['share']:+.4f}, dog {first['share']:+.4f}, on" in result.output
     assert '"," ' in result.output
+    assert result.output.count("words: ") == 2
 
     backbone = pretrained_ports.load(toy_clip.NAME, folder / "clip.safetensors")
     text = pretrained_ports.load_text(

@@ -149,7 +149,7 @@ def explain(
         talk.say(f"{what} {score:.4f}  {legible(query)} ~ {legible(name)}")
         pair: dict[str, Any] = {"text": texts[i]} if texts else {"reference": name}
         if texts and (told := facts["words"][i])["score"] is not None:
-            talk.say(legible(sentences.line(told)))
+            talk.say(sentences.line(told))
             pair |= {"words": told["words"], "apart": told["apart"]}
         pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
         if not out["valid"][i]:

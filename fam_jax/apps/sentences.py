@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fam_jax
+from fam_jax._core.brief import legible
 from fam_jax.apps import network
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def line(words: dict[str, Any]) -> str:
 
 
 def _quoted(word: str) -> str:
-    return word if word.isalnum() else f'"{word}"'
+    return word if word.isalnum() else f'"{legible(word)}"'

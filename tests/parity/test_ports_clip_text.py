@@ -7,6 +7,7 @@ import pytest
 import pretrained_ports
 from pretrained_ports.models import clip_text
 from pretrained_ports.text.tokenizer import Tokenizer
+from pretrained_ports.text.words import END as END_OF_TEXT
 
 torch = pytest.importorskip("torch")
 compare = pytest.importorskip("tests.parity.compare")
@@ -200,3 +201,13 @@ SENTENCES = [
 @pytest.mark.parametrize("sentence", SENTENCES, ids=ascii)
 def test_token_numbers(ours, theirs, sentence):
     np.testing.assert_array_equal(ours([sentence]), theirs([sentence]).numpy())
+
+
+@pytest.mark.parametrize("sentence", SENTENCES, ids=ascii)
+def test_words_are_the_sentence_as_it_is_read(ours, sentence):
+    """All its letters in their order, up to where the context ends."""
+    clean, _ = ours._read
+    words, owners = ours.words(sentence)
+    read, whole = ("".join(text.split()) for text in ("".join(words), clean(sentence)))
+    assert whole.startswith(read)
+    assert len(read) == len(whole) or owners[-1] == END_OF_TEXT
