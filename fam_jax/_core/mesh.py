@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
+from jax.core import Tracer
 
 
 def zeros_like(kind: ShapeDtypeStruct) -> Array:
@@ -19,7 +20,7 @@ def shards(x: Any) -> int:
     """Into how many parts the first axis of an array is divided over devices, if that is known."""
     if not isinstance(x, jax.Array) or not x.shape or not x.shape[0]:
         return 1
-    sharding = jax.typeof(x).sharding if isinstance(x, jax.core.Tracer) else x.sharding
+    sharding = jax.typeof(x).sharding if isinstance(x, Tracer) else x.sharding
     return x.shape[0] // sharding.shard_shape(x.shape)[0]
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from fam_jax.bulk._pairs import Pairs
-from fam_jax.bulk._pictures import PictureLoader
+from fam_jax.bulk._pictures import Loader
 from fam_jax.bulk._settings import on_first_process
 from fam_jax.bulk._zarr import Group, decode_text
 from fam_jax.store import INVALID
@@ -14,9 +14,7 @@ from fam_jax.store import INVALID
 _SIDES = {"query: ": 2, "reference: ": 3}  # how a reason begins, and where the path is in a row
 
 
-def restored(
-    group: Group, load: PictureLoader, path_of: Callable[[int, str], str | None]
-) -> np.ndarray:
+def restored(group: Group, load: Loader, path_of: Callable[[int, str], str | None]) -> np.ndarray:
     """Chunks with a row that has no result for want of a picture that can be read now.
 
     Args:
