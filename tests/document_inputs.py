@@ -126,7 +126,7 @@ def write_torch(file: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def names(document: str, folder: Path) -> dict:
     """The names that a document's Python takes for granted."""
-    of = {"README.md": _readme, "docs/methods.md": _methods, "docs/training.md": _training}
+    of = {"docs/guide.md": _guide, "docs/methods.md": _methods, "docs/training.md": _training}
     return of[document](folder) if document in of else {"embeddings": np.ones((2, 128), "f")}
 
 
@@ -134,7 +134,7 @@ def images(seed: int, *shape: int) -> jax.Array:
     return 0.5 * jax.random.normal(jax.random.key(seed), shape, jnp.float32)
 
 
-def _readme(folder: Path) -> dict:
+def _guide(folder: Path) -> dict:
     return {
         "queries": images(0, 3, 64, 64, 3),
         "references": images(1, 3, 64, 64, 3),

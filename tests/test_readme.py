@@ -19,10 +19,16 @@ def test_the_number_of_backbones_is_that_of_the_zoo():
 
 
 def test_the_files_it_names_exist():
-    quoted = re.findall(r"`((?:examples|tests|benchmarks)/[^`\s]+)", README)
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    quoted = re.findall(r"`((?:examples|tests|benchmarks)/[^`\s]+)", README + guide)
     assert quoted
     for path in quoted + LINKED:
         assert (ROOT / path).exists(), path
+
+
+def test_it_fits_one_screen():
+    """What is no link's address, without blank lines."""
+    assert len([line for line in README.splitlines() if line and line[0] != "["]) <= 45
 
 
 def test_its_links_are_absolute_so_that_they_lead_somewhere_from_a_package_index():

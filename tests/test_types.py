@@ -12,7 +12,8 @@ pytest.importorskip("pyright", reason="needs pyright, of the extra test")
 
 # What a document's code takes for granted, as it would be in a stub file.
 ASSUMED = {
-    "README.md": "queries: Array\nreferences: Array\nbackground: Array",
+    "README.md": "",
+    "docs/guide.md": "queries: Array\nreferences: Array\nbackground: Array",
     "docs/large-jobs.md": "embeddings: Array",
     "docs/methods.md": (
         "import jax as jax\nfrom PIL.Image import Image\n"

@@ -36,7 +36,7 @@ def fam(
 
     In a pair both images take the same w, each with its own activations and pullback. With a
     `margin` and `normalize="none"` this is contrastive FAM: what makes the pair more alike than
-    the background; with "minmax" the map hardly depends on the reference (see the README).
+    the background; with "minmax" the map hardly depends on the reference (see docs/guide.md).
     Where embeddings are signed, a share forgets the sign of z_d before it is pulled back:
     `decomposition` keeps it.
 
