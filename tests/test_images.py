@@ -114,7 +114,9 @@ def test_pictures_and_folders_behind_urls(tmp_path, monkeypatch):
         return tmp_path / url.removeprefix("gs://bucket").lstrip("/")
 
     saved(tmp_path, Image.fromarray(RGB), "a.png")
-    with pytest.raises(ValueError, match=r"nowhere://a\.png: URLs of this kind are not read"):
+    with pytest.raises(
+        ValueError, match=r"nowhere://a\.png is an address of a kind that is not read"
+    ):
         pictures.read("nowhere://a.png")
     monkeypatch.setattr(epath, "Path", bucket)
     np.testing.assert_array_equal(pictures.read("gs://bucket/a.png"), RGB)

@@ -22,10 +22,10 @@ MOVES = r"= \S+ (all-gather|all-to-all|all-reduce|collective-permute|reduce-scat
 
 def program(queries, references, method):
     """The compiled text of what `explain_all` runs on every device."""
-    encode, method = explain._check(ENCODE, method)
+    encoders, method = explain._check_both(ENCODE, method)
     fn = explain._explain_all_images if "other" in method.needs else explain._explain_all
     sizes = (2, shards(queries), shards(references))
-    return fn.lower(encode, queries, references, method, sizes=sizes).compile().as_text()
+    return fn.lower(encoders, queries, references, method, sizes=sizes).compile().as_text()
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])

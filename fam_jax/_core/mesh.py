@@ -1,5 +1,6 @@
 """Arrays beside traced ones on a mesh: they must lie, and vary in `shard_map`, as those do."""
 
+import math
 from typing import Any
 
 import jax
@@ -20,8 +21,12 @@ def shards(x: Any) -> int:
     """Into how many parts the first axis of an array is divided over devices, if that is known."""
     if not isinstance(x, jax.Array) or not x.shape or not x.shape[0]:
         return 1
-    sharding = jax.typeof(x).sharding if isinstance(x, Tracer) else x.sharding
-    return x.shape[0] // sharding.shard_shape(x.shape)[0]
+    if not isinstance(x, Tracer):
+        return x.shape[0] // x.sharding.shard_shape(x.shape)[0]
+    sharding: Any = jax.typeof(x).sharding  # of the axes of an explicit mesh
+    axes = sharding.spec[0] if sharding.spec else None
+    names = axes if isinstance(axes, tuple) else (axes,)
+    return math.prod(sharding.mesh.shape[name] for name in names if name)
 
 
 def varying_axes(x: Any) -> frozenset[str]:
