@@ -33,7 +33,8 @@ def fitted(net: Network, fit: str | None) -> Network:
     if fit in (None, "tile", net.fit):
         return net
     after = replace(before, fit=fit, resize=before.resize or max(before.size))
-    return replace(net, backbone=replace(net.backbone, preprocess=after))
+    backbone = replace(net.backbone, preprocess=after)
+    return replace(net, backbone=backbone, encode=replace(net.encode, preprocess=after))
 
 
 def opened(

@@ -243,7 +243,7 @@ def _randomised(network: Network, share: float) -> Network:
     count = max(1, round(share * len(stages)))
     parts = tuple(part for stage in stages[-count:] for part in stage)
     model = metrics.randomised(network.backbone.model, parts, jax.random.key(0))
-    return replace(network, backbone=replace(network.backbone, model=model))
+    return network.with_model(model)
 
 
 MEASURES: dict[str, Callable[[Answer], dict[str, Any]]] = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,12 @@ class Network:
             return self._shapes(size).embeddings.shape[1] == self.backbone.embedding_dim
         except ValueError:
             return False
+
+    def with_model(self, model: Any) -> "Network":
+        """The same with another model in the backbone's place, explained at the same layer."""
+        backbone = replace(self.backbone, model=model)
+        encode = replace(self.encode, network=fam_jax.capture(backbone, self.encode.at).network)
+        return replace(self, backbone=backbone, encode=encode)
 
     def stages(self) -> list[tuple[str, ...]]:
         """Its parts as they run, a transformer's blocks singly; norms stand with what they follow.

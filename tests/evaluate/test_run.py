@@ -104,9 +104,10 @@ def test_sanity_measures_what_a_map_depends_on(colours, tmp_path):
     assert means["activation-sum", "swap: Spearman"] == pytest.approx(1, abs=1e-6)
     assert means["activation-sum", "with sum of A: Spearman"] == pytest.approx(1, abs=1e-5)
     assert means["fam-contrastive", "swap: Spearman"] < 0.5
-    assert {"last stage random: Spearman", "all random: Spearman", "max-sensitivity"} <= {
-        measure for _, measure in means
-    }
+    assert "max-sensitivity" in {measure for _, measure in means}
+    for share in ("last stage", "half", "all"):  # another network has other maps
+        assert means["fam-contrastive", f"{share} random: Spearman"] < 0.95
+    assert means["activation-sum", "all random: Spearman"] < 0.95
 
 
 def test_maps_without_evidence_are_counted_and_named(colours, tmp_path, monkeypatch):
