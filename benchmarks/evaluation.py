@@ -33,7 +33,6 @@ CIFAR = "{assets}/checkpoints/cifar-resnet"
 RESNET = f"--model cifar-resnet56 --weights {CIFAR}/resnet56-4bfd9763.th"
 TINY = "--model tiny --image-size 64"
 VIT = "--model vit-mini-patch8 --weights {models}/vit-mini-simclr.safetensors"
-DINO = "--model dinov2-small --weights {assets}/checkpoints/dinov2-small/model.safetensors"
 # network -> what loads it
 NETWORKS = {
     STRONG: "--model efficientnet-lite0",
@@ -50,23 +49,17 @@ NETWORKS = {
     "matching-omniglot": "--model conv4-omniglot-pooled "
     "--weights {models}/conv4-omniglot-matching.safetensors",
     "vit-simclr": VIT,
-    "dinov2-small": f"{DINO} --image-size 224",
     "resnet56-layer2": f"{RESNET} --layer layer2",
     "tiny-moco-layer2": f"{TINY} --layer layer2 "
     "--weights {models}/tiny-moco.safetensors --head keep",
     "vit-simclr-blocks.2.norm1": f"{VIT} --layer blocks.2.norm1",
 }
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
-# Methods of many passes, on fewer cases, beside two of one pass.
-COPIES = (
-    "random,fam,contrastive,fggb,point-to-point,nmf-concepts,integrated-pair,occlusion,"
-    "score-cam,rise,corr-rise,lots"
-)
-ALONE_224 = "--steps 8 --measures faithfulness"  # curves of a large network, ROAD left out
-# task, network and, where it has two, which methods -> the task's own options
+ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
+NINE = f"random,centre,eigen-cam,{SIX}"
+# task and network -> the task's own options
 RUNS = {
-    f"retrieval {STRONG}": f"--cases 200 {ALONE_224} --methods quick",
-    f"retrieval {STRONG} copies": f"--cases 24 {ALONE_224} --methods {COPIES}",
+    f"retrieval {STRONG}": f"--cases 16 --steps 8 --measures faithfulness --methods {NINE}",
     **{
         f"retrieval {name}": "--cases 32 --steps 16"
         for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
@@ -77,15 +70,10 @@ RUNS = {
     "fewshot relation-mini": "--cases 15",
     "contrastive tiny-moco": "--cases 32 --steps 16",
     "contrastive tiny-byol": "--cases 32 --steps 16",
-    "contrastive vit-simclr": "--cases 32 --steps 16 --methods quick",
-    "contrastive dinov2-small": f"--cases 48 {ALONE_224} --methods quick",
+    "contrastive vit-simclr": "--cases 32 --steps 16 --methods main," + ATTENTION,
     "contrastive tiny": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
-    **{
-        f"mosaic {name}": "--cases 200 --methods quick"
-        for name in (STRONG, "vit-simclr", "dinov2-small")
-    },
-    f"mosaic {STRONG} copies": f"--cases 40 --methods {COPIES}",
+    **{f"mosaic {name}": "--cases 200 --methods quick" for name in (STRONG, "vit-simclr")},
     f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
@@ -98,26 +86,22 @@ RUNS = {
         f"sanity tiny-{loss}": f"--cases 16 --methods {SIX}"
         for loss in ("byol", "triplet", "proxy")
     },
-    "sanity vit-simclr": "--cases 16 --methods quick",
-    "sanity dinov2-small": "--cases 16 --methods quick",
+    "sanity vit-simclr": "--cases 8 --methods quick",
     "stereo tiny": "--image-size 256",
     "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
 }
 SHUFFLED = ("last stage random: Spearman", "all random: Spearman")
 EFFECTS = ("insertion - deletion", "AID", "ROAD at 50 %")
-CURVES = (*EFFECTS, "average drop", "both: insertion - deletion")
 # task -> the measures that a table of every method shows
 SHOWN = {
-    "retrieval": CURVES,
-    "contrastive": CURVES,
+    "retrieval": (*EFFECTS, "average drop", "both: insertion - deletion"),
     "mosaic": ("mass inside", "pointing"),
     "localization": ("mass inside", "pointing", "IoU at 0.5", "box hit", "insertion - deletion"),
     "sanity": ("swap: Spearman", "with sum of A: Spearman", *SHUFFLED, "max-sensitivity"),
 }
 # Runs whose methods have a table of their own.
-WHOLE = (STRONG, "vit-simclr", "dinov2-small")
-FULL = [run for run in RUNS if run.split()[0] in SHOWN and run.split()[1] in WHOLE]
+FULL = [*(run for run in RUNS if STRONG in run), "mosaic vit-simclr"]
 SEVEN = (*SIX.split(","), "grad-cam")
 PAIRS = (
     "contrastive less fam",
@@ -154,13 +138,13 @@ class Question(NamedTuple):
 
     def key(self, run: str, measure: str) -> tuple[str, ...]:
         """The cells that its row begins with."""
-        task, network, *_ = run.split()
+        task, network = run.split()
         more = [(self.tasks, task), (self.measures, measure)]
         return (network, *(value for values, value in more if len(values) > 1))
 
     def asked(self) -> list[tuple[str, str]]:
         """Run and measure of each row."""
-        runs = [run for run in RUNS if run.split()[0] in self.tasks and not run.endswith(" copies")]
+        runs = [run for run in RUNS if run.split()[0] in self.tasks]
         return [(run, measure) for run in runs for measure in self.measures]
 
 
@@ -186,7 +170,7 @@ def folder(out: Path, run: str) -> Path:
 
 
 def command(run: str) -> str:
-    task, network, *_ = run.split()
+    task, network = run.split()
     return f"fam-jax evaluate {task} {NETWORKS[network]} {RUNS[run]}"
 
 
