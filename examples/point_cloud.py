@@ -162,7 +162,7 @@ def picture(cloud, map, right, reference):
     ax.set_axis_off()
     bar = figure.colorbar(dots, ax=figure.axes, shrink=0.6, ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"], fontsize=8)
-    figure.suptitle("Which of eight pieces of cortex looks like the reference? `contrastive`")
+    figure.suptitle("Which of eight pieces of cortex looks like the reference? (contrastive)")
     return figure
 
 

@@ -195,7 +195,7 @@ def main():
     figure = fam_jax.plot.volume(
         mosaics[0, ..., 0],
         maps["contrastive"][0],
-        title=f"Which eighth looks like the reference? Number {right[0]}, by `contrastive`",
+        title=f"Which eighth looks like the reference? Number {right[0]}, by contrastive",
     )
     figure.savefig(options.out / "volume.png")
     print(options.out / "volume.png")
