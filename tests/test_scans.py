@@ -320,7 +320,11 @@ with_rule.defvjp(lambda x: (plain(WEIGHTS, x), x), lambda x, g: (x,))
         ),
         (partial(plain, WEIGHTS), "block[4]", "the scan around it has 4 steps, 0 to 3"),
         (partial(plain, WEIGHTS), "block[-5]", "the scan around it has 4 steps"),
-        (partial(plain, WEIGHTS), "block[1][0]", "fewer scans are around it"),
+        (
+            partial(plain, WEIGHTS),
+            "block[1][0]",
+            "names more steps than there are scans around it: leave out the last 1",
+        ),
         (partial(plain, WEIGHTS), "blok[1]", r"met no layer 'blok\[1\]'; it met: block.mlp, block"),
         (partial(nested, WEIGHTS), "block[1]", r"a scan of 2 steps; say which: block\[1\]\[0\]"),
         (in_while, "block[0]", "inside `while`"),

@@ -54,8 +54,8 @@ def _instead(eqn: JaxprEqn, tap: Primitive, steps: _Steps) -> Callable | None:
         for name in here:
             if steps[name]:
                 raise ValueError(
-                    f"the layer {name!r} has {len(steps[name])} steps too many: fewer scans are "
-                    "around it"
+                    f"the layer {name!r} names more steps than there are scans around it: leave "
+                    f"out the last {len(steps[name])}"
                 )
         return partial(_tapped, tap, here) if here else None
     taps = [e for program in inside(eqn) for e in equations(program) if e.primitive is tap]
