@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from fam_jax._core.pytree import Static
+from fam_jax._core.pytree import OURS, Static, classes
 
 Path = tuple[str, ...]
 
@@ -53,6 +53,10 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
             values[path] = value.shape, value.dtype, hashlib.blake2b(content).digest()
         elif isinstance(value, _PLAIN):
             values[path] = type(value), value  # True is no 1.0
+        elif type(value) in OURS:  # an encoder, a method: its arrays, and its own equality
+            leaves, structure = jax.tree.flatten_with_path(value)
+            values[path] = Static((structure, classes(structure)))
+            waiting.extend(((*path, jax.tree_util.keystr(keys)), leaf, home) for keys, leaf in leaves)
         elif id(value) not in followed:
             followed[id(value)] = value
             # Containers are what they hold, which has paths of its own.
