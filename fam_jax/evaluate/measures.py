@@ -153,12 +153,18 @@ def _road(answer: Answer):
 
 
 def _again(answer: Answer) -> Callable:
-    """Images -> the method's maps of them; a `partial` is a pytree of its arrays."""
-    return partial(_of_images, answer.explain, answer.question)
+    """Images -> the method's maps of them; a `partial` is a pytree of its arrays, one in it is not.
+
+    So all batches share a program.
+    """
+    case = answer.method, answer.encode, answer.similarity, answer.question
+    return partial(_of_images, *case)
 
 
-def _of_images(explain: Callable, question: Question, images: Any) -> jax.Array:
-    return explain(question._replace(images=images))
+def _of_images(
+    name: str, encode: fam_jax.Encoder, similarity: Any, question: Question, images: Any
+) -> jax.Array:
+    return answer(name, encode, similarity, question._replace(images=images))
 
 
 def _pairs(answer: Answer):

@@ -16,7 +16,7 @@ from weakref import ref
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
+from jax.tree_util import Partial, keystr
 
 from fam_jax._core.pytree import OURS, Static, classes
 
@@ -56,7 +56,7 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
         elif type(value) in OURS:  # an encoder, a method: its arrays, and its own equality
             leaves, structure = jax.tree.flatten_with_path(value)
             values[path] = Static((structure, classes(structure)))
-            waiting.extend(((*path, jax.tree_util.keystr(keys)), leaf, home) for keys, leaf in leaves)
+            waiting.extend(((*path, keystr(keys)), leaf, home) for keys, leaf in leaves)
         elif id(value) not in followed:
             followed[id(value)] = value
             # Containers are what they hold, which has paths of its own.
