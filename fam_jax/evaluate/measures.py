@@ -13,7 +13,7 @@ import numpy as np
 import fam_jax
 from fam_jax import metrics
 from fam_jax._core.checks import check_choice
-from fam_jax.evaluate.asking import Question, answer, named, refusal
+from fam_jax.evaluate.asking import Question, answer, answered, made, named, refusal
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 
@@ -153,18 +153,15 @@ def _road(answer: Answer):
 
 
 def _again(answer: Answer) -> Callable:
-    """Images -> the method's maps of them; a `partial` is a pytree of its arrays, one in it is not.
-
-    So all batches share a program.
-    """
-    case = answer.method, answer.encode, answer.similarity, answer.question
-    return partial(_of_images, *case)
+    """Images -> the method's maps of them, a pytree of its arrays: one program for all batches."""
+    method = made(answer.method, answer.similarity, answer.question.background)
+    return partial(_of_images, method, answer.encode, answer.question)
 
 
 def _of_images(
-    name: str, encode: fam_jax.Encoder, similarity: Any, question: Question, images: Any
+    method: fam_jax.Method, encode: fam_jax.Encoder, question: Question, images: Any
 ) -> jax.Array:
-    return answer(name, encode, similarity, question._replace(images=images))
+    return answered(method, encode, question._replace(images=images))
 
 
 def _pairs(answer: Answer):

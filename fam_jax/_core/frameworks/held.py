@@ -29,6 +29,7 @@ _PLAIN = (
 )
 _CONTAINERS = (Mapping, Sequence, Set)
 _LIBRARIES = {"builtins", "jax", "jaxlib", "numpy", *sys.stdlib_module_names} - {"__main__"}
+_OURS = __name__.partition(".")[0]  # whose functions are handed what they need
 _REBINDS = {"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL"}
 
 
@@ -116,7 +117,7 @@ def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         if _package(value) not in _LIBRARIES:
             yield from _of_function(value)
-            if _package(value) == home:
+            if _package(value) == home != _OURS:
                 yield from _globals(value, home)
     elif isinstance(value, Mapping):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
