@@ -6,6 +6,7 @@ import numpy as np
 
 from pretrained_ports.catalog import find_entry
 from pretrained_ports.catalog.entry import abstract
+from pretrained_ports.checkpoints.readers import unwrap
 from pretrained_ports.models.state import parameters
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -38,3 +39,16 @@ def of(model):
         value = value.transpose(3, 2, 0, 1) if leaf == "kernel" else value
         arrays[f"{layer}.{_LEAVES.get(leaf, leaf)}"] = value
     return arrays
+
+
+def opened(content, folder):
+    """As `read` gives a file with this content."""
+    (folder / "a.pth").write_bytes(bytes(2**20))
+    return unwrap(content, folder / "a.pth")
+
+
+def one_value(backbone):
+    """The number that all its weights are."""
+    arrays = map(np.asarray, parameters(backbone.model).values())
+    (only,) = np.unique(np.concatenate([array.ravel() for array in arrays]))
+    return only
