@@ -156,6 +156,8 @@ _TORCHVISION = (
     ("large-patch16", "-swag", "vit_l_16_swag-4f3808c9", 512, 512),
     ("base-patch16", "-swag-linear", "vit_b_16_lc_swag-4e70ced5", 224, 224),
     ("large-patch16", "-swag-linear", "vit_l_16_lc_swag-4d563306", 224, 224),
+    ("huge-patch14", "-swag", "vit_h_14_swag-80465313", 518, 518),
+    ("huge-patch14", "-swag-linear", "vit_h_14_lc_swag-c1eb923e", 224, 224),
 )
 
 # Variant, what the name adds, timm's name, colours. These were trained with the exact GELU,

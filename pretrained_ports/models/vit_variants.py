@@ -84,6 +84,7 @@ _SIZES = {
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
     "giant": (1536, 40, 24),
 }
 
@@ -118,6 +119,7 @@ VARIANTS = {
         for size in ("tiny", "small", "base", "large")
         for patch in (8, 14, 16, 32)
     },
+    "vit-huge-patch14": _variant("huge", 14),
     **{
         f"deit-{size}-patch16{suffix}": _variant(size, 16, resampling=_PLAIN, **options)
         for size in ("tiny", "small", "base")

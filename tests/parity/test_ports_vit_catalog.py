@@ -69,7 +69,8 @@ def test_rows_are_what_torchvision_lists(name):
     models = compare.import_torchvision().models
     entry = ENTRIES[name]
     file = entry.release.rpartition("/")[2]
-    kinds = (models.get_model_weights(f"vit_{size}") for size in ("b_16", "b_32", "l_16", "l_32"))
+    sizes = ("b_16", "b_32", "l_16", "l_32", "h_14")
+    kinds = (models.get_model_weights(f"vit_{size}") for size in sizes)
     (weights,) = (one for kind in kinds for one in kind if one.url == entry.release)
     ours, theirs = entry.preprocess, weights.transforms()
     assert (list(ours.size), [ours.resize]) == (2 * theirs.crop_size, theirs.resize_size)
