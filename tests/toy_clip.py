@@ -16,6 +16,21 @@ NAME = "clip-vit-b32"
 
 WORDS = ("a", "dog", "on", "the", "beach", "cat", "cats")
 VOCABULARY = 2 * 256 + 13 + 2  # bytes inside and at the end of a word, parts of words, start, end
+START, END = VOCABULARY - 2, VOCABULARY - 1
+SENTENCES = ["a dog on the beach", "cats", "a dog on the beach a dog on the beach"]
+# As published, with one block; read before the base tower is made small.
+SHALLOW = {name: row._replace(depth=1) for name, row in clip_text.VARIANTS.items()}
+
+
+def sentences() -> np.ndarray:
+    """A row that ends early, one that fills the context, one in between."""
+    rows = np.random.default_rng(0).integers(0, START, (3, 12), np.int32)
+    for row, end in zip(rows, (2, 11, 6), strict=True):
+        row[0], row[end], row[end + 1 :] = START, END, 0
+    return rows
+
+
+IDS = sentences()
 
 
 def shrink(monkeypatch) -> None:

@@ -59,12 +59,15 @@ def _options(
 
 @contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Warnings on stderr, each in a line, without the line of the code that gave it."""
+    """Warnings on stderr, each once and in a line, without the line of the code that gave it."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", PictureWarning)
+        told = set[str]()
 
         def say(text: Warning | str, *where: Any, **more: Any) -> None:
-            echo(f"warning: {message(str(text))}", err=True)
+            if (line := message(str(text))) not in told:
+                told.add(line)
+                echo(f"warning: {line}", err=True)
 
         warnings.showwarning = say
         yield

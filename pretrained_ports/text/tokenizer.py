@@ -1,6 +1,7 @@
 """Sentences into the token numbers that CLIP was trained on."""
 
 import html
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,11 +15,16 @@ from pretrained_ports.checkpoints.errors import one_line
 from pretrained_ports.text.words import END, PADDING, START, Words
 
 
+class SentenceWarning(UserWarning):
+    """A sentence is read, but not to its end."""
+
+
 class Tokenizer:
     """CLIP's byte-pair encoding of sentences: start, the sentence, end, then zeros.
 
     Text is cleaned as by OpenAI's code (ftfy mends it, HTML entities are resolved, lower case);
-    what is longer than the context is cut, the end token is kept.
+    what is longer than the context is cut, the end token is kept, and a `SentenceWarning` says how
+    many tokens were left out.
 
     Args:
         find: Gives the `tokenizer.json` (the format of Hugging Face's tokenizers) with CLIP's
@@ -43,8 +49,10 @@ class Tokenizer:
         if isinstance(sentences, str):
             raise TypeError(f"sentences: expected a list of strings, got {sentences!r}")
         clean, encode = self._read
-        ids = [row.ids for row in encode([clean(sentence) for sentence in sentences])]
-        return np.array(ids, np.int32).reshape(-1, self._context)
+        rows = encode([clean(sentence) for sentence in sentences])
+        for sentence, row in zip(sentences, rows, strict=True):
+            _warn_if_cut(sentence, row)
+        return np.array([row.ids for row in rows], np.int32).reshape(-1, self._context)
 
     def one(self, sentence: str) -> Int32[np.ndarray, " n"]:
         """Token numbers of one sentence."""
@@ -119,6 +127,20 @@ class Tokenizer:
                 return bpe.encode_batch(sentences)
 
         return clean, encode
+
+
+def _warn_if_cut(sentence: str, row: Any) -> None:
+    read, left_out = (
+        sum(part.special_tokens_mask.count(0) for part in parts)
+        for parts in ([row], row.overflowing)
+    )
+    if left_out:
+        warnings.warn(
+            f"a sentence is longer than the network reads: the last {left_out} of its "
+            f"{read + left_out} tokens were left out: {one_line(sentence, 60)!r}",
+            SentenceWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager

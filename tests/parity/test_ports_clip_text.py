@@ -198,6 +198,7 @@ SENTENCES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::pretrained_ports.text.SentenceWarning")
 @pytest.mark.parametrize("sentence", SENTENCES, ids=ascii)
 def test_token_numbers(ours, theirs, sentence):
     np.testing.assert_array_equal(ours([sentence]), theirs([sentence]).numpy())
