@@ -8,13 +8,14 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pretrained_ports.backbone import bundle
 from pretrained_ports.catalog import find_entry
 from pretrained_ports.checkpoints.casting import cast
 from pretrained_ports.checkpoints.dialects.rules import CLASSIFIER
 from pretrained_ports.checkpoints.readers import Checkpoint, CheckpointError, read
+from pretrained_ports.fitting import fitted_row, match
 from pretrained_ports.models.state import check_dtype
 from pretrained_ports.weights.default import default_weights
-from pretrained_ports.zoo import bundle, fitted_row, match
 
 
 class Classifier(NamedTuple):

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pretrained_ports import zoo
+from pretrained_ports import fitting, zoo
+from pretrained_ports.backbone import Backbone
 from pretrained_ports.catalog import ENTRIES
 from pretrained_ports.catalog.clip_text import TOWERS
 from pretrained_ports.checkpoints.dialects import DIALECTS
 from pretrained_ports.checkpoints.dialects.rules import TEXT_TOWER
 from pretrained_ports.checkpoints.errors import CheckpointError, one_line
-from pretrained_ports.checkpoints.matching import Plan, plan_of
 from pretrained_ports.checkpoints.parts import choose, search
+from pretrained_ports.checkpoints.plans import Plan, plan_of
 from pretrained_ports.checkpoints.readers import Checkpoint, read
 from pretrained_ports.checkpoints.writing import provenance, write
 from pretrained_ports.text.towers import load_text
-from pretrained_ports.zoo import Backbone
 
 _SMALLEST = 8  # tensors of a network
 
@@ -149,7 +149,7 @@ def _fitting(checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> Iterable[str]
         for dialect in plans.keys() & set(row.dialects):
             key = dialect, repr(row.build)
             if key not in verdicts:
-                verdicts[key] = zoo.fits(checkpoint, name, plans[dialect])
+                verdicts[key] = fitting.fits(checkpoint, name, plans[dialect])
             if verdicts[key]:
                 yield name
                 break

@@ -121,7 +121,7 @@ def test_one_model_is_made_for_all_dialects(load, monkeypatch):
         models.append(abstract(*args))
         return models[-1]
 
-    monkeypatch.setattr("pretrained_ports.zoo.abstract", counted)
+    monkeypatch.setattr("pretrained_ports.fitting.abstract", counted)
     with pytest.raises(CheckpointError, match="akamaster-cifar places 0, native places 0"):
         load("cifar-resnet20", sequential())
     assert len(models) == 1

@@ -13,7 +13,7 @@ from pretrained_ports.models.state import parameters
 from tests.close import assert_close
 from tests.commands import run
 from tests.ports import network
-from tests.ports.theirs import behind, of, tensors
+from tests.ports.theirs import behind, of, opened, tensors
 
 CIFAR = "cifar-resnet20"
 RNG = np.random.default_rng(0)
@@ -81,6 +81,59 @@ def test_what_is_no_such_layer_is_refused_in_a_line(case):
     name, more, message = NOT_TAKEN[case]
     with pytest.raises(ValueError, match=message) as caught:
         load(name, tensors(name) | more, head="keep")
+    assert "\n" not in str(caught.value)
+
+
+LAYER = {"weight": WEIGHT, "bias": BIAS}
+NETWORK = tensors(CIFAR, 0.01)
+# Files with the layer in a place of its own, and its path there.
+BESIDE = {
+    "a dictionary": ({"backbone": NETWORK, "head": LAYER}, "head"),
+    "one without a bias": ({"backbone": NETWORK, "head": {"weight": WEIGHT}}, "head"),
+    "with a name in it": (
+        {"trunk": behind("module.", NETWORK), "embedder": behind("module.fc.", LAYER)},
+        "embedder.module.fc",
+    ),
+    "a prefix": (behind("backbone.", NETWORK) | behind("head.", LAYER), "head"),
+    "two deep": (
+        {"model": {"net": NETWORK, "neck": LAYER}, "optimizer": {"a": np.ones(3, "f")}},
+        "model.neck",
+    ),
+    "beside a wrapper": ({"state_dict": behind("module.", NETWORK), "head": LAYER}, "head"),
+    "in the network's dictionary": (NETWORK | {"head": LAYER, "epoch": 3}, "head"),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_a_layer_beside_the_network_is_kept(tmp_path, case):
+    """As one of its own dictionary is: the report says it was left out, or where it went."""
+    content, path = BESIDE[case]
+    checkpoint = opened(content, tmp_path)
+    dropped = pretrained_ports.load(CIFAR, checkpoint)
+    assert dropped.embedding_dim == 64
+    assert dropped.report.left_out()[0].startswith(f"{path} (64 -> 5) was left out")
+    kept = pretrained_ports.load(CIFAR, checkpoint, head="keep")
+    assert (kept.embedding_dim, kept.report.left_out()) == (5, [])
+    assert kept.report.used[f"{path}.weight"] == "head.0.kernel"
+    assert kept.report.ignored.keys() < dropped.report.ignored.keys()
+    np.testing.assert_array_equal(kept.model.head[0].kernel[...], WEIGHT.T)
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"head": LAYER, "loss": dict(LAYER)}, "several layers that may be a head: head, loss"),
+        ({"head": {"weight": WEIGHT[:, :9]}}, "no projection head to keep"),
+        ({"head": {"0.weight": WEIGHT, "2.weight": WEIGHT}}, "no projection head to keep"),
+        ({"head": {"weight": WEIGHT, "bias": BIAS[:3]}}, "no projection head to keep"),
+        ({"head": {"weight": WEIGHT.astype(int)}}, "no projection head to keep"),
+        ({"head": {"weight": WEIGHT * np.nan}}, "not finite"),
+    ],
+)
+def test_what_is_beside_and_no_head_is_refused_in_a_line(tmp_path, beside, message):
+    checkpoint = opened({"backbone": NETWORK, **beside}, tmp_path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        pretrained_ports.load(CIFAR, checkpoint, head="keep")
     assert "\n" not in str(caught.value)
 
 
