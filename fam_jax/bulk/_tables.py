@@ -92,15 +92,16 @@ def read(file: epath.Path) -> list[str]:
 def count(file: epath.Path) -> int:
     """Rows of a table in a store."""
     with opened(file, ()) as table:
-        return table.metadata.num_rows
+        return table.file.metadata.num_rows
 
 
 def read_group(file: epath.Path, group: int) -> pa.Table:
     """One group of the rows of a table of pairs in a store."""
     with opened(file, COLUMNS) as table:
-        if group >= table.num_row_groups or table.schema_arrow.names != list(COLUMNS):
+        names = table.file.schema_arrow.names
+        if group >= table.file.num_row_groups or names != list(COLUMNS):
             raise ValueError(f"{legible(file)} is damaged: it has other rows than its store")
-        return table.read_row_group(group)
+        return pa.Table.from_batches(table.batches([group]))
 
 
 def picture_path(name: str, root: str) -> str:
@@ -180,10 +181,17 @@ def _text(source: epath.Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(source.open("rb"), encoding="utf-8-sig", newline="")
 
 
+def _lines(file: io.TextIOWrapper, source: epath.Path) -> Iterator[str]:
+    for number, line in enumerate(iter(partial(file.readline, _LINE + 1), ""), start=1):
+        if len(line) > _LINE:
+            raise ValueError(f"{legible(source)}, line {number}: more than {_LINE:,} letters")
+        yield line
+
+
 def _csv(source: epath.Path) -> Iterator[dict[str, Any]]:
     try:
         with _text(source) as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(_lines(file, source))
             _check_columns(source, reader.fieldnames or [])
             yield from _as_dicts(reader, source)
     except (UnicodeDecodeError, csv.Error) as error:
