@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -252,6 +253,7 @@ def test_a_changed_picture_is_one_line(here):
         (["none"], "no such folder: none"),
         (["empty"], "empty is not from fam-jax explain: no manifest.json in it"),
         (["broken"], "broken: manifest.json and maps.npz are not, or not as fam-jax explain wrote"),
+        (["lying"], "lying: manifest.json and maps.npz are not, or not as fam-jax explain wrote"),
         (["pair", "--colormap", "virids"], "did you mean 'viridis'"),
         (["pair", "--scale", "share"], "did you mean 'shared'"),
         (["pair", "--alpha", "1.5"], "--alpha: expected a number from 0 to 1, got 1.5"),
@@ -261,6 +263,13 @@ def test_what_cannot_be_drawn_again_is_one_line(here, args, message):
     (here / "empty").mkdir()
     shutil.copytree("pair", "broken")
     (here / "broken" / "maps.npz").write_bytes(b"PK\x03\x04 cut")
+    shutil.copytree("pair", "lying")
+    with (
+        zipfile.ZipFile("lying/maps.npz", "w") as archive,
+        archive.open("query_maps.npy", "w") as lie,
+    ):
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+        np.lib.format.write_array_header_1_0(lie, header)
     result = run("redraw", *args)
     assert result.exit_code == 2
     assert message in result.output

@@ -8,16 +8,15 @@ table.md, table.csv, curves.png, examples.png, manifest.json
 
 import csv
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from fam_jax._core.brief import legible
 from fam_jax.io import files
+from fam_jax.io.arrays import load
 
 _METHODS = "methods"
 
@@ -72,7 +71,7 @@ class Results:
 
     def arrays(self, method: str) -> dict[str, np.ndarray]:
         """A method's arrays by name; ValueError if its file is damaged."""
-        return _read(self._file(method, "npz"), _arrays)
+        return _read(self._file(method, "npz"), load)
 
     def _file(self, method: str, suffix: str) -> Path:
         return self.folder / _METHODS / f"{method}.{suffix}"
@@ -84,7 +83,7 @@ def _read(path: Path, reader: Callable[[Path], dict[str, Any]]) -> dict[str, Any
         return reader(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {legible(path)}") from None
-    except (OSError, ValueError, IndexError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
         raise ValueError(
             f"{legible(path)} is damaged: remove it, or take another folder, and run the command "
             "again"
@@ -102,11 +101,6 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
         raise ValueError
     columns = np.array([row[1:] for row in rows], np.float32).T
     return dict(zip(names, columns, strict=True))
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as raw, np.load(raw) as file:
-        return dict(file)
 
 
 def _differs(before: Any, now: Any) -> bool:

@@ -21,10 +21,11 @@ from fam_jax._core.checks import AnyArray, check_count
 from fam_jax._core.extras import needed
 from fam_jax._core.prepare import Inputs, check_inputs
 from fam_jax.io import files
+from fam_jax.io.arrays import load
 from fam_jax.methods import Method
 from fam_jax.methods.explain import PairExplanation, explain_pairs
 from fam_jax.training._flat import flat_map, flat_pictures
-from fam_jax.training.strips import MAPS, PROBE, SIDES, load, maps_file, steps_in, strip
+from fam_jax.training.strips import MAPS, PROBE, SIDES, maps_file, steps_in, strip
 
 
 class MapLogger:
@@ -139,7 +140,7 @@ class MapLogger:
                     f"the folder {self.folder} holds maps up to step {last}; pass resume=True to "
                     "go on there, or another folder"
                 )
-            if last is not None and load(probe)["setup"] != setup:
+            if last is not None and load(probe, ["setup"])["setup"] != setup:
                 raise ValueError(
                     f"the folder {self.folder} holds maps of other images or of another layer or "
                     "gates; take another folder"

@@ -8,11 +8,13 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from fam_jax import plot
+from fam_jax.io.arrays import load
 from fam_jax.training._flat import flat_map
 
 MAPS = "maps"
 PROBE = "probe.npz"
 SIDES = ("query", "reference")
+_OF_A_STEP = (*(f"{side}_maps" for side in SIDES), "scores", "valid")
 CELL, GAP = 120, 3  # pixels
 
 
@@ -43,10 +45,10 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
         raise FileNotFoundError(f"the folder {folder} holds no maps of a MapLogger")
     if len(steps) > columns:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, columns).round().astype(int)]
-    looks = [load(maps_file(folder, step)) for step in steps]
-    probe = load(folder / PROBE)
+    looks = [load(maps_file(folder, step), _OF_A_STEP) for step in steps]
     scores = np.stack([look["scores"] for look in looks], axis=1)
-    rows = []
+    pictures = [f"{side}_{i}" for i in range(len(scores)) for side in SIDES]
+    probe, rows = load(folder / PROBE, pictures), []
     for i in range(len(scores)):
         for side in SIDES:
             picture = probe[f"{side}_{i}"]
@@ -81,12 +83,6 @@ def _drawn(canvas: np.ndarray, steps: list[int], scores: np.ndarray) -> Figure:
         place = (CELL * (j + 2) - 2 * GAP, 2 * CELL * i + 2 * GAP)
         ax.text(*place, f"{score:.2f}", fontsize=7, ha="right", va="top", bbox=box)
     return figure
-
-
-def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` file."""
-    with np.load(path) as file:
-        return dict(file)
 
 
 def steps_in(folder: Path) -> list[int]:
