@@ -218,6 +218,27 @@ def test_one_compilation_for_remade_encoders_and_methods():
     assert _explain_pairs._cache_size() == before + 1
 
 
+@pytest.mark.parametrize("of", ["explain", "explain_pairs", "explain_all", "method"])
+def test_an_encoder_of_several_layers_is_refused_with_the_way_on(of, unchecked):
+    """Which works: the maps of each layer are those of its own encoder, of images and of pairs."""
+    model, x, y = network(), pictures(2), pictures(2, 1)
+    encode = fam_jax.capture(model, at=("conv", "norm"))
+    z, method = encode(y)[0].embeddings, fam_jax.fam()
+    calls = {
+        "explain": lambda: fam_jax.explain(encode, x, z),
+        "explain_pairs": lambda: fam_jax.explain_pairs(encode, x, y),
+        "explain_all": lambda: fam_jax.explain_all(encode, x, z),
+        "method": lambda: method(encode(x), z),
+    }
+    with pytest.raises(TypeError, match=r"of 2 layers.* for enc in encode\(images\)") as caught:
+        calls[of]()
+    assert "\n" not in str(caught.value)
+    for at, a, b in zip(encode.at, encode(x), encode(y), strict=True):
+        out = fam_jax.explain_pairs(fam_jax.capture(model, at=at), x, y)
+        for one, other in zip(method.pair(a, b), (out.query_maps, out.reference_maps), strict=True):
+            assert_close(one, other, rtol=1e-5)
+
+
 def test_numpy_images_are_fine(encode):
     out = fam_jax.explain_pairs(encode, np.asarray(pictures(2)), np.asarray(pictures(2, 1)))
     assert out.query_maps.shape == (2, 6, 8)

@@ -146,6 +146,29 @@ def test_position_pairs_share_the_score_between_patches_and_words(encoders):
     assert_close(p2p.sum((1, 2)), back, np.abs(p2p).sum((1, 2)), rtol=1e-10)
 
 
+def test_what_patches_and_words_share_beyond_all_others(encoders):
+    """`centred` has no mean over either side, and is of the parts less their means; the word that
+    a patch shares most with is found by hand. Of the pairs seen from the sentence, the same.
+    """
+    q, r = encoders[0](pictures()), encoders[1](sentences())
+    p2p = fam_jax.position_pairs(q, r)
+    own = np.asarray(p2p).reshape(3, 48, TOKENS)
+    means = (
+        own.mean(1, keepdims=True) + own.mean(2, keepdims=True) - own.mean((1, 2))[:, None, None]
+    )
+    centred = fam_jax.centred(p2p, query_axes=2)
+    assert_close(centred, (own - means).reshape(p2p.shape), np.abs(own).max(), rtol=1e-12)
+    back = fam_jax.centred(jnp.moveaxis(p2p, 3, 1), query_axes=1)
+    assert_close(jnp.moveaxis(back, 1, 3), centred, np.abs(own).max(), rtol=1e-12)
+
+    words = fam_jax.correspondences(p2p, query_axes=2)
+    assert words.shape == (3, 6, 8, 1)
+    np.testing.assert_array_equal(words[..., 0].reshape(3, 48), own.argmax(2))
+    patches = jax.jit(fam_jax.correspondences, static_argnums=1)(jnp.moveaxis(p2p, 3, 1), 1)
+    assert patches.shape == (3, TOKENS, 2)
+    np.testing.assert_array_equal(patches[..., 0] * 8 + patches[..., 1], own.argmax(1))
+
+
 def test_sharded_pairs_need_no_communication(encoders):
     few = {name: METHODS[name] for name in ("fam", "contrastive", "point_to_point")}
     expected = by_all(encoders, few, pictures(8), sentences(8))
@@ -232,6 +255,16 @@ REFUSED = {
     "words cannot be changed a little": (
         lambda q, r, x, ids: fam_jax.explain_pairs((q, r), x, ids, methods.make("occlusion")),
         (TypeError, "this method changes the inputs, which must be floating-point"),
+    ),
+    "pairs of which nobody says whose axes they are": (
+        lambda q, r, x, ids: fam_jax.centred(fam_jax.position_pairs(q(x), r(ids))),
+        (ValueError, r"shape \(3, 6, 8, 6\): of 3 axes of positions, say .* query_axes="),
+    ),
+    "no axes of the reference": (
+        lambda q, r, x, ids: fam_jax.correspondences(
+            fam_jax.position_pairs(q(x), r(ids)), query_axes=3
+        ),
+        (ValueError, "query_axes: expected an integer from 1 to 2, got 3"),
     ),
     "a pair for images and embeddings": (
         lambda q, r, x, ids: fam_jax.explain((q, r), x, BANK[:3]),

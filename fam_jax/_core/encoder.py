@@ -170,6 +170,15 @@ class LayersEncoder:
         return _with_state(self, images)
 
 
+def check_encoder(encode: Any) -> None:
+    """Raise unless it is an encoder of one layer."""
+    if not isinstance(encode, Encoder):
+        raise TypeError(
+            "encode: expected fam_jax.capture(model, at=...) of one layer, or fam_jax.encoder, got "
+            f"{type(encode).__name__}"
+        )
+
+
 def _watched(
     encode: Encoder | LayersEncoder, network: Callable, run: Callable[[Callable], Layers]
 ) -> Layers:

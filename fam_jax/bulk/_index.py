@@ -16,7 +16,7 @@ from PIL import Image
 from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_count
 from fam_jax._core.chunks import padded_batches
-from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoder import Encoder, check_encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
 from fam_jax.bulk._attributes import check_settings, read_settings
@@ -83,6 +83,7 @@ def index(
         >>> rows.tolist()
         [[2, 1]]
     """
+    check_encoder(encode)
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fam_jax._core.brief import brief
 from fam_jax._core.checks import check_choice, check_count
-from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoder import Encoder, check_encoder
 from fam_jax.bulk._chunks import collect_chunk, feature_inputs, picture_inputs
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._maps import DTYPES, MAPS, map_columns
@@ -170,11 +170,7 @@ def run_job(
     kept: EncodedPictures | None = None,
 ) -> Summary:
     """Arguments as `run`; `kept` are features that are there already."""
-    if not isinstance(encode, Encoder):
-        raise TypeError(
-            "encode: expected fam_jax.capture(model, at=layer), or fam_jax.encoder, got "
-            f"{type(encode).__name__}"
-        )
+    check_encoder(encode)
     check_choice("dtype", dtype, DTYPES)
     check_workers(workers)
     if size is not None:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from fam_jax._core.brief import one_line
 from fam_jax._core.checks import AnyArray, check_count, check_float
 from fam_jax._core.chunks import map_chunks
-from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.encoding import Encoding
 from fam_jax._core.features import Features
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -252,6 +252,13 @@ def run(encode: Encoder | Callable, images: AnyArray, method: Method | None = No
 def _check(encode: Any, method: Any, name: str = "encode") -> tuple[Any, Method]:
     if not callable(encode):
         raise TypeError(f"{name}: expected fam_jax.capture(...), got {type(encode).__name__}")
+    if isinstance(encode, LayersEncoder):
+        raise TypeError(
+            f"{name}: this one is of {len(encode.at)} layers, and one is explained: capture it "
+            "alone, or take [method(enc, references) for enc in encode(images)], of pairs "
+            "[method.pair(a, b) for a, b in zip(encode(queries), encode(references))]; "
+            "fam_jax.fuse makes one map of several"
+        )
     return as_pytree(encode), fam() if method is None else as_method(method)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from fam_jax._core.brief import one_line
 from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
-from fam_jax._core.encoder import Encoder
+from fam_jax._core.encoder import Encoder, check_encoder
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.prepare import Inputs, check_inputs
 from fam_jax._core.similarity import Dot, Similarity, cosine, dot, normalize
@@ -107,11 +107,7 @@ def integrated_position_pairs(
     """
     encoders = encode if isinstance(encode, tuple) and len(encode) == 2 else (encode, encode)
     for one in encoders:
-        if not isinstance(one, Encoder):
-            raise TypeError(
-                f"encode: expected fam_jax.capture(model, at=...) of one layer, got "
-                f"{type(one).__name__}"
-            )
+        check_encoder(one)
     check_inputs("queries", queries)
     check_inputs("references", references)
     options = _options(similarity, steps, norms, chunk)

@@ -161,6 +161,11 @@ def zero_unless(ok: Array, maps: Array) -> Array:
 
 def check_encoding(enc: Encoding) -> None:
     """Raise unless `enc` is an `Encoding`."""
+    if isinstance(enc, tuple) and enc and all(isinstance(one, Encoding) for one in enc):
+        raise TypeError(
+            f"expected an Encoding, got those of {len(enc)} layers: take one after the other, "
+            "[method(enc, references) for enc in encode(images)]"
+        )
     if not isinstance(enc, Encoding):
         raise TypeError(
             f"expected an Encoding, encode(images), got {type(enc).__name__}; make encode with "

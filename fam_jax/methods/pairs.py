@@ -161,13 +161,20 @@ def over_norm(u: Array, z: Array) -> Array:
     return u / jnp.sqrt(jnp.where(square == 0, 1, square))
 
 
-def centred(p2p: Float[AnyArray, "b *both"]) -> Float[Array, "b *both"]:
+def centred(
+    p2p: Float[AnyArray, "b *both"], query_axes: int | None = None
+) -> Float[Array, "b *both"]:
     """Shares of pairs of positions beyond what each position shares with all.
 
         P - mean_ij P - mean_xy P + mean P = <u_ij - mean u, v_xy - mean v> / (||z|| ||r||)
 
-    P [b, h, w, hr, wr], or of other positions with as many axes on both sides, is from
-    `position_pairs` or `integrated_position_pairs`; the result's means over either image are zero.
+    The result's means over either image are zero.
+
+    Args:
+        p2p: P [b, h, w, hr, wr], or of other positions, from `position_pairs` or
+            `integrated_position_pairs`.
+        query_axes: how many of P's axes are the query's, where the reference has others: 2 for
+            patches and words [b, h, w, n]. As many as the reference's, if not given.
 
     Example:
         >>> import jax.numpy as jnp
@@ -176,20 +183,21 @@ def centred(p2p: Float[AnyArray, "b *both"]) -> Float[Array, "b *both"]:
         >>> fam_jax.centred(p2p).reshape(2, 2).tolist()
         [[-1.0, 1.0], [1.0, -1.0]]
     """
-    rank = _rank(p2p)
+    rank = _rank(p2p, query_axes)
     (p2p,) = wide(p2p)
     p2p = p2p - jnp.mean(p2p, axis=map_axes(p2p)[:rank], keepdims=True)
     return p2p - jnp.mean(p2p, axis=map_axes(p2p)[rank:], keepdims=True)
 
 
-def correspondences(p2p: Float[AnyArray, "b *both"]) -> Int[Array, "b *space axes"]:
+def correspondences(
+    p2p: Float[AnyArray, "b *both"], query_axes: int | None = None
+) -> Int[Array, "b *space axes"]:
     """The reference position that shares most with every position of the query.
 
         (x, y) = argmax_xy P_ij,xy
 
-    P [b, h, w, hr, wr], or of other positions with as many axes on both sides, is from
-    `position_pairs` or `integrated_position_pairs`. Row and column are in cells of the reference's
-    map; of equal shares the first in reading order counts.
+    In cells of the reference's map, row and column of an image's, one number of a word's; of equal
+    shares the first in reading order counts. Arguments: see `centred`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -197,20 +205,28 @@ def correspondences(p2p: Float[AnyArray, "b *both"]) -> Int[Array, "b *space axe
         >>> p2p = jnp.array([[0.0, 1.0], [2.0, 0.0]]).reshape(1, 1, 2, 1, 2)
         >>> fam_jax.correspondences(p2p).tolist()
         [[[[0, 1], [0, 0]]]]
+        >>> fam_jax.correspondences(p2p[..., 0, :], query_axes=2).tolist()  # of words
+        [[[[1], [0]]]]
     """
-    rank = _rank(p2p)
+    rank = _rank(p2p, query_axes)
     flat = jnp.reshape(jnp.asarray(p2p), (*p2p.shape[: rank + 1], -1))
     best = jnp.unravel_index(jnp.argmax(flat, axis=-1), p2p.shape[rank + 1 :])
     return jnp.stack(best, axis=-1)
 
 
-def _rank(p2p: AnyArray) -> int:
-    """How many axes the positions of either image have."""
-    if isinstance(p2p, AnyArray) and p2p.ndim > 2 and p2p.ndim % 2:
-        check_float("p2p", p2p, "batch *both")
-        return p2p.ndim // 2
-    check_float("p2p", p2p, "batch height width reference_height reference_width")
-    return 2
+def _rank(p2p: AnyArray, query_axes: int | None) -> int:
+    """How many axes the positions of the query have."""
+    check_float("p2p", p2p, "batch *query *reference")
+    positions = p2p.ndim - 1
+    if query_axes is not None:
+        check_count("query_axes", query_axes, positions - 1)
+        return query_axes
+    if positions % 2:
+        raise ValueError(
+            f"p2p: expected an array [batch *query *reference], got shape {p2p.shape}: of "
+            f"{positions} axes of positions, say how many are the query's: query_axes="
+        )
+    return positions // 2
 
 
 def check_product(similarity: Similarity) -> None:
