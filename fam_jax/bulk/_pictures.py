@@ -1,5 +1,6 @@
 """Pictures for the devices: read, decoded and preprocessed by grain, ahead of them and in order."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -159,7 +160,8 @@ def load_pictures(
         dataset = dataset.mp_prefetch(
             grain.multiprocessing.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=max(1, 2 * step_rows // workers)
-            )
+            ),
+            worker_init_fn=_silence_sizes,
         )
     # Whole steps, too, are put together while the devices work.
     for step in grain.experimental.ThreadPrefetchIterDataset(
@@ -167,6 +169,11 @@ def load_pictures(
     ):
         boxes, reasons = step["box"].reshape(-1, rows, 4), step["reason"].reshape(-1, rows)
         yield StepInputs({"images": step["image"]}, list(zip(boxes, reasons, strict=True)))
+
+
+def _silence_sizes(number: int, count: int) -> None:
+    """In a process that reads: no warnings of Pillow's of sizes, which the reader checks."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def _load_row(

@@ -148,6 +148,30 @@ def test_readers_in_processes_of_their_own(job):
     np.testing.assert_array_equal(threads.array("query_maps"), workers.array("query_maps"))
 
 
+@pytest.mark.parametrize("of", [bulk.run, bulk.index])
+def test_an_encoder_of_several_layers_is_refused_before_anything_is_made(tmp_path, of, unchecked):
+    encode = fam_jax.capture(
+        lambda x: fam_jax.tap(fam_jax.tap(x, "a"), "b").mean((1, 2)), ("a", "b")
+    )
+    given = [("a.png", "b.png")] if of is bulk.run else ["a.png"]
+    with pytest.raises(TypeError, match=r"of one layer, or fam_jax\.encoder, got LayersEncoder"):
+        of(encode, given, tmp_path / "store", preprocess=toy.Preprocess())
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow
+def test_a_large_picture_is_no_warning_of_a_process_that_reads(tmp_path, capfd):
+    """Its size is checked by ours; one that is larger is a row with its reason."""
+    for name, side in (("large.png", 9_500), ("larger.png", 10_001)):
+        Image.new("1", (side, side), 1).save(tmp_path / name)
+    pairs = [(str(tmp_path / name), str(tmp_path / name)) for name in ("large.png", "larger.png")]
+    store = tmp_path / "store"
+    bulk.run(toy.encoder(), pairs, store, preprocess=toy.Preprocess(), workers=1)
+    read, left_out = bulk.open_store(store).rows([0, 1])
+    assert (read.reason, "10001 x 10001 pixels; at most" in left_out.reason) == ("", True)
+    assert "Warning" not in capfd.readouterr().err
+
+
 def test_zarr_readers_find_ordinary_arrays(job, tmp_path):
     """TensorStore alone, without this package."""
     import tensorstore as ts
