@@ -126,12 +126,25 @@ def write_torch(file: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def names(document: str, folder: Path) -> dict:
     """The names that a document's Python takes for granted."""
-    of = {"docs/guide.md": _guide, "docs/methods.md": _methods, "docs/training.md": _training}
+    of = {
+        "docs/any-model.md": _any_model,
+        "docs/guide.md": _guide,
+        "docs/methods.md": _methods,
+        "docs/training.md": _training,
+    }
     return of[document](folder) if document in of else {"embeddings": np.ones((2, 128), "f")}
 
 
 def images(seed: int, *shape: int) -> jax.Array:
     return 0.5 * jax.random.normal(jax.random.key(seed), shape, jnp.float32)
+
+
+def _any_model(folder: Path) -> dict:
+    return {
+        "kernels": images(0, 2, 3, 4),
+        "images": images(1, 2, 8, 8, 3),
+        "references": images(2, 2, 4),
+    }
 
 
 def _guide(folder: Path) -> dict:

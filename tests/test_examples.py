@@ -209,7 +209,7 @@ def test_simclr_asks_for_the_photograph_among_others(online):
 
 @pytest.mark.slow
 def test_a_volume_is_explained_and_drawn(run, tmp_path):
-    pytest.importorskip("nilearn", reason="carries the MNI152 template")
+    pytest.importorskip("nilearn", reason="needs pip install nilearn: the MNI152 template")
     output = run("volume.py", "--quick", "--out", tmp_path)
     for name in ("contrastive", "nmf_concepts", "chance 0.125"):
         assert name in " ".join(output.split())
@@ -236,7 +236,7 @@ def test_eighths_of_a_mosaic_are_the_cells_that_the_pieces_lie_in(scripts):
 
 @pytest.mark.slow
 def test_a_point_cloud_is_explained_and_drawn(run, tmp_path):
-    pytest.importorskip("nilearn", reason="carries the surface of the cortex")
+    pytest.importorskip("nilearn", reason="needs pip install nilearn: the cortex")
     output = run("point_cloud.py", "--quick", "--out", tmp_path)
     for name in ("contrastive", "nmf_concepts", "chance 0.125"):
         assert name in " ".join(output.split())
