@@ -24,7 +24,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The address of the site, built as it is published but for its notebooks, which are not run."""
+    """The address of the site, built as it is published; its notebooks are not run."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-d", folder]
     environment = {**os.environ, "FAM_JAX_RUN_NOTEBOOKS": "false"}
