@@ -27,6 +27,7 @@ FILES = {
     "CHANGELOG.md",
     "CITATION.cff",
     "CONTRIBUTING.md",
+    "mkdocs.yml",
     ".gitignore",
 }
 

@@ -50,7 +50,7 @@ class IndexSummary(NamedTuple):
 
 def index(
     encode: Encoder,
-    pictures: Sequence[str],
+    pictures: Sequence[str | os.PathLike],
     store: str | os.PathLike,
     *,
     preprocess: Callable[[Image.Image], np.ndarray],
@@ -87,7 +87,7 @@ def index(
     check_count("batch", batch)
     if not pictures:
         raise ValueError("pictures: none are given")
-    _tables.check_paths(pictures)
+    pictures = _tables.as_paths(pictures)
     check_workers(workers)
     batch = min(batch, len(pictures))
     path, load = absolute(store), PictureLoader(preprocess, reader)

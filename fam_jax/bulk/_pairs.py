@@ -180,7 +180,9 @@ class Grid:
         return list(dict.fromkeys((*self.queries, *self.references)))
 
 
-def grid(queries: Sequence[str], references: Sequence[str], batch: int) -> Grid:
+def grid(
+    queries: Sequence[str | os.PathLike], references: Sequence[str | os.PathLike], batch: int
+) -> Grid:
     """All pairs of two lists of pictures, in nearly square tiles of at most `batch` pairs.
 
     Example:
@@ -191,6 +193,7 @@ def grid(queries: Sequence[str], references: Sequence[str], batch: int) -> Grid:
     check_count("batch", batch)
     if not (queries and references):
         raise ValueError("a grid needs at least one query and one reference")
+    queries, references = _tables.as_paths(queries), _tables.as_paths(references)
     Q, R = len(queries), len(references)
     side = next(s for s in range(isqrt(batch), 0, -1) if batch % s == 0)
     q = min(side, Q)

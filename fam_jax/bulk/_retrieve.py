@@ -18,6 +18,7 @@ from fam_jax._core.chunks import map_batches
 from fam_jax._core.encoder import Encoder
 from fam_jax._core.features import Features
 from fam_jax._core.similarity import Margin
+from fam_jax.bulk import _tables
 from fam_jax.bulk._features import FEATURES, EncodedPictures
 from fam_jax.bulk._index import Index
 from fam_jax.bulk._pairs import TablePairs
@@ -53,7 +54,7 @@ class Retrieval(NamedTuple):
 
 def retrieve(
     encode: Encoder,
-    queries: Sequence[str],
+    queries: Sequence[str | os.PathLike],
     index: Index,
     store: str | os.PathLike,
     *,
@@ -85,7 +86,7 @@ def retrieve(
             f"{legible(index.path)} was made with another network, or with other weights"
         )
     method = fam() if method is None else as_method(method)
-    queries = list(dict.fromkeys(queries))
+    queries = list(dict.fromkeys(_tables.as_paths(queries)))
     with TemporaryDirectory(prefix="fam-jax-") as scratch, reading():
         # Rows of the queries first, then room for their hits; each in whole chunks.
         padded = queries + [""] * (-len(queries) % batch)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -128,10 +129,12 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
     return _READERS[suffix](source)
 
 
-def check_paths(paths: Iterable[str]) -> None:
-    """Raise ValueError for a path that no table holds."""
+def as_paths(given: Iterable[str | os.PathLike]) -> list[str]:
+    """Paths as a table holds them; ValueError for one that no table does."""
+    paths = list(map(os.fspath, given))
     for row, path in enumerate(paths, start=1):
         _cell(path, "pictures", "the path", row)
+    return paths
 
 
 def check_file(source: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from fam_jax._core.brief import legible
 from fam_jax.io import files
 from fam_jax.io.pictures import Reader
 from fam_jax.report._cards import make_cards, shorten_names
@@ -51,6 +52,7 @@ def write(
 
     Raises:
         ValueError: if no pair is done; if some are not and `partial` is False.
+        TypeError: if the store is a path.
 
     Example:
         >>> import tempfile
@@ -73,6 +75,8 @@ def write(
         >>> [file.name for file in files][:3]
         ['index.html', 'manifest.json', 'map-0000000-query.png']
     """
+    if isinstance(store, str | os.PathLike):
+        raise TypeError(f"store: expected bulk.open_store(path), got the path {legible(store)}")
     choice = choose(store, limit, order, partial)
     signed = _is_signed(store.settings) if signed is None else signed
     with files.folder(folder, overwrite=overwrite) as stage:

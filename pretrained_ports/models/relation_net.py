@@ -69,7 +69,7 @@ class RelationNet(Network):
 
 
 class Relation(nnx.Module):
-    """The learned similarity: a query's and a reference's map [b 19 19 64] -> score in [0, 1] [b].
+    """The learned similarity: a query's and a reference's map [b 19 19 64] -> scores [b], 0 to 1.
 
     It is a similarity for `fam_jax` as well: `score(z, r)` and `shares(z, r)` take the embeddings
     of `RelationNet`. The network is not linear, so no split of the score over dimensions is its

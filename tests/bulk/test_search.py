@@ -1,6 +1,7 @@
 """The nearest of a gallery are those of a sort, and every hit is explained."""
 
 from functools import partial
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -177,3 +178,17 @@ def test_no_query_that_can_be_read_is_named(gallery, tmp_path):
             preprocess=toy.Preprocess(),
         )
     assert not (tmp_path / "maps").exists()
+
+
+def test_paths_may_be_path_objects(tmp_path):
+    """Of a gallery, of queries and of both sides of a grid, as of a table's pairs."""
+    paths = [Path(path) for path in toy.pictures(tmp_path / "gallery", 4)]
+    keywords = {"preprocess": toy.Preprocess(), "batch": 2}
+    bulk.index(toy.encoder(), paths, tmp_path / "index", **keywords)
+    index = bulk.open_index(tmp_path / "index")
+    assert index.pictures == list(map(str, paths))
+    found = bulk.retrieve(toy.encoder(), paths[:1], index, tmp_path / "hits", top=2, **keywords)
+    assert found.queries == [str(paths[0])]
+    assert found.rows[0, 0] == 0
+    pairs = bulk.grid(paths[:1], paths[1:], batch=2)
+    assert bulk.run(toy.encoder(), pairs, tmp_path / "grid", **keywords).invalid == 0

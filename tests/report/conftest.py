@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +5,6 @@ import pytest
 
 from fam_jax import report
 from tests.report import stand_in
-from tests.report.visit import Visit
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -20,45 +16,6 @@ def files(tmp_path_factory):
 @pytest.fixture
 def store(files):
     return stand_in.store_of(files, 12)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)} (Debian: apt-get install chromium)")
-    with driver.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=program)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a report's page; whatever went wrong in it fails the test at the end."""
-    visits = []
-
-    def open_page(folder, **options):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
-        visit = Visit(context.new_page())
-        visits.append((context, visit))
-        visit.page.on("request", lambda request: visit.requests.append(request.url))
-        visit.page.on("requestfailed", lambda request: visit.complaints.append(request.url))
-        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        visit.page.on(
-            "console",
-            lambda m: m.type in ("error", "warning") and visit.complaints.append(m.text),
-        )
-        visit.page.goto((folder / "index.html").as_uri(), wait_until="load")
-        return visit
-
-    yield open_page
-    for context, visit in visits:
-        context.close()
-        assert visit.complaints == []
-        own = ("file://", "data:,")
-        assert [url for url in visit.requests if not url.startswith(own)] == []
 
 
 @pytest.fixture(scope="module")

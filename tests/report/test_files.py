@@ -227,3 +227,8 @@ def test_the_library_is_imported_without_jinja2():
     code = "import sys, fam_jax, fam_jax.apps.main; print('jinja2' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_a_path_in_the_place_of_a_store_says_what_opens_it(unchecked, tmp_path):
+    with pytest.raises(TypeError, match=r"^store: expected bulk\.open_store\(path\), got the path"):
+        report.write(tmp_path, tmp_path / "page")
