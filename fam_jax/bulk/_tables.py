@@ -131,7 +131,7 @@ def _rows(source: epath.Path | Sequence) -> Iterator[dict[str, Any]]:
 
 def as_paths(given: Iterable[str | os.PathLike]) -> list[str]:
     """Paths as a table holds them; ValueError for one that no table does."""
-    paths = list(map(os.fspath, given))
+    paths = [str(os.fspath(path)) for path in given]
     for row, path in enumerate(paths, start=1):
         _cell(path, "pictures", "the path", row)
     return paths
