@@ -13,6 +13,7 @@ pytest.importorskip("pyright", reason="needs pyright, of the extra test")
 # What a document's code takes for granted, as it would be in a stub file.
 ASSUMED = {
     "README.md": "",
+    "docs/any-model.md": "kernels: list[Array]\nimages: Array\nreferences: Array",
     "docs/guide.md": "queries: Array\nreferences: Array\nbackground: Array",
     "docs/large-jobs.md": "embeddings: Array",
     "docs/methods.md": (
