@@ -49,9 +49,9 @@ SHARED = {
     "--window": {*JOBS, "explain", "evaluate"},
     "--page": {*JOBS, "explain", "evaluate"},
     "--retry": JOBS,
+    **dict.fromkeys(("--compute", "--workers"), JOBS),
     **dict.fromkeys(
-        ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
-        JOBS,
+        ("--distributed", "--coordinator", "--processes", "--process"), {*JOBS, "retrieve"}
     ),
 }
 

@@ -229,6 +229,15 @@ class Stage(nnx.List):
         return type(self) is Stage and not len(self)
 
 
+def beside(rows: Array, images: Array) -> Array:
+    """Rows [b ...] that are to stand beside those of images: on the devices where these lie.
+
+    Only the axes of an explicit mesh ask for it.
+    """
+    sharding = jax.typeof(images).sharding
+    return jax.sharding.reshard(rows, sharding) if any(sharding.spec) else rows
+
+
 def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
     """Every cell of a map, channel by channel: the order in which PyTorch lays it out."""
     return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
