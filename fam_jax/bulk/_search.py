@@ -16,7 +16,15 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fam_jax._core.similarity import Cosine, Dot, Euclidean, Similarity, cosine, normalize
+from fam_jax._core.similarity import (
+    Cosine,
+    Dot,
+    Euclidean,
+    Similarity,
+    as_similarity,
+    cosine,
+    normalize,
+)
 
 _ROWS = 8192  # of a part
 _SPARE = 32  # candidates of a part beyond the k that are asked for
@@ -89,7 +97,7 @@ def nearest(
         k: at most the rows that have numbers.
         similarity: what is to be large.
     """
-    part = min(max(_ROWS, k + _SPARE), rows)
+    similarity, part = as_similarity(similarity), min(max(_ROWS, k + _SPARE), rows)
     devices, own = jax.devices(), jax.process_index()
     local = [i for i, device in enumerate(devices) if device.process_index == own]
     mesh = Mesh(np.array([devices[i] for i in local]), ("parts",))
@@ -152,10 +160,11 @@ def _best_of_parts(
 def _best_of_part(
     queries: Array, bank: Array, numbers: Array, similarity: Similarity, k: int
 ) -> tuple[Array, Array]:
-    bank, valid = bank.astype(jnp.float32), numbers >= 0
+    valid = numbers >= 0
     few = min(k + _SPARE, len(bank))
 
     def score(query: Array, rows: Array, valid: Array) -> Array:
+        rows = rows.astype(jnp.float32)  # here: of few rows that is less than of all
         scores = similarity.score(jnp.broadcast_to(query, rows.shape), rows)
         return jnp.where(valid & jnp.isfinite(scores), scores, -jnp.inf)
 
@@ -165,8 +174,11 @@ def _best_of_part(
 
     if few == len(bank) or not isinstance(similarity, Cosine | Dot | Euclidean):
         return of_all()
-    products, error = _products(similarity, queries, bank, valid)
-    values, at = jax.lax.top_k(jnp.where(valid[None], products, -jnp.inf), few)
+    products, error = _products(similarity, queries, bank.astype(jnp.float32), valid)
+    # As one array: a slice of it alone would make XLA sort the whole part.
+    values, at = jax.lax.optimization_barrier(
+        jax.lax.top_k(jnp.where(valid[None], products, -jnp.inf), few)
+    )
     # None of the others can be among the k best: it is too low, or there is none.
     sure = (values[:, -1] < values[:, k - 1] - 2 * error) | jnp.isneginf(values[:, -1])
     known = jnp.all(jnp.isfinite(products) | ~valid[None])

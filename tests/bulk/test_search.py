@@ -218,6 +218,21 @@ def test_more_equal_ones_than_a_part_keeps(monkeypatch, similarity):
     np.testing.assert_array_equal(rows, best(shares.sum(2), 40))
 
 
+class Nearness:
+    """A similarity of a user's own."""
+
+    score = staticmethod(fam_jax.euclidean.score)
+    shares = staticmethod(fam_jax.euclidean.shares)
+
+
+def test_a_similarity_of_ones_own(gallery):
+    z = gallery.embeddings()[4:6]
+    for one, other in zip(
+        gallery.search(z, 5, Nearness()), gallery.search(z, 5, fam_jax.euclidean), strict=True
+    ):
+        assert_close(one, other)
+
+
 def test_products_that_overflow_are_scored_one_by_one(monkeypatch):
     """|z|^2 is beyond float32 where z - r is not."""
     monkeypatch.setattr("fam_jax.bulk._search._ROWS", 48)
