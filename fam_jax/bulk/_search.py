@@ -175,12 +175,12 @@ def _best_of_part(
     if few == len(bank) or not isinstance(similarity, Cosine | Dot | Euclidean):
         return of_all()
     products, error = _products(similarity, queries, bank.astype(jnp.float32), valid)
-    # As one array: a slice of it alone would make XLA sort the whole part.
-    values, at = jax.lax.optimization_barrier(
-        jax.lax.top_k(jnp.where(valid[None], products, -jnp.inf), few)
-    )
+    values, at = jax.lax.top_k(jnp.where(valid[None], products, -jnp.inf), few)
+    # Not by their places: XLA sorts a whole part where only slices of its `top_k` are read.
+    lowest, is_kth = jnp.min(values, axis=1), jnp.arange(few)[None] == k - 1
+    kth = jnp.max(jnp.where(is_kth, values, -jnp.inf), axis=1)
     # None of the others can be among the k best: it is too low, or there is none.
-    sure = (values[:, -1] < values[:, k - 1] - 2 * error) | jnp.isneginf(values[:, -1])
+    sure = (lowest < kth - 2 * error) | jnp.isneginf(lowest)
     known = jnp.all(jnp.isfinite(products) | ~valid[None])
 
     def of_few() -> tuple[Array, Array]:
