@@ -82,8 +82,9 @@ class Patches(nnx.Conv):
         b, height, width, c = x.shape
         p, d = self.kernel.shape[0], self.kernel.shape[-1]
         h, w = height // p, width // p
-        x = x[:, : h * p, : w * p].reshape(b, h, p, w, p, c).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(-1, d)
+        # One axis at a time: of more jax cannot tell how they lie on an explicit mesh.
+        x = x[:, : h * p, : w * p].reshape(b, h, p, w * p, c).reshape(b, h, p, w, p, c)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(-1, d)
         return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, d)
 
 
