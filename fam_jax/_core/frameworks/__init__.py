@@ -21,6 +21,7 @@ from fam_jax._core.tap import NoLayerError, tap_names
 _FRAMEWORKS = {
     "keras": "Layer",
     "equinox": "Module",
+    "haiku": "Module",
     "flax.linen": "Module",
     "flax.nnx": "Module",
 }  # and the class of what has layers
