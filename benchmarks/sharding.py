@@ -120,7 +120,9 @@ def child(devices: int, networks: list[str]) -> None:
             split = NamedSharding(mesh, PartitionSpec("data"))
             images = jax.ShapeDtypeStruct((EACH * data, side, side, 3), "float32", sharding=split)
             on_mesh = placed(encode, mesh, layout)
-            programs = {"forward": lambda encode, x, y: (encode(x).embeddings, encode(y).embeddings)}
+            programs = {
+                "forward": lambda encode, x, y: (encode(x).embeddings, encode(y).embeddings)
+            }
             programs["explain_pairs"] = fam_jax.explain_pairs
             for what, fn in programs.items():
                 run = jax.jit(fn).lower(on_mesh, images, images).compile()

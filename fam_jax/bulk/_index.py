@@ -235,4 +235,3 @@ def open_index(path: str | os.PathLike, *, partial: bool = False) -> Index:
     if "columns" not in settings:
         raise ValueError(f"{legible(path)} is a store of maps, not an index")
     return Index(path, settings, partial)
-

@@ -149,7 +149,7 @@ def _best_of_parts(
     """The k best of every device's part, side by side: [q, devices k]."""
     part = PartitionSpec("parts")
     return jax.shard_map(
-        lambda *arrays: _best_of_part(*arrays, similarity, k),
+        lambda queries, bank, numbers: _best_of_part(queries, bank, numbers, similarity, k),
         mesh=mesh,
         in_specs=(PartitionSpec(), part, part),
         out_specs=PartitionSpec(None, "parts"),

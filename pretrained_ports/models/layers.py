@@ -84,7 +84,9 @@ class Patches(nnx.Conv):
         h, w = height // p, width // p
         # One axis at a time: of more jax cannot tell how they lie on an explicit mesh.
         x = x[:, : h * p, : w * p].reshape(b, h, p, w * p, c).reshape(b, h, p, w, p, c)
-        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(-1, d)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(
+            -1, d
+        )
         return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, d)
 
 

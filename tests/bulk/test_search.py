@@ -199,7 +199,9 @@ def test_a_search_in_memory(monkeypatch, similarity, dtype):
     scores, rows = bulk.search(queries, z, 6, similarity)
     with jax.enable_x64(True):
         score = jax.jit(lambda q, z: similarity.score(jnp.broadcast_to(q, z.shape), z))
-        exact = np.stack([score(q, z.astype(np.float64)) for q in np.float32(queries).astype(float)])
+        exact = np.stack(
+            [score(q, z.astype(np.float64)) for q in np.float32(queries).astype(float)]
+        )
     expected = best(exact, 6)
     np.testing.assert_array_equal(rows, expected)
     assert_close(scores, np.take_along_axis(exact, expected, 1), relative_to=exact[:, 100:])

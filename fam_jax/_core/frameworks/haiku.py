@@ -1,13 +1,13 @@
-"""haiku: a transformed function with its parameters; modules' calls are intercepted in the trace."""
+"""haiku: a transformed function with parameters; modules' calls are intercepted in the trace."""
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-import haiku as hk
 from jax import Array
 
 from fam_jax._core.frameworks.arrays import Call
-from fam_jax._core.frameworks.paths import Calls, by_path
+from fam_jax._core.frameworks.paths import Calls, by_path, of_model
 from fam_jax._core.pytree import pytree_dataclass
 
 
@@ -17,7 +17,7 @@ class _TappedFunction:
     at: tuple[str, ...]
 
     def _words(self) -> str:
-        return self.apply._words()
+        return of_model("haiku", "apply")
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
         calls = Calls(by_path(self.at))
@@ -27,7 +27,7 @@ class _TappedFunction:
                 return call(*args, **kwargs)
             return calls.run(context.module.module_name, partial(call, *args, **kwargs))
 
-        with hk.intercept_methods(intercept):
+        with import_module("haiku").intercept_methods(intercept):
             out = self.apply(images, **keywords)
         calls.check()
         return out

@@ -56,7 +56,9 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
         elif type(value) in OURS:  # an encoder, a method: its arrays, and its own equality
             leaves, structure = jax.tree.flatten_with_path(value)
             values[path] = Static((structure, classes(structure)))
-            waiting.extend(((*path, jax.tree_util.keystr(keys)), leaf, home) for keys, leaf in leaves)
+            waiting.extend(
+                ((*path, jax.tree_util.keystr(keys)), leaf, home) for keys, leaf in leaves
+            )
         elif id(value) not in followed:
             followed[id(value)] = value
             # Containers are what they hold, which has paths of its own.

@@ -82,7 +82,8 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
     owner, method = bound(model, nnx.Module)
     if args or owner is None:
         return None
-    check_called([x for x in at if _bridge(owner, x) is None], partial(find, owner), layers)
+    own = tuple(name for name in at if _bridge(owner, name) is None)
+    check_called(own, partial(find, owner), layers)
     graph, state = nnx.split(owner)
     # A function model -> model whose copies tell themselves names itself in the layers' classes.
     by = {getattr(type(layer), "_changed_by", None) for _, layer in nnx.iter_modules(owner)}
