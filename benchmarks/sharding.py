@@ -31,7 +31,13 @@ import pretrained_ports
 
 NETWORKS = {"vit-mini-patch8": 64, "cifar-resnet20": 32}  # pixels
 EACH = 4  # images of a batch of a device, of queries and of references
-KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+KINDS = {
+    "all-gather": "gathers",
+    "all-reduce": "sums",
+    "reduce-scatter": "scattered sums",
+    "all-to-all": "exchanges",
+    "collective-permute": "shifts",
+}
 # name -> devices of ("data", "model")
 LAYOUTS: dict[str, Callable[[int], tuple[int, int]]] = {
     "batch": lambda n: (n, 1),
@@ -106,32 +112,41 @@ def _group(line: str, devices: int) -> int:
     return devices
 
 
+def forward(encode: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What a map job has to do without maps."""
+    return encode(x).embeddings, encode(y).embeddings
+
+
 def child(devices: int, networks: list[str]) -> None:
-    """A row of numbers for every network and layout, on so many devices."""
+    """A row for every network, layout and program, on so many devices."""
     for name in networks:
-        backbone = pretrained_ports.create(name)
-        encode, side = fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens), 0
-        side = NETWORKS[name]
+        backbone, side = pretrained_ports.create(name), NETWORKS[name]
+        encode = fam_jax.capture(backbone.model, at=backbone.layer, tokens=backbone.tokens)
         for layout, sides_of in LAYOUTS.items():
             data, model = sides_of(devices)
-            if not data or (devices == 1 and layout != "batch"):
+            if (devices == 1 and layout != "batch") or (layout == "both" and data < 2):
                 continue
-            mesh = jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
-            split = NamedSharding(mesh, PartitionSpec("data"))
-            images = jax.ShapeDtypeStruct((EACH * data, side, side, 3), "float32", sharding=split)
-            on_mesh = placed(encode, mesh, layout)
-            programs = {
-                "forward": lambda encode, x, y: (encode(x).embeddings, encode(y).embeddings)
-            }
-            programs["explain_pairs"] = fam_jax.explain_pairs
-            for what, fn in programs.items():
-                run = jax.jit(fn).lower(on_mesh, images, images).compile()
+            # `explain_all` sees inside `jit` how images lie where the mesh is explicit.
+            kind = AxisType.Explicit if layout == "batch" else AxisType.Auto
+            mesh = jax.make_mesh((data, model), ("data", "model"), axis_types=(kind, kind))
+            batch, on_mesh = EACH * data, placed(encode, mesh, layout)
+            spread, few = (
+                jax.ShapeDtypeStruct((b, side, side, 3), "float32", sharding=at)
+                for b, at in (
+                    (batch, NamedSharding(mesh, PartitionSpec("data"))),
+                    (EACH, NamedSharding(mesh, PartitionSpec())),
+                )
+            )
+            programs = {forward: spread, fam_jax.explain_pairs: spread}
+            if layout == "batch":  # a few references, which every device has
+                programs[fam_jax.explain_all] = few
+            for fn, references in programs.items():
+                run = jax.jit(fn).lower(on_mesh, spread, references).compile()
                 counts, received = collectives(run.as_text(), devices)
-                flops = run.cost_analysis()["flops"] / (EACH * data)
-                kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())) or "none"
-                mebibytes = f"{received / 2**20:.2f} MiB"
-                row = name, layout, what, f"{data} x {model}", kinds, mebibytes
-                print("row", *row, f"{flops / 1e6:.1f} M", sep="|")
+                moves = ", ".join(f"{counts[k]} {short}" for k, short in KINDS.items() if counts[k])
+                flops = run.cost_analysis()["flops"] / batch
+                row = name, layout, f"{data} x {model}", fn.__name__, moves or "none"
+                print("row", *row, f"{received / 2**20:.2f} MiB", f"{flops / 1e6:.1f} M", sep="|")
 
 
 def main() -> None:
@@ -144,9 +159,9 @@ def main() -> None:
         return
     networks = ["cifar-resnet20"] if options.quick else list(NETWORKS)
     out = table(
-        f"Pairs of images, {EACH} of a batch on each part of the data axis",
-        *("network", "parameters", "program", "data x model", "collectives"),
-        *("a device receives", "FLOPs of a device, a pair"),
+        f"{EACH} pairs of images for each part of the data axis",
+        *("network", "spread", "data x model", "program", "collectives"),
+        *("a device receives", "FLOPs of a device / queries of all"),
     )
     for devices in (2,) if options.quick else (1, 2, 4, 8):
         flags = f"--xla_force_host_platform_device_count={devices}"
