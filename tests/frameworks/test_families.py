@@ -1,7 +1,6 @@
-"""Models of other packages as they are, in small: a map, and where in the model it is from.
+"""Models of other packages as they are, in small configurations; each needs its package."""
 
-Each needs its package, which no extra installs but haiku's; by hand more were tried.
-"""
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +41,7 @@ def check(encode, space, channels, outputs, whole):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_equimo(free):
     """One image [c, h, w] at a time, by `eqx.filter_vmap`."""
     eqx, models = package("equinox"), package("equimo.models")
@@ -87,3 +87,25 @@ def test_keras_hub(free):
     task = models.ResNetImageClassifier(backbone=resnet, num_classes=5, pooling="avg")
     encode = fam_jax.capture(task, at=f"{resnet.name}.stack1_block0_out")
     check(encode, (4, 4), 64, 5, task(IMAGES))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_transformers(free):
+    """Flax classes, which transformers 5 has no more: their `.module`, a module of flax.linen."""
+    transformers = package("transformers")
+    if not hasattr(transformers, "FlaxViTModel"):
+        pytest.skip("needs transformers<5")
+    config = transformers.ViTConfig(
+        *(32, 2, 2, 64), image_size=32, patch_size=8, attention_probs_dropout_prob=0
+    )
+    vit = transformers.FlaxViTModel(config)
+    encode = fam_jax.capture(
+        partial(vit.module.apply, {"params": vit.params}),
+        at="encoder.layer.1.layernorm_before",
+        tokens=TOKENS,
+        output="pooler_output",
+    )
+    with pytest.raises(ValueError, match="calls 'module', a FlaxViTModule, whose layers are seen"):
+        fam_jax.capture(vit, at="encoder.layer.1", layout="NCHW")(IMAGES)
+    check(encode, (4, 4), 32, 32, vit(jnp.moveaxis(IMAGES, -1, 1)).pooler_output)

@@ -104,6 +104,8 @@ def _named_in(fn: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(fn, FunctionType):
         found = inspect.getclosurevars(fn)
         yield from {**found.globals, **found.nonlocals}.items()
+    elif hasattr(fn, "module"):  # of an object that calls it, as those of transformers do
+        yield "module", fn.module
 
 
 def _is_model(value: Any) -> bool:
