@@ -52,6 +52,22 @@ def test_map_cost_prints_its_tables():
     assert any(row.startswith("PyTorch") for row in rows)
 
 
+def test_search_prints_its_table():
+    rows = [line.split("|")[1].strip() for line in output("search.py").splitlines() if "|" in line]
+    assert {"plain sum (XLA)", "search, cosine", "search, dot", "search, euclidean"} <= set(rows)
+
+
+def test_sharding_prints_its_table():
+    """A batch in parts moves nothing; parameters in parts are gathered as in a forward pass."""
+    lines = [line.split("|")[1:-1] for line in output("sharding.py").splitlines() if "|" in line]
+    rows = {tuple(cell.strip() for cell in line[1:4]): line[4].strip() for line in lines}
+    whole, parts = "batch", "batch, FSDP"
+    for program in ("forward", "explain_pairs", "explain_all"):
+        assert rows[whole, "2 x 1", program] == "none"
+    assert rows[parts, "2 x 1", "explain_pairs"] == rows[parts, "2 x 1", "forward"]
+    assert "gathers" in rows[parts, "2 x 1", "forward"]
+
+
 def test_methods_prints_a_row_for_each():
     printed = output("methods.py")
     for name in ("fam", "relevance-cam", "chefer", "occlusion"):

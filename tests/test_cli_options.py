@@ -25,6 +25,7 @@ from tests.commands import TINY, run
 COMMANDS = typer.main.get_command(app).commands
 EVERY = set(COMMANDS)
 JOBS = {"map", "index"}
+SEARCHES = {*JOBS, "retrieve"}
 # Which commands have an option that several have.
 SHARED = {
     "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
@@ -49,10 +50,8 @@ SHARED = {
     "--window": {*JOBS, "explain", "evaluate"},
     "--page": {*JOBS, "explain", "evaluate"},
     "--retry": JOBS,
-    **dict.fromkeys(
-        ("--compute", "--workers", "--distributed", "--coordinator", "--processes", "--process"),
-        JOBS,
-    ),
+    **dict.fromkeys(("--compute", "--workers"), JOBS),
+    **dict.fromkeys(("--distributed", "--coordinator", "--processes", "--process"), SEARCHES),
 }
 
 

@@ -75,6 +75,8 @@ def capture(
               takes an image. A module with a state (batch statistics) needs one around it that
               holds the state and calls it;
             - a built Keras 3 model, with KERAS_BACKEND=jax;
+            - haiku: `functools.partial(net.apply, params, rng)`, with the state behind params where
+              there is one;
             - a method bound to one of these, or a `functools.partial` with its keywords
               (`train=False`);
             - a pure function that calls `fam_jax.tap(x, at)`; arrays that its closure, its object,

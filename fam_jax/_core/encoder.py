@@ -272,7 +272,7 @@ def _from_features(encode: Encoder, features: Features) -> Encoding:
         images = (features.values[0].shape[0], *features.image[0])
         form = Form(at, images, encode.tokens, encode.layout)
         A = form.to_map(x)
-        zeros = {at: zeros_like(jax.eval_shape(lambda: A))}
+        zeros = {at: zeros_like(jax.typeof(A))}
         v, pullback, needed = jax.vjp(
             lambda deltas: head(form.put(x, A + deltas[at])), zeros, has_aux=True
         )

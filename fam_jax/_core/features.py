@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 
 from fam_jax._core.ending import Ending, ending
 from fam_jax._core.leaf import Leaf
-from fam_jax._core.mesh import vary_with
+from fam_jax._core.mesh import kinds, vary_with
 from fam_jax._core.programs import variables
 from fam_jax._core.pytree import pytree_dataclass
 from fam_jax._core.tap import Tapped, tap, tap_name
@@ -104,7 +104,7 @@ def join(
     """
     (shape, dtype), rows = features.image, features.values[0].shape[0]
     # On a mesh the head's program is that of images which vary as the features do.
-    images = jax.eval_shape(
+    images = kinds(
         lambda x: vary_with(jnp.zeros((rows, *shape), jnp.dtype(dtype)), x), features.values[0]
     )
     halves = _halves(network, at, layout, images)

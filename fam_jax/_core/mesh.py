@@ -1,19 +1,31 @@
 """Arrays beside traced ones on a mesh: they must lie, and vary in `shard_map`, as those do."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
-from jax.core import Tracer
+from jax.core import ShapedArray, Tracer
+from jax.sharding import AxisType
 
 
-def zeros_like(kind: ShapeDtypeStruct) -> Array:
-    """Zeros of this kind in all respects: shape, type, and how it lies on the mesh."""
-    zeros = jnp.zeros_like(kind)
+def kinds(fn: Callable, *args: Any) -> Any:
+    """What `jax.eval_shape` says of a function, and how its arrays lie and vary on any mesh.
+
+    Which that forgets where only some axes of a `shard_map`'s mesh are manual.
+    """
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return jax.tree.unflatten(jax.tree.structure(shapes), closed.out_avals)
+
+
+def zeros_like(kind: Any) -> Array:
+    """Zeros of a kind in all respects: shape, type, how it lies on the mesh and varies there."""
+    zeros = vary_over(varying_axes(kind), jnp.zeros(kind.shape, kind.dtype))
     # jax 0.12 forgets the axes of an explicit mesh that is not set as the context.
-    lost = kind.sharding is not None and jax.typeof(zeros).sharding != kind.sharding
+    explicit = AxisType.Explicit in kind.sharding.mesh.axis_types
+    lost = explicit and jax.typeof(zeros).sharding != kind.sharding
     return jax.sharding.reshard(zeros, kind.sharding) if lost else zeros
 
 
@@ -31,7 +43,7 @@ def shards(x: Any) -> int:
 
 def varying_axes(x: Any) -> frozenset[str]:
     """The mesh axes of a `shard_map` over which an array, or what describes one, varies."""
-    kind = x if isinstance(x, ShapeDtypeStruct) else jax.typeof(x)
+    kind = x if isinstance(x, ShapeDtypeStruct | ShapedArray) else jax.typeof(x)
     manual = kind.manual_axis_type
     return frozenset() if manual is None else manual.varying
 
@@ -42,5 +54,10 @@ def vary_with(x: Array, *others: Any) -> Array:
     A carry of a loop must; and so must what is differentiated by: the cotangent of a value that is
     one on all devices is summed over them.
     """
-    axes = frozenset().union(*map(varying_axes, others)) - varying_axes(x)
+    return vary_over(frozenset().union(*map(varying_axes, others)), x)
+
+
+def vary_over(axes: frozenset[str], x: Array) -> Array:
+    """The array x, varying over these axes as well."""
+    axes = axes - varying_axes(x)
     return jax.lax.pcast(x, tuple(sorted(axes)), to="varying") if axes else x

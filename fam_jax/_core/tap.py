@@ -11,6 +11,7 @@ from jaxtyping import Array, Shaped
 
 from fam_jax._core.brief import message
 from fam_jax._core.ending import ending
+from fam_jax._core.mesh import kinds
 from fam_jax._core.programs import CALLS, equations, evaluate, inside
 from fam_jax._core.scans import hidden, opened
 
@@ -78,7 +79,7 @@ class Tapped:
         taps = [eqn for eqn in equations(closed) if eqn.primitive is _tap_p]
         avals = tuple(_only_tap(name, taps).outvars[0].aval for name in names)
         # Shapes, types, and how they lie on a mesh.
-        self.values = jax.eval_shape(lambda *values: values, *avals)
+        self.values = kinds(lambda *values: values, *avals)
         self.ending = ending(closed)
         self._names, self._images = frozenset(names), images
 

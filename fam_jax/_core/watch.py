@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from fam_jax._core import axes
 from fam_jax._core.encoding import Layers, pulled
-from fam_jax._core.mesh import zeros_like
+from fam_jax._core.mesh import kinds, zeros_like
 from fam_jax._core.tap import Tapped
 from fam_jax._core.tokens import TokenGrid
 
@@ -121,7 +121,7 @@ def run_watched(
     # Like the values in all respects: a zero that did not vary over a `shard_map`'s mesh as they do
     # would have their cotangents summed over the devices.
     zeros = {
-        name: zeros_like(jax.eval_shape(lambda x, name=name: watched(name, x)[0], x))
+        name: zeros_like(kinds(lambda x, name=name: watched(name, x)[0], x))
         for name, x in zip(at, tapped.values, strict=True)
     }
     v, pullback, (values, needed, state) = jax.vjp(head, zeros, has_aux=True)

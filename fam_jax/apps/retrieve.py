@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import typer
 
@@ -35,6 +36,10 @@ def retrieve(
     maps: Annotated[
         str | None, typer.Option(help="Keep the maps in this store, as fam-jax map does.")
     ] = None,
+    distributed: options.Distributed = False,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process: options.Process = None,
     output: options.Output = "fam-jax-report",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -46,10 +51,11 @@ def retrieve(
     names it where an index that was made from Python does not. Methods
     that need a background compare with all pictures of the index, unless --background is given; on
     the query's side, leaving out the hit itself would change a map by a factor alone. Exit code 3:
-    a picture could not be read, or a hit has no maps.
+    a picture could not be read, or a hit has no maps. With --distributed every host searches its
+    part of the index, and the first writes the page.
     """
     from fam_jax import bulk
-    from fam_jax.apps import jobs
+    from fam_jax.apps import hosts, jobs
     from fam_jax.report import write
 
     options.check(method, similarity, background=True)
@@ -58,6 +64,10 @@ def retrieve(
     files.refuse(Path(output), overwrite=overwrite)
     with needed("a page needs", "report"):  # before the search, whose end it is
         import jinja2  # noqa: F401
+    if distributed and maps is None:
+        raise ValueError("--distributed: the hosts write one store; say where all reach it: --maps")
+    if distributed:
+        hosts.join(coordinator, processes, process)
     queries = list(dict.fromkeys(queries))
     gallery = bulk.open_index(index, partial=partial)
     status = gallery.check_finished()
@@ -94,7 +104,7 @@ def retrieve(
     paths = [str(Path(q).absolute()) if "://" not in q else q for q in queries]
     with TemporaryDirectory(prefix="fam-jax-") as scratch:
         store = maps or str(Path(scratch) / "maps")
-        with jobs.watched(quiet) as line:
+        with jobs.watched(quiet, distributed) as line:
             hits = bulk.retrieve(
                 net.encode,
                 paths,
@@ -108,7 +118,9 @@ def retrieve(
             )
         pairs = bulk.open_store(store)
         margins = pairs.scores().reshape(hits.rows.shape) if bank is not None else None
-        page = write(pairs, output, title="Nearest pictures", overwrite=overwrite)
+        page = []
+        if jax.process_index() == 0:
+            page = write(pairs, output, title="Nearest pictures", overwrite=overwrite)
     names, nearest = dict(zip(paths, queries, strict=True)), []
     for i, path in enumerate(hits.queries):
         talk.say(legible(names[path]))
@@ -123,7 +135,7 @@ def retrieve(
             talk.say(line)
     left_out = others.left_out | {names[path]: why for path, why in hits.left_out.items()}
     talk.say_left_out(left_out)
-    talk.say(legible(page[0]))
+    talk.say(*map(legible, page[:1]))
     invalid = hits.summary.invalid
     talk.result(
         nearest=nearest,

@@ -15,5 +15,6 @@ with needed("large jobs need", "bulk"):
     from fam_jax.bulk._retrieve import retrieve as retrieve
     from fam_jax.bulk._run import Summary as Summary
     from fam_jax.bulk._run import run as run
+    from fam_jax.bulk._search import search as search
     from fam_jax.bulk._steps import Progress as Progress
     from fam_jax.store import Row as Row

@@ -2,20 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from fam_jax._core.brief import legible
 from fam_jax._core.checks import check_count
-from fam_jax._core.chunks import padded_batches
 from fam_jax._core.encoder import Encoder, check_encoder
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.bulk import _tables
@@ -24,6 +20,7 @@ from fam_jax.bulk._background import stand_ins
 from fam_jax.bulk._features import EMBEDDINGS, EncodedPictures
 from fam_jax.bulk._pictures import PictureLoader, check_workers
 from fam_jax.bulk._retry import of_pictures, restored
+from fam_jax.bulk._search import check_queries, nearest
 from fam_jax.bulk._settings import barrier, digest, prepare_store
 from fam_jax.bulk._steps import Progress
 from fam_jax.bulk._zarr import STATUS_COLUMNS, Column, Group, StoreError, absolute, decode_text
@@ -31,7 +28,7 @@ from fam_jax.io.pictures import Reader, reading
 from fam_jax.store import INVALID, NOT_DONE, VALID
 
 _PICTURES = "pictures.parquet"
-_DEVICE_ROWS = 8192  # of the gallery, on a device at a time
+_READ_ROWS = 8192  # at a time
 
 
 class IndexSummary(NamedTuple):
@@ -189,8 +186,8 @@ class Index:
         status = self.check_finished()
 
         def parts() -> Iterator[np.ndarray]:
-            for start in range(0, len(self), _DEVICE_ROWS):
-                rows = slice(start, min(start + _DEVICE_ROWS, len(self)))
+            for start in range(0, len(self), _READ_ROWS):
+                rows = slice(start, min(start + _READ_ROWS, len(self)))
                 yield self._group.read(EMBEDDINGS, rows)[status[rows] == VALID]
 
         return stand_ins(similarity, parts())
@@ -200,8 +197,9 @@ class Index:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar rows of the gallery, exactly; the first of equal ones wins.
 
-        The gallery is read a part at a time, spread over the devices; each finds its own best, of
-        which the best are kept.
+        The gallery is read a part at a time, spread over the devices of all processes; each finds
+        its own best, of which the best are kept. Scores are bit for bit the same on any number of
+        either. In a job of several processes all of them call this, and get the same.
 
         Args:
             queries: embeddings [q, d].
@@ -211,29 +209,19 @@ class Index:
         Returns:
             Scores [q, k], falling, and rows [q, k].
         """
-        queries = jnp.asarray(queries, jnp.float32)
         (d,) = self._group.columns[EMBEDDINGS].tail
-        if queries.ndim != 2 or queries.shape[1] != d:
-            raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")
+        queries = check_queries(queries, d)
         status = self.check_finished()
         valid = int(np.sum(status == VALID))
         if not 1 <= k <= valid:
             raise ValueError(f"k: expected 1 to {valid}, the pictures of the gallery, got {k}")
-        devices = jax.local_devices()
-        mesh = Mesh(np.array(devices), ("gallery",))
-        put = partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("gallery")))
-        device_rows = max(k, min(_DEVICE_ROWS, -(-len(self) // len(devices))))
-        best = jnp.full((len(queries), k), -jnp.inf), jnp.full((len(queries), k), -1, jnp.int32)
 
-        def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        def load(rows: slice) -> tuple[np.ndarray, np.ndarray]:
             numbers = np.arange(rows.start, rows.stop, dtype=np.int32)
             bank = self._group.read(EMBEDDINGS, rows)
             return bank, np.where(status[rows] == VALID, numbers, -1)
 
-        for (bank, numbers), n in padded_batches(read, len(self), device_rows * len(devices)):
-            numbers[n:] = -1
-            best = _merge_best(best, queries, *put((bank, numbers)), similarity, mesh)
-        return np.asarray(best[0]), np.asarray(best[1])
+        return nearest(queries, load, len(self), k, similarity)
 
 
 def open_index(path: str | os.PathLike, *, partial: bool = False) -> Index:
@@ -248,31 +236,3 @@ def open_index(path: str | os.PathLike, *, partial: bool = False) -> Index:
     if "columns" not in settings:
         raise ValueError(f"{legible(path)} is a store of maps, not an index")
     return Index(path, settings, partial)
-
-
-@partial(jax.jit, static_argnames="mesh")
-def _merge_best(best, queries, bank, numbers, similarity, mesh):
-    """The best of those so far and of a part of the gallery; rows without a number do not count."""
-    k = best[0].shape[1]
-
-    def device_best(queries, bank, numbers):
-        def score(query):
-            return similarity.score(jnp.broadcast_to(query, bank.shape), bank)
-
-        scores = jax.lax.map(score, queries)
-        scores = jnp.where((numbers >= 0)[None] & jnp.isfinite(scores), scores, -jnp.inf)
-        values, at = jax.lax.top_k(scores, k)
-        return values, numbers[at]
-
-    part = PartitionSpec("gallery")
-    candidates = jax.shard_map(
-        device_best,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), part, part),
-        out_specs=PartitionSpec(None, "gallery"),
-        check_vma=False,
-    )(queries, bank, numbers)
-    # The best so far come first: of equal scores `top_k` takes the first.
-    values, rows = (jnp.concatenate(both, axis=1) for both in zip(best, candidates, strict=True))
-    values, at = jax.lax.top_k(values, k)
-    return values, jnp.take_along_axis(rows, at, axis=1)

@@ -1,7 +1,8 @@
 """Queries, their nearest pictures in an index, and why: every picture encoded once."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 from jax import Array
 from PIL import Image
 
@@ -24,9 +26,9 @@ from fam_jax.bulk._index import Index
 from fam_jax.bulk._pairs import TablePairs
 from fam_jax.bulk._pictures import PictureLoader
 from fam_jax.bulk._run import Summary, run_job
-from fam_jax.bulk._settings import digest
+from fam_jax.bulk._settings import barrier, digest, on_first_process
 from fam_jax.bulk._steps import Progress
-from fam_jax.bulk._zarr import decode_text
+from fam_jax.bulk._zarr import absolute, decode_text
 from fam_jax.io.pictures import Reader, reading
 from fam_jax.methods import Method, fam
 from fam_jax.methods.method import as_method
@@ -75,7 +77,8 @@ def retrieve(
 
     Arguments as `run`, with the network of the index; `queries` are paths, `index` is from
     `open_index`, `top` are the hits of a query, and similarity is that of the method. A query that
-    cannot be read is left out.
+    cannot be read is left out. In a job of several processes all call this with the same arguments;
+    features then lie beside the store until the maps are there.
 
     Raises:
         ValueError: the index is of another network, or no query can be read.
@@ -86,23 +89,24 @@ def retrieve(
             f"{legible(index.path)} was made with another network, or with other weights"
         )
     method = fam() if method is None else as_method(method)
-    queries = list(dict.fromkeys(_tables.as_paths(queries)))
-    with TemporaryDirectory(prefix="fam-jax-") as scratch, reading():
+    asked = list(dict.fromkeys(_tables.as_paths(queries)))
+    with _scratch(store) as scratch, reading():
         # Rows of the queries first, then room for their hits; each in whole chunks.
-        padded = queries + [""] * (-len(queries) % batch)
+        padded = asked + [""] * (-len(asked) % batch)
         load = PictureLoader(preprocess, reader)
         kept = EncodedPictures(encode, load, batch, FEATURES)
-        kept.create(str(Path(scratch) / FEATURES), len(padded) + len(queries) * top)
+        kept.create(scratch, len(padded) + len(asked) * top)
         kept.fill(padded)
-        reasons = decode_text(kept.group.read("reason", slice(0, len(queries))))
-        left_out = {q: reason for q, reason in zip(queries, reasons, strict=True) if reason}
-        if len(left_out) == len(queries):
+        barrier("queries")
+        reasons = decode_text(kept.group.read("reason", slice(0, len(asked))))
+        left_out = {q: reason for q, reason in zip(asked, reasons, strict=True) if reason}
+        if len(left_out) == len(asked):
             raise ValueError("; ".join(left_out.values()))
         embeddings = map_batches(
-            partial(_embeddings, encode), lambda rows: kept.read(rows)[0], len(queries), batch
+            partial(_embeddings, encode), lambda rows: kept.read(rows)[0], len(asked), batch
         )
-        good = [i for i, query in enumerate(queries) if query not in left_out]
-        queries, embeddings = [queries[i] for i in good], embeddings[good]
+        good = [i for i, query in enumerate(asked) if query not in left_out]
+        asked, embeddings = [asked[i] for i in good], embeddings[good]
         # What a margin takes off is the same for all pictures: it changes no rank.
         similarity = method.similarity
         ranked = similarity.similarity if isinstance(similarity, Margin) else similarity
@@ -110,9 +114,10 @@ def retrieve(
         hits = [[index.pictures[row] for row in rows] for rows in hit_rows]
         new = dict.fromkeys(path for paths in hits for path in paths if path not in set(padded))
         kept.fill([*padded, *new])
+        barrier("hits")
         pairs = [
             {"query": query, "reference": hit, "id": f"{i}.{rank}", "label": f"rank {rank}"}
-            for i, (query, paths) in enumerate(zip(queries, hits, strict=True), start=1)
+            for i, (query, paths) in enumerate(zip(asked, hits, strict=True), start=1)
             for rank, hit in enumerate(paths, start=1)
         ]
         once = not method.needs_images
@@ -129,7 +134,21 @@ def retrieve(
             on_step=on_step,
             kept=kept if once else None,
         )
-    return Retrieval(scores, hit_rows, summary, queries, left_out)
+    return Retrieval(scores, hit_rows, summary, asked, left_out)
+
+
+@contextmanager
+def _scratch(store: str | os.PathLike) -> Iterator[str]:
+    """A folder for features, empty at the start, gone at the end, which all processes can reach."""
+    if jax.process_count() == 1:
+        with TemporaryDirectory(prefix="fam-jax-") as folder:
+            yield str(Path(folder) / FEATURES)
+        return
+    folder = epath.Path(f"{absolute(store)}.{FEATURES}")
+    clear = partial(on_first_process, lambda: folder.rmtree(missing_ok=True))
+    clear()  # of a job that was killed
+    yield str(folder)
+    clear()
 
 
 @jax.jit

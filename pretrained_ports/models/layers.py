@@ -82,8 +82,11 @@ class Patches(nnx.Conv):
         b, height, width, c = x.shape
         p, d = self.kernel.shape[0], self.kernel.shape[-1]
         h, w = height // p, width // p
-        x = x[:, : h * p, : w * p].reshape(b, h, p, w, p, c).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(-1, d)
+        # One axis at a time: of more jax cannot tell how they lie on an explicit mesh.
+        x = x[:, : h * p, : w * p].reshape(b, h, p, w * p, c).reshape(b, h, p, w, p, c)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c) @ self.kernel[...].reshape(
+            -1, d
+        )
         return x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, d)
 
 
@@ -227,6 +230,15 @@ class Stage(nnx.List):
     def is_identity(self) -> bool:
         """Whether it passes on what it gets and nobody looks: empty, its class not exchanged."""
         return type(self) is Stage and not len(self)
+
+
+def beside(rows: Array, images: Array) -> Array:
+    """Rows [b ...] that are to stand beside those of images: on the devices where these lie.
+
+    Only the axes of an explicit mesh ask for it.
+    """
+    sharding = jax.typeof(images).sharding
+    return jax.sharding.reshard(rows, sharding) if any(sharding.spec) else rows
 
 
 def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from pretrained_ports.models.layers import Patches, Stage, as_input
+from pretrained_ports.models.layers import Patches, Stage, as_input, beside
 from pretrained_ports.models.network import Network
 from pretrained_ports.models.positions import resample
 from pretrained_ports.models.transformer import Block, LayerNorm, Mlp, attended, linear
@@ -57,7 +57,7 @@ class AttentionPool(nnx.Module):
         kv = x @ kernel[:, c:] + bias[None, None, c:]
         k, v = kv.reshape(b, n, 2, self.heads, -1).transpose(2, 0, 3, 1, 4)
         q = jnp.broadcast_to(q.reshape(1, self.heads, 1, -1), (*k.shape[:2], 1, k.shape[3]))
-        x = self.proj(attended(q, k, v).reshape(b, c))
+        x = self.proj(attended(beside(q, k), k, v).reshape(b, c))
         return x + self.mlp(self.norm(x))
 
 
@@ -148,7 +148,8 @@ class VisionTransformer(Network):
             return x
         prefix = jnp.concatenate([getattr(self, name)[...] for name, _ in variant.tokens], 1)
         prefix = prefix.at[:, : variant.positioned].add(own)
-        return jnp.concatenate([jnp.broadcast_to(prefix, (b, *prefix.shape[1:])), x], 1)
+        prefix = jnp.broadcast_to(prefix, (b, *prefix.shape[1:]))
+        return jnp.concatenate([beside(prefix, x), x], 1)
 
 
 def _check_size(size: tuple[int, ...], patch: int) -> None:

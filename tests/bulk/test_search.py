@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,11 +39,12 @@ def test_embeddings_are_the_encoder_s(gallery):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("device_rows", [8192, 1])
+@pytest.mark.parametrize("part", [8192, 1])
 @pytest.mark.parametrize("similarity", [fam_jax.cosine, fam_jax.dot, fam_jax.euclidean])
-def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, device_rows, similarity):
+def test_the_nearest_are_those_of_a_sort(gallery, monkeypatch, part, similarity):
     """On 8 devices, in one part or in several; ties in the order of the gallery."""
-    monkeypatch.setattr("fam_jax.bulk._index._DEVICE_ROWS", device_rows)
+    monkeypatch.setattr("fam_jax.bulk._search._ROWS", part)
+    monkeypatch.setattr("fam_jax.bulk._search._SPARE", 1)
     z = gallery.embeddings()
     queries = np.concatenate([z[3:6], z[5:6] * 2])
     scores, rows = gallery.search(queries, 7, similarity)
@@ -119,7 +121,7 @@ def test_hits_are_explained_and_every_picture_is_encoded_once(gallery, tmp_path,
 @pytest.mark.numerics
 def test_the_gallery_is_its_own_background(gallery, tmp_path, monkeypatch):
     """Read in parts; ranks and scores are those of the plain similarity, maps those of all."""
-    monkeypatch.setattr("fam_jax.bulk._index._DEVICE_ROWS", 8)
+    monkeypatch.setattr("fam_jax.bulk._index._READ_ROWS", 8)
     told = {"top": 4, "preprocess": toy.Preprocess(), "batch": 4, "dtype": "float32"}
     query = gallery.pictures[4:5]
     hits = [
@@ -192,3 +194,73 @@ def test_paths_may_be_path_objects(tmp_path):
     assert found.rows[0, 0] == 0
     pairs = bulk.grid(paths[:1], paths[1:], batch=2)
     assert bulk.run(toy.encoder(), pairs, tmp_path / "grid", **keywords).invalid == 0
+
+
+def best(scores, k):
+    """By score, then by row; what is not finite last."""
+    scores = np.where(np.isfinite(scores), scores, -np.inf)
+    rows = np.lexsort((np.broadcast_to(np.arange(scores.shape[1]), scores.shape), -scores))
+    return rows[:, :k]
+
+
+@pytest.mark.parametrize("similarity", [fam_jax.cosine, fam_jax.dot, fam_jax.euclidean])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_search_in_memory(monkeypatch, similarity, dtype):
+    """Ranks are those of float64, whose distances no rounding bridges; rows of NaN come last."""
+    monkeypatch.setattr("fam_jax.bulk._search._ROWS", 48)
+    rng = np.random.default_rng(0)
+    z, queries = rng.normal(size=(1000, 7)).astype(dtype), rng.normal(size=(5, 7))
+    z[[3, 40]] = np.nan
+    scores, rows = bulk.search(queries, z, 6, similarity)
+    with jax.enable_x64(True):
+        score = jax.jit(lambda q, z: similarity.score(jnp.broadcast_to(q, z.shape), z))
+        exact = np.stack(
+            [score(q, z.astype(np.float64)) for q in np.float32(queries).astype(float)]
+        )
+    expected = best(exact, 6)
+    np.testing.assert_array_equal(rows, expected)
+    assert_close(scores, np.take_along_axis(exact, expected, 1), relative_to=exact[:, 100:])
+    _, last = bulk.search(queries, z[:50], 50, similarity)
+    assert last[:, -2:].tolist() == [[3, 40]] * 5
+
+
+@pytest.mark.parametrize("similarity", [fam_jax.dot, fam_jax.euclidean])
+def test_more_equal_ones_than_a_part_keeps(monkeypatch, similarity):
+    """All numbers are whole: hundreds tie, within a part and over parts, in the order of rows."""
+    monkeypatch.setattr("fam_jax.bulk._search._ROWS", 48)
+    rng = np.random.default_rng(0)
+    z, queries = rng.integers(-1, 2, (1000, 4)), rng.integers(-1, 2, (3, 4))
+    shares = queries[:, None] * z if similarity is fam_jax.dot else -((queries[:, None] - z) ** 2)
+    _, rows = bulk.search(queries.astype(np.float32), z.astype(np.float16), 40, similarity)
+    np.testing.assert_array_equal(rows, best(shares.sum(2), 40))
+
+
+class Nearness:
+    """A similarity of a user's own."""
+
+    score = staticmethod(fam_jax.euclidean.score)
+    shares = staticmethod(fam_jax.euclidean.shares)
+
+
+def test_a_similarity_of_ones_own(gallery):
+    z = gallery.embeddings()[4:6]
+    for one, other in zip(
+        gallery.search(z, 5, Nearness()), gallery.search(z, 5, fam_jax.euclidean), strict=True
+    ):
+        assert_close(one, other)
+
+
+def test_products_that_overflow_are_scored_one_by_one(monkeypatch):
+    """|z|^2 is beyond float32 where z - r is not."""
+    monkeypatch.setattr("fam_jax.bulk._search._ROWS", 48)
+    z = np.full((100, 4), 1e30, np.float32)
+    z[:, 0] += np.arange(100, dtype=np.float32)[::-1] * np.float32(1e24)
+    scores, rows = bulk.search(z[70:71], z, 2, fam_jax.euclidean)
+    assert (scores[0, 0], rows[0, 0]) == (0, 70)
+
+
+def test_a_wrong_bank():
+    with pytest.raises(ValueError, match=r"embeddings: expected floats \[n, d\], got int64 \(4,"):
+        bulk.search(np.ones((1, 2)), np.ones((4, 2), np.int64), 1)
+    with pytest.raises(ValueError, match="k: expected 1 to 4, the embeddings there are, got 5"):
+        bulk.search(np.ones((1, 2)), np.ones((4, 2)), 5)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import nnx
 
 from tests.frameworks.case import Case
 
@@ -81,6 +82,33 @@ def linen_case(form, at="LinenBlock_0.Conv_0"):
     }
     whole = functools.partial(module.apply, variables, flip=flip)
     return Case(models[form], at, features, head, whole, lambda: jax.tree.leaves(variables))
+
+
+def linen_in_nnx():
+    """A linen module that `nnx.bridge.ToNNX` makes a layer of an nnx module."""
+
+    class Outer(nnx.Module):
+        def __init__(self, inner):
+            self.inner = nnx.bridge.ToNNX(inner, rngs=nnx.Rngs(0)).lazy_init(
+                jnp.zeros((1, 8, 8, 3))
+            )
+
+        def __call__(self, images):
+            return self.inner(images)
+
+    model = Outer(LinenSetup())
+    params = {
+        name: {part: param[...] for part, param in getattr(model.inner, name).items()}
+        for name in ("stages_0", "stages_1", "fc")
+    }
+    return Case(
+        model,
+        "inner.stages_1",
+        functools.partial(LinenSetup().apply, {"params": params}, method="trunk"),
+        lambda A: nn.Dense(6).apply({"params": params["fc"]}, A.mean((1, 2))),
+        functools.partial(LinenSetup().apply, {"params": params}),
+        lambda: jax.tree.leaves(nnx.state(model, nnx.Param)),
+    )
 
 
 def linen_method():

@@ -21,6 +21,7 @@ from fam_jax._core.tap import NoLayerError, tap_names
 _FRAMEWORKS = {
     "keras": "Layer",
     "equinox": "Module",
+    "haiku": "Module",
     "flax.linen": "Module",
     "flax.nnx": "Module",
 }  # and the class of what has layers
@@ -103,6 +104,8 @@ def _named_in(fn: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(fn, FunctionType):
         found = inspect.getclosurevars(fn)
         yield from {**found.globals, **found.nonlocals}.items()
+    elif hasattr(fn, "module"):  # of an object that calls it, as those of transformers do
+        yield "module", fn.module
 
 
 def _is_model(value: Any) -> bool:

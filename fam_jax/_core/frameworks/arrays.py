@@ -52,10 +52,10 @@ class Call:
         inside, values = held(rest.value[1])
         return cls(arrays, inside, rest, State(inside, values))
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **more: Any) -> Any:
         """The function's value for the arrays that it held when this was made."""
         fn, first, keywords = join(self.arrays, self.rest)
-        call = partial(fn, *first, **keywords)
+        call = partial(fn, *first, **(keywords | more))
         now, values = held(self.rest.value[1])
         if all(now.get(path) is array for path, array in self.held.items()):
             self.state.traced(values, ())

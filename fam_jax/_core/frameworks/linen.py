@@ -1,11 +1,14 @@
 """flax.linen: a module and its variables; the layers' calls are intercepted during the trace."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from flax import linen
 from jax import Array
 
-from fam_jax._core.frameworks.paths import bound, by_path, in_order, no_layer, of_model, tap_output
+from fam_jax._core.frameworks.paths import Calls, bound, by_path, of_model
 from fam_jax._core.pytree import Static, pytree_dataclass
 
 
@@ -20,31 +23,24 @@ class _TappedModule:
         return of_model(type(self.module.value).__name__, self.method)
 
     def __call__(self, images: Array, **keywords: Any) -> Any:
-        wanted = {path.replace("/", "."): taps for path, taps in by_path(self.at).items()}
-        met, running = set(), set()
-
-        def intercept(call, args, kwargs, context):
-            path = ".".join(context.module.path)
-            # A lifted module (nn.remat, ...) calls itself under the same path: tap the outer one.
-            if context.method_name != "__call__" or path in running:
-                return call(*args, **kwargs)
-            met.add(path)
-            running.add(path)
-            try:
-                out = call(*args, **kwargs)
-            finally:
-                running.remove(path)
-            for at in wanted.get(path, ()):
-                out = tap_output(out, at)
-            return out
-
-        with linen.intercept_methods(intercept):
+        with tapping(by_path(self.at)):
             keywords = {"method": self.method} | keywords
-            out = self.module.value.apply(self.variables, images, **keywords)
-        for path in wanted:
-            if path not in met:
-                raise ValueError(no_layer(path, in_order([path for path in met if path])))
-        return out
+            return self.module.value.apply(self.variables, images, **keywords)
+
+
+@contextmanager
+def tapping(wanted: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Layers that are called inside are tapped, and those that are not are an error at its end."""
+    calls = Calls(wanted)
+
+    def intercept(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        return calls.run(".".join(context.module.path), partial(call, *args, **kwargs))
+
+    with linen.intercept_methods(intercept):
+        yield
+    calls.check()
 
 
 def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None:

@@ -1,6 +1,7 @@
 """flax.nnx: a module is split into graph and state; the layers' classes are exchanged in a copy."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from fam_jax._core.frameworks.paths import (
     of_model,
     tapped_class,
     warn_in_training,
+    with_call,
 )
 from fam_jax._core.pytree import pytree_dataclass
 
@@ -61,10 +63,17 @@ class _TappedModule:
         model = self._model()
         # The classes of this copy's layers are exchanged, so that a layer keeps its place, its
         # attributes and its sharing; the model it was copied from is not touched.
+        inside: dict[str, dict[str, list[str]]] = {}
         for path, taps in by_path(self.at).items():
+            if (around := _bridge(model, path)) is not None:
+                inside.setdefault(around, {})[path[len(around) :].lstrip(".")] = taps
+                continue
             layer = find(model, path)
             for at in taps:
                 layer.__class__ = tapped_class(type(layer), at)
+        for around, wanted in inside.items():
+            layer = find(model, around) if around else model
+            layer.__class__ = _bridged_class(type(layer), wanted)
         return getattr(model, self.method)(images, **keywords), model
 
 
@@ -73,13 +82,38 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
     owner, method = bound(model, nnx.Module)
     if args or owner is None:
         return None
-    check_called(at, partial(find, owner), layers)
+    own = tuple(name for name in at if _bridge(owner, name) is None)
+    check_called(own, partial(find, owner), layers)
     graph, state = nnx.split(owner)
     # A function model -> model whose copies tell themselves names itself in the layers' classes.
     by = {getattr(type(layer), "_changed_by", None) for _, layer in nnx.iter_modules(owner)}
     # New variables around the same arrays: an encoder does not follow later updates of the model.
     state = jax.tree.map(lambda array: array, state)
     return _TappedModule(graph, state, at, method, frozenset(fn for fn in by if fn))
+
+
+def _bridge(model: Any, path: str) -> str | None:
+    """The path to the `nnx.bridge.ToNNX` in which a path leads on; None if there is none."""
+    names, node = path.split("."), model
+    for i, name in enumerate(names):
+        if isinstance(node, nnx.bridge.ToNNX):
+            return ".".join(names[:i])
+        with suppress(AttributeError, KeyError, IndexError, ValueError, TypeError):
+            node = node[int(name)] if isinstance(node, list | tuple) else getattr(node, name)
+    return None
+
+
+def _bridged_class(kind: type, wanted: dict[str, list[str]]) -> type:
+    """A subclass of `ToNNX` in which the layers of the linen module are tapped."""
+    from fam_jax._core.frameworks.linen import tapping
+
+    call: Callable = kind.__call__
+
+    def __call__(self, *args, **kwargs):  # noqa: N807
+        with tapping(wanted):
+            return call(self, *args, **kwargs)
+
+    return with_call(kind, __call__)
 
 
 def _trained(model: Any, before: Any) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -64,6 +64,40 @@ def tap_output(out: Any, at: str) -> Any:
         )
     leaves[mine[0]] = tap(leaves[mine[0]], at)
     return structure.unflatten(leaves)
+
+
+class Calls:
+    """Layers as a framework's interceptor meets them in a forward pass, tapped where asked for.
+
+    Args:
+        wanted: the taps of layers, by their paths.
+    """
+
+    def __init__(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        self._wanted = {path.replace("/", "."): taps for path, taps in wanted.items()}
+        self._met: set[str] = set()
+        self._running: set[str] = set()
+
+    def run(self, path: str, call: Callable[[], Any]) -> Any:
+        """The output of a layer's call."""
+        path = path.replace("/", ".")
+        # A lifted module (nn.remat, ...) calls itself under the same path: tap the outer one.
+        if path in self._running:
+            return call()
+        self._met.add(path)
+        self._running.add(path)
+        try:
+            out = call()
+        finally:
+            self._running.remove(path)
+        for at in self._wanted.get(path, ()):
+            out = tap_output(out, at)
+        return out
+
+    def check(self) -> None:
+        """Raise ValueError for a layer that was not met."""
+        for path in self._wanted.keys() - self._met:
+            raise ValueError(no_layer(path, in_order([met for met in self._met if met])))
 
 
 def tapped_class(kind: type, at: str) -> type:
