@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -101,6 +102,10 @@ Window = Annotated[
 Page = Annotated[
     int | None, _option("--page", "Which one, from 1, of files with several pages or frames.")
 ]
+Tokenizer = Annotated[
+    Path | None, _option("--tokenizer", "CLIP's tokenizer.json, if it is not to be downloaded.")
+]
+INDEX = _option("--index", "From fam-jax index.")  # needed or not, by the command
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),

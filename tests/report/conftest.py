@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +6,6 @@ import pytest
 from fam_jax import report
 from tests.report import stand_in
 from tests.report.visit import Visit
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +17,6 @@ def files(tmp_path_factory):
 @pytest.fixture
 def store(files):
     return stand_in.store_of(files, 12)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)} (Debian: apt-get install chromium)")
-    with driver.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=program)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

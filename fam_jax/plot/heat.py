@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import matplotlib
 import numpy as np
@@ -33,8 +34,8 @@ def scaled(
 
     Example:
         >>> import numpy as np
-        >>> from fam_jax.report import _heat
-        >>> _heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
+        >>> from fam_jax.plot import heat
+        >>> heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
         (64, 96)
     """
     left, top, right, bottom = part
@@ -52,7 +53,7 @@ def scaled(
     return unit[y : y + h, x : x + w]
 
 
-def save(m: Float[np.ndarray, "H W"], file: Path) -> None:
+def save(m: Float[np.ndarray, "H W"], file: Path | IO[bytes]) -> None:
     """Write a map in [0, 1], or a signed one in [-1, 1], as a PNG to be laid over a picture.
 
     As in `plot.overlay`: colour(m), as opaque as |m|^(1/2); the page has an opacity of its own.
@@ -78,8 +79,8 @@ def describe(m: Float[np.ndarray, "H W"]) -> str:
 
     Example:
         >>> import numpy as np
-        >>> from fam_jax.report import _heat
-        >>> _heat.describe(np.eye(4)[:, :2])
+        >>> from fam_jax.plot import heat
+        >>> heat.describe(np.eye(4)[:, :2])
         'highest at the upper left, at least half as high on 25 % of the picture'
     """
     row, column = np.unravel_index(m.argmax(), m.shape)
