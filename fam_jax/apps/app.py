@@ -151,9 +151,7 @@ def _at_hand(first: str) -> list[str]:
     ]
 
 
-def _kept(
-    first: Opened, make: Callable[[str, Iterable[str]], Opened]
-) -> Callable[..., Opened]:
+def _kept(first: Opened, make: Callable[[str, Iterable[str]], Opened]) -> Callable[..., Opened]:
     """A network by its name, made once; of many those that were made last."""
     kept: dict[str, Opened] = {}
     lock = threading.Lock()

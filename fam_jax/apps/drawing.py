@@ -190,6 +190,7 @@ class Side:
         self.heat = _positive(heat) if about["figures"]["clipped"] else heat
 
     def overlay(self, view: Shown, look: dict[str, Any]) -> np.ndarray:
+        """The map on the picture, or on a part of it."""
         if not shows(self.heat):
             look = {**look, "limits": None}
         return plot.overlay(view, self.heat, **look)

@@ -1,8 +1,8 @@
 """A raw map as a small transparent picture, and in words."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import matplotlib
 import numpy as np
@@ -53,7 +53,7 @@ def scaled(
     return unit[y : y + h, x : x + w]
 
 
-def save(m: Float[np.ndarray, "H W"], file: Path | IO[bytes]) -> None:
+def save(m: Float[np.ndarray, "H W"], file: Path | BytesIO) -> None:
     """Write a map in [0, 1], or a signed one in [-1, 1], as a PNG to be laid over a picture.
 
     As in `plot.overlay`: colour(m), as opaque as |m|^(1/2); the page has an opacity of its own.

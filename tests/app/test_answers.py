@@ -1,6 +1,7 @@
 """What the page computes: what the commands compute, by the same code, and says."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_point_meets_its_shares_of_the_other_picture(side, opened, picture):
             )
             met = points.met(opened, layer, pair, side, at)
             own = beyond[i, j] if side == "query" else beyond[:, :, i, j]
-            assert_close(met.heat, np.maximum(own, 0), atol=1e-7)
+            assert_close(met.heat, np.maximum(own, 0))
             assert met.point == pytest.approx(at)
             total += met.share
     assert total == pytest.approx(float(p2p.sum()), rel=1e-5)
@@ -118,7 +119,7 @@ def test_methods_side_by_side_are_those_of_explain_pairs(opened, picture, backgr
     rows = compare.compare(opened, layer, names, ["decomposition"], pair, background())
     assert [row.method for row in rows] == names
     assert [row.method for row in rows if row.answer is None] == ["le-grad"]
-    assert "attention" in rows[-1].why
+    assert "transformers" in rows[-1].why
     both = [opened.net.preprocess(one.image)[None] for one in pair]
     bank = background().embeddings
     for row in rows[:-1]:
@@ -126,7 +127,7 @@ def test_methods_side_by_side_are_those_of_explain_pairs(opened, picture, backgr
         out = fam_jax.explain_pairs(
             opened.net.encode, *both, fam_jax.methods.make(row.method, background=own)
         )
-        assert_close(row.answer.arrays["reference_maps"], out.reference_maps, atol=1e-6)
+        assert_close(row.answer.arrays["reference_maps"], out.reference_maps)
     (curve,) = [row.deletion for row in rows if row.deletion is not None]
     arrays = rows[opened.methods.index("decomposition")].answer.arrays
     expected = metrics.deletion_pairs(
@@ -170,9 +171,8 @@ def test_a_bad_picture_is_refused_by_its_name_within_the_limits_of_the_commands(
         Image.new("RGB", given).save(file)
     else:
         file.write_bytes(given)
-    with pytest.raises(ValueError, match="") as refused:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}") as refused:
         opened.read(file)
-    assert str(refused.value).startswith(said)
     assert "uploaded" not in str(refused.value)
 
 
@@ -183,7 +183,7 @@ def test_background_pictures_that_cannot_be_read_are_left_out(opened, inputs, tm
     background = opened.background([bad, good])
     assert background.embeddings.shape == (1, 128)
     assert list(background.left_out) == ["bad.png"]
-    with pytest.raises(ValueError, match="bad.png is not a picture"):
+    with pytest.raises(ValueError, match=r"bad\.png is not a picture"):
         opened.background([bad])
 
 
@@ -201,7 +201,7 @@ def test_names_are_no_markup(opened, tmp_path):
 def test_a_view_has_its_map_where_the_network_saw(opened, picture):
     answer = answers.of_pictures(opened, opened.layers[0], "", picture("a"), [picture("b")], NONE)
     shown = html.pair(answer)
-    left, top, right, bottom = opened.net.preprocess.region((50, 40))
+    left, _, right, _ = opened.net.preprocess.region((50, 40))
     assert shown.count('class="fam-heat"') == 2
     assert shown.count(f"width:{100 * (right - left) / 50:.1f}") == 2
     assert f"{answer.arrays['scores'][0]:.4f}" in shown

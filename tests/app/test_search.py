@@ -29,7 +29,18 @@ def test_the_hits_and_margins_are_those_of_the_command(method, gallery, opened, 
     folder, made = gallery
     query = folder / "some" / "a.png"
     line = ("--method", method) if method else ()
-    result = run("retrieve", query, "--index", folder / "index", "--top", 3, "--json", *line, "-o", tmp_path / "page")
+    result = run(
+        "retrieve",
+        query,
+        "--index",
+        folder / "index",
+        "--top",
+        3,
+        "--json",
+        *line,
+        "-o",
+        tmp_path / "page",
+    )
     assert result.exit_code == 0, result.stderr
     theirs = json.loads(result.stdout)["nearest"][0]["hits"]
     found = nearest(made, opened.read(query), 3, opened.layers[0], method)

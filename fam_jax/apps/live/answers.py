@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
 from fam_jax.apps import choice, drawing, network, pairs, sentences, views

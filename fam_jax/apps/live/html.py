@@ -58,7 +58,9 @@ def points(sides: Sequence[Side], asked: str, met: Met) -> str:
                 caption="the point" if own else "what it meets",
             )
         )
-    said = lines(f"this point's part of the score: {met.share:+.4f}; the cross is what it meets most")
+    said = lines(
+        f"this point's part of the score: {met.share:+.4f}; the cross is what it meets most"
+    )
     return f'{said}<div class="fam-row">{"".join(views)}</div>'
 
 
@@ -135,7 +137,9 @@ def view(
     if side:
         what = f"{_name(name)}: click a point, or move it with the arrow keys and press Enter"
         ask = f' data-side="{side}" tabindex="0" role="button" aria-label="{what}"'
-    below = " · ".join(part for part in (_name(name), caption, "" if map_ is None else remark(map_)) if part)
+    below = " · ".join(
+        part for part in (_name(name), caption, "" if map_ is None else remark(map_)) if part
+    )
     return (
         f'<figure class="fam-figure"><div class="fam-view"{ask}>'
         f'<img class="fam-picture" src="{_jpeg(picture)}" {about}>{layers}</div>'

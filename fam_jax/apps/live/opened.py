@@ -43,7 +43,7 @@ class Background(NamedTuple):
     called: str = ""
     files: Sequence[Mapping[str, Any]] = ()
     sentences: Sequence[str] = ()
-    left_out: Mapping[str, str] = {}  # noqa: RUF012
+    left_out: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,9 @@ def layers(net: Network) -> list[str]:
     from pretrained_ports.catalog import ENTRIES, describe
 
     row = ENTRIES[net.backbone.name]
-    grids = {layer.path: models.grid_of(layer.shape, row) for layer in describe.layers(net.backbone.name)}
+    grids = {
+        layer.path: models.grid_of(layer.shape, row) for layer in describe.layers(net.backbone.name)
+    }
     with_maps = [path for path, grid in grids.items() if grid and prod(grid) > 1]
     return list(dict.fromkeys([net.encode.at, *with_maps]))
 
@@ -173,6 +175,4 @@ def open_(
     compared = SIMILARITIES[similarity]
     answered = answerable(net, compared, methods.names() if names is None else names)
     warm_points(net, compared)
-    return Opened(
-        net, layers(net), answered, net.facts(), similarity_name=similarity, **options
-    )
+    return Opened(net, layers(net), answered, net.facts(), similarity_name=similarity, **options)

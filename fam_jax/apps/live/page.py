@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -133,9 +133,7 @@ def _pair_tab(app: App) -> None:
         else:
             pictures = picture, opened.read(app.path(other))
             background = _background(app, opened, others, known)
-            answer = answers.of_pictures(
-                opened, layer, wanted, picture, pictures[1:], background
-            )
+            answer = answers.of_pictures(opened, layer, wanted, picture, pictures[1:], background)
         folder = Path(tempfile.mkdtemp(prefix="result-", dir=app.folder))
         files = [gr.update(value=str(f), interactive=True) for f in answers.save(answer, folder)]
         now = _Asked(model, layer, pictures, answer, folder)
@@ -229,7 +227,17 @@ def _compare_tab(app: App) -> None:
     known = gr.State({})
 
     @_in_lines(("", ""))
-    def run(model, layer, query, other, others, methods, curves, known, progress):
+    def run(
+        model,
+        layer,
+        query,
+        other,
+        others,
+        methods,
+        curves,
+        known,
+        progress=gr.Progress(),  # noqa: B008
+    ):
         if not (query and other):
             return ["Drop two pictures first."], "", ""
         opened = app.opened(model)
@@ -241,9 +249,6 @@ def _compare_tab(app: App) -> None:
         alt = "Deletion curves; their areas stand in the legend"
         return [], html.drawn(figure, alt), html.methods(rows)
 
-    def with_progress(*given, progress=gr.Progress()):  # noqa: B008
-        return run(*given, progress)
-
     def choose(model, progress=gr.Progress()):  # noqa: B008
         opened = app.opened(model, progress.tqdm)
         return (
@@ -254,7 +259,7 @@ def _compare_tab(app: App) -> None:
 
     model.input(_or_line(choose, 3), model, [status, layer, methods, curves], **_ONE)
     given = [model, layer, query, other, others, methods, curves, known]
-    button.click(with_progress, given, [status, drawn, shown], **_ONE)
+    button.click(run, given, [status, drawn, shown], **_ONE)
 
 
 def _network(app: App, opened: Opened) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -326,5 +331,3 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
         return message(error)
     return f"internal error: {type(error).__name__}: {message(error)[:300]}"
-
-

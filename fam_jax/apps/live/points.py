@@ -42,9 +42,7 @@ def met(
     """
     net = opened.at(layer)
     images = [picture.image for picture in pictures]
-    ((query, reference),) = views.opened(
-        net, opened.fit, opened.similarity, images, jnp.zeros(0)
-    )
+    ((query, reference),) = views.opened(net, opened.fit, opened.similarity, images, jnp.zeros(0))
     encodings = [net.encode(view.input[None]) for view in (query, reference)]
     p2p = position_pairs(*encodings, opened.similarity)
     both = np.asarray(p2p[0]), np.asarray(centred(p2p)[0])
