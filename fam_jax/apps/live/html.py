@@ -21,6 +21,7 @@ from fam_jax.plot import heat as heats
 from fam_jax.plot.figures import remark
 
 _NOTHING = np.zeros((1, 1), np.float32)
+_HINT = '<p class="fam-hint">Click a place of one picture: what it meets in the other appears.</p>'
 _WIDE = 6.0  # inches of a sentence
 _SMALL = 240  # pixels of the longer side, where there are many
 
@@ -40,7 +41,8 @@ def pair(answer: Answer) -> str:
         words = answer.about["words"][0]
         figure = drawing.words_figure(answer.about, 0, _WIDE)
         views.append(drawn(figure, "" if words["score"] is None else sentences.line(words)))
-    return f'{score(answer, 0)}<div class="fam-row">{"".join(views)}</div>'
+    hint = _HINT if asked else ""
+    return f'{score(answer, 0)}{hint}<div class="fam-row">{"".join(views)}</div>'
 
 
 def points(sides: Sequence[Side], asked: str, met: Met) -> str:

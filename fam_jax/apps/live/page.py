@@ -23,6 +23,8 @@ with needed("the app needs", "app"):
 TITLE = "Why does a network find two pictures alike?"
 DEFAULT = "default"
 PICTURE, SENTENCE = "a picture", "a sentence"
+# What the script of the page says of a point becomes an event of gradio's.
+_POINTS = "element.addEventListener('fam-point', (event) => trigger('select', event.detail));"
 _CURVES = ("fam", "decomposition", "contrastive", "le-grad", "random")  # where nobody chose
 _MANY = " (many passes)"
 _ONE = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal"}
@@ -92,19 +94,18 @@ def _pair_tab(app: App) -> None:
             sentence = gr.Textbox(label="Sentence (Enter asks)", visible=False)
     with gr.Row():
         model, layer = _network(app, first)
-        method = gr.Dropdown([DEFAULT, *first.methods], value=DEFAULT, label="Method")
+        method = gr.Dropdown([DEFAULT, *first.methods], value=DEFAULT, label="Method", min_width=200)
     with gr.Accordion("Background: what makes the pair more alike than others?", open=False):
         others = gr.File(
             label="Other pictures", file_count="multiple", height=110, elem_id="fam-background"
         )
         sentences = gr.Textbox(label="Other sentences, a line each", lines=3, visible=False)
     status = gr.HTML(html.lines("Drop two pictures: both maps appear below."))
-    shown = gr.HTML(elem_id="fam-pair")
+    shown = gr.HTML(elem_id="fam-pair", js_on_load=_POINTS)
     back = gr.Button("Both maps again", visible=False)
     with gr.Row():
         maps = gr.DownloadButton("Raw maps (maps.npz)", interactive=False)
         manifest = gr.DownloadButton("manifest.json", interactive=False)
-    point = gr.Textbox(elem_id="fam-point", elem_classes="fam-hidden", show_label=False)
     asked, known = gr.State(None), gr.State({})
 
     no_file = gr.update(value=None, interactive=False)
@@ -140,13 +141,12 @@ def _pair_tab(app: App) -> None:
         return answer.lines, html.pair(answer), gr.update(visible=False), *files, now
 
     @_in_lines((gr.skip(), gr.skip()))
-    def meet(asked, point):
+    def meet(asked, point: gr.EventData):
         if asked is None or asked.pictures is None:
             return [], gr.skip(), gr.skip()
-        side, x, y, _ = point.split()
-        met = points.met(
-            app.opened(asked.model), asked.layer, asked.pictures, side, (float(x), float(y))
-        )
+        at = float(point.x), float(point.y)
+        side = "query" if point.side == "query" else "reference"
+        met = points.met(app.opened(asked.model), asked.layer, asked.pictures, side, at)
         said = html.points(asked.answer.sides[0], side, met)
         return [], said, gr.update(visible=True)
 
@@ -177,7 +177,7 @@ def _pair_tab(app: App) -> None:
     kind.change(switch, kind, [other, sentence, others, sentences]).then(**run)
     chosen = model.input(_or_line(choose, 3), model, [status, layer, method, kind], **_ONE)
     chosen.then(**run)
-    point.input(meet, [asked, point], [status, shown, back], trigger_mode="always_last", **_ONE)
+    shown.select(meet, asked, [status, shown, back], trigger_mode="always_last", **_ONE)
     back.click(again, asked, [status, shown, back])
 
 
@@ -186,7 +186,7 @@ def _search_tab(app: App, gallery: Gallery) -> None:
     with gr.Row():
         query = gr.File(label="Picture", height=110, elem_id="fam-search")
         with gr.Column():
-            method = gr.Dropdown([DEFAULT, *opened.methods], value=DEFAULT, label="Method")
+            method = gr.Dropdown([DEFAULT, *opened.methods], value=DEFAULT, label="Method", min_width=200)
             top = gr.Slider(1, 20, value=5, step=1, label="Hits")
     status = gr.HTML(html.lines(f"Drop a picture: the nearest of {len(gallery.index):,} appear."))
     shown = gr.HTML(elem_id="fam-hits")
@@ -265,8 +265,8 @@ def _compare_tab(app: App) -> None:
 def _network(app: App, opened: Opened) -> tuple[gr.Dropdown, gr.Dropdown]:
     """The lists of models and of layers."""
     return (
-        gr.Dropdown(list(app.models), value=app.models[0], label="Model"),
-        gr.Dropdown(list(opened.layers), value=opened.layers[0], label="Layer"),
+        gr.Dropdown(list(app.models), value=app.models[0], label="Model", min_width=200),
+        gr.Dropdown(list(opened.layers), value=opened.layers[0], label="Layer", min_width=200),
     )
 
 

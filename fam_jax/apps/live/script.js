@@ -3,14 +3,11 @@
 (() => {
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const within = (share) => Math.min(Math.max(share, 0), 0.9999);
-  let asked = 0;
   let waiting = null; // the side that was asked by keyboard: its picture will be another element
 
   const ask = (view, x, y) => {
-    const field = document.querySelector("#fam-point textarea, #fam-point input");
-    asked += 1; // the same point may be asked twice
-    field.value = [view.dataset.side, within(x).toFixed(4), within(y).toFixed(4), asked].join(" ");
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    const detail = { side: view.dataset.side, x: within(x), y: within(y) };
+    view.dispatchEvent(new CustomEvent("fam-point", { bubbles: true, detail }));
   };
 
   const pointer = (view) => {
