@@ -150,7 +150,7 @@ def _answer(
     query, *others = pictures
     texts = [f'"{text}"' for text in about.get("texts", ())]
     names = texts or [picture.name for picture in others]
-    sides, said = [], [*lines, *views.left_out(query.name, names, seen, about["fit"])]
+    sides, nearer, said = [], [], [*lines, *views.left_out(query.name, names, seen, about["fit"])]
     said += [f"left out: {reason}" for reason in about["left_out"].values()]
     for i, name in enumerate(names):
         both = [query] if texts else [query, others[i]]
@@ -166,5 +166,8 @@ def _answer(
         elif flat := [side.name for side in sides[-1] if side.flat]:
             said.append(" and ".join(f"{legible(one)} is of one colour" for one in flat))
         elif about["figures"]["clipped"] and arrays["scores"][i] < 0:
-            said.append("the background is nearer: what is drawn is the smaller part")
+            nearer.append(legible(name))
+    if nearer:
+        than = f" than {', '.join(nearer)}" if len(names) > 1 else ""
+        said.append(f"the background is nearer{than}: what is drawn is the smaller part")
     return Answer(about, arrays, sides, said)

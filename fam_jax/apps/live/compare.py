@@ -9,12 +9,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 import fam_jax
-from fam_jax import metrics
+from fam_jax import methods, metrics
 from fam_jax._core.brief import message
 from fam_jax.apps import pairs, views
 from fam_jax.apps.live.answers import Answer, compared
 from fam_jax.apps.live.opened import Background, Opened, Picture
-from fam_jax.evaluate.asking import made
 from fam_jax.methods.registry import entry
 
 STEPS = 10  # of a deletion
@@ -48,11 +47,12 @@ def compare(
     rows = []
     for name in names:
         needed = entry(name).background == "needed"
-        if needed and background.embeddings is None:
+        own = background if needed else Background()
+        if needed and own.embeddings is None:
             rows.append(Row(name, why="give a background"))
             continue
         try:
-            method = made(name, opened.similarity, background.embeddings)
+            method = methods.make(name, opened.similarity, own.embeddings)
             if method.needs_images:
                 arrays = pairs.of_pictures(net.encode, seen, method)
             else:  # the network sees each picture once, for all of these
@@ -61,7 +61,6 @@ def compare(
         except (TypeError, ValueError) as error:
             rows.append(Row(name, why=message(error)))
             continue
-        own = background if needed else Background()
         answer = compared(opened, net, name, own, pictures, seen, arrays)
         curve = _deletion(net.encode, inputs, arrays, opened) if name in deleted else None
         rows.append(Row(name, answer, deletion=curve))
@@ -77,7 +76,10 @@ def _deletion(
         fam_jax.upsample(arrays[f"{role}_maps"], image.shape[1:3])
         for role, image in zip(("query", "reference"), inputs, strict=True)
     ]
-    curve = metrics.deletion_pairs(encode, *inputs, *maps, opened.similarity, steps=STEPS)
+    (query, reference), (own, others) = inputs, maps
+    curve = metrics.deletion_pairs(
+        encode, query, reference, own, others, opened.similarity, steps=STEPS
+    )
     return np.asarray(curve.values[0])
 
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def hits(found: Found) -> str:
     margin = found.answer.about["figures"]["clipped"]
     cards = []
     for i, (hit, sides) in enumerate(zip(found.hits, found.answer.sides, strict=True)):
-        said = f"{hit.rank}. {found.answer.about['similarity']} {hit.similarity:.4f}"
+        name = legible(Path(hit.path).name)
+        said = f"{hit.rank}. {name}: {found.answer.about['similarity']} {hit.similarity:.4f}"
         said += f", margin {found.answer.arrays['scores'][i]:.4f}" if margin else ""
         cards.append(_card(said, sides))
     return f'<div class="fam-cards">{"".join(cards)}</div>'
@@ -139,9 +141,8 @@ def view(
     if side:
         what = f"{_name(name)}: click a point, or move it with the arrow keys and press Enter"
         ask = f' data-side="{side}" tabindex="0" role="button" aria-label="{what}"'
-    below = " · ".join(
-        part for part in (_name(name), caption, "" if map_ is None else remark(map_)) if part
-    )
+    said = "" if small else _name(name), caption, "" if map_ is None else remark(map_)
+    below = " · ".join(filter(None, said))
     return (
         f'<figure class="fam-figure"><div class="fam-view"{ask}>'
         f'<img class="fam-picture" src="{_jpeg(picture)}" {about}>{layers}</div>'

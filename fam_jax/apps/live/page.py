@@ -14,6 +14,7 @@ from fam_jax._core.extras import needed
 from fam_jax.apps.live import answers, compare, html, points, search
 from fam_jax.apps.live.opened import Background, Opened, Picture
 from fam_jax.apps.live.search import Gallery
+from fam_jax.apps.live.upload import upload
 from fam_jax.io.pictures import PictureWarning
 from fam_jax.methods.registry import entry
 
@@ -82,7 +83,7 @@ def build(app: App) -> gr.Blocks:
 def _pair_tab(app: App) -> None:
     first = app.opened(app.models[0])
     with gr.Row():
-        query = gr.File(label="Picture", height=110, elem_id="fam-query")
+        query = upload("Picture", "query")
         with gr.Column():
             kind = gr.Radio(
                 [PICTURE, SENTENCE],
@@ -90,15 +91,17 @@ def _pair_tab(app: App) -> None:
                 label="Compare with",
                 visible=first.tower is not None,
             )
-            other = gr.File(label="Other picture", height=110, elem_id="fam-other")
+            with gr.Column() as with_picture:
+                other = upload("Other picture", "other")
             sentence = gr.Textbox(label="Sentence (Enter asks)", visible=False)
     with gr.Row():
         model, layer = _network(app, first)
-        method = gr.Dropdown([DEFAULT, *first.methods], value=DEFAULT, label="Method", min_width=200)
-    with gr.Accordion("Background: what makes the pair more alike than others?", open=False):
-        others = gr.File(
-            label="Other pictures", file_count="multiple", height=110, elem_id="fam-background"
+        method = gr.Dropdown(
+            [DEFAULT, *first.methods], value=DEFAULT, label="Method", min_width=200
         )
+    with gr.Accordion("Background: what makes the pair more alike than others?", open=False):
+        with gr.Column() as with_pictures:
+            others = upload("Other pictures", "background", file_count="multiple")
         sentences = gr.Textbox(label="Other sentences, a line each", lines=3, visible=False)
     status = gr.HTML(html.lines("Drop two pictures: both maps appear below."))
     shown = gr.HTML(elem_id="fam-pair", js_on_load=_POINTS)
@@ -170,11 +173,9 @@ def _pair_tab(app: App) -> None:
     given = [model, layer, method, query, kind, other, sentence, others, sentences, asked, known]
     shows = [status, shown, back, maps, manifest, asked]
     run = {"fn": explain, "inputs": given, "outputs": shows, "trigger_mode": "always_last"} | _ONE
-    for event in (query.change, other.change, others.change, layer.input, method.input):
-        event(**run)
-    sentence.submit(**run)
-    sentences.blur(**run)
-    kind.change(switch, kind, [other, sentence, others, sentences]).then(**run)
+    settled = query.change, other.change, others.change, layer.input, method.input
+    gr.on([*settled, sentence.submit, sentences.blur], **run)
+    kind.change(switch, kind, [with_picture, sentence, with_pictures, sentences]).then(**run)
     chosen = model.input(_or_line(choose, 3), model, [status, layer, method, kind], **_ONE)
     chosen.then(**run)
     shown.select(meet, asked, [status, shown, back], trigger_mode="always_last", **_ONE)
@@ -184,9 +185,11 @@ def _pair_tab(app: App) -> None:
 def _search_tab(app: App, gallery: Gallery) -> None:
     opened = gallery.opened
     with gr.Row():
-        query = gr.File(label="Picture", height=110, elem_id="fam-search")
+        query = upload("Picture", "search")
         with gr.Column():
-            method = gr.Dropdown([DEFAULT, *opened.methods], value=DEFAULT, label="Method", min_width=200)
+            method = gr.Dropdown(
+                [DEFAULT, *opened.methods], value=DEFAULT, label="Method", min_width=200
+            )
             top = gr.Slider(1, 20, value=5, step=1, label="Hits")
     status = gr.HTML(html.lines(f"Drop a picture: the nearest of {len(gallery.index):,} appear."))
     shown = gr.HTML(elem_id="fam-hits")
@@ -201,26 +204,28 @@ def _search_tab(app: App, gallery: Gallery) -> None:
         said = found.answer.lines if found.answer else []
         return [*said, *found.left_out], html.hits(found)
 
-    run = {"fn": find, "inputs": [query, method, top], "outputs": [status, shown]} | _ONE
-    for event in (query.change, method.input, top.release):
-        event(trigger_mode="always_last", **run)
+    gr.on(
+        [query.change, method.input, top.release],
+        find,
+        [query, method, top],
+        [status, shown],
+        trigger_mode="always_last",
+        **_ONE,
+    )
 
 
 def _compare_tab(app: App) -> None:
     first = app.opened(app.models[0])
     with gr.Row():
-        query = gr.File(label="Picture", height=110, elem_id="fam-compare-query")
-        other = gr.File(label="Other picture", height=110, elem_id="fam-compare-other")
-        others = gr.File(
-            label="Background: other pictures",
-            file_count="multiple",
-            height=110,
-            elem_id="fam-compare-background",
-        )
+        query = upload("Picture", "compare-query")
+        other = upload("Other picture", "compare-other")
+        others = upload("Background: other pictures", "compare-background", file_count="multiple")
     with gr.Row():
         model, layer = _network(app, first)
     methods = gr.CheckboxGroup(_choices(first), value=_quick(first), label="Methods")
-    curves = gr.CheckboxGroup(_choices(first), value=_curves(first), label="Deletion curves of")
+    curves = gr.Dropdown(
+        _choices(first), value=_curves(first), multiselect=True, label="Deletion curves of"
+    )
     button = gr.Button("Compare", variant="primary")
     status = gr.HTML(html.lines("Drop two pictures, then compare."))
     drawn, shown = gr.HTML(elem_id="fam-curves"), gr.HTML(elem_id="fam-methods")

@@ -43,8 +43,8 @@ def met(
     net = opened.at(layer)
     images = [picture.image for picture in pictures]
     ((query, reference),) = views.opened(net, opened.fit, opened.similarity, images, jnp.zeros(0))
-    encodings = [net.encode(view.input[None]) for view in (query, reference)]
-    p2p = position_pairs(*encodings, opened.similarity)
+    first, second = (net.encode(view.input[None]) for view in (query, reference))
+    p2p = position_pairs(first, second, opened.similarity)
     both = np.asarray(p2p[0]), np.asarray(centred(p2p)[0])
     own, other = query, reference
     if side != ROLES[0]:

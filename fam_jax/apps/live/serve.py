@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# Before gradio is imported, which else asks for its newest version.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Before gradio is imported, which else asks for its newest version and keeps all that was shown in
+# the browser.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 
 @contextmanager
@@ -32,11 +33,12 @@ def launch(page: Any, host: str, port: int | None, *, browser: bool) -> str:
 
     OSError where the port is taken.
     """
-    import gradio as gr
+    from gradio.themes import Base
+    from gradio.themes.utils.fonts import Font
 
-    fonts = [gr.themes.Font(name) for name in ("system-ui", "sans-serif")]
-    mono = [gr.themes.Font(name) for name in ("ui-monospace", "monospace")]
-    script = (files(__package__) / "script.js").read_text()
+    fonts = [Font(name) for name in ("system-ui", "sans-serif")]
+    mono = [Font(name) for name in ("ui-monospace", "monospace")]
+    script = _part("script.js")
     _, address, _ = page.queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
@@ -46,8 +48,12 @@ def launch(page: Any, host: str, port: int | None, *, browser: bool) -> str:
         prevent_thread_lock=True,
         ssr_mode=False,
         footer_links=[],
-        theme=gr.themes.Base(font=fonts, font_mono=mono),
-        css=(files(__package__) / "style.css").read_text(),
+        theme=Base(font=fonts, font_mono=mono),
+        css=_part("style.css"),
         head=f"<script>{script}</script>",
     )
     return address
+
+
+def _part(name: str) -> str:
+    return files("fam_jax.apps.live").joinpath(name).read_text("utf-8")
