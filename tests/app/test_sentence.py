@@ -39,7 +39,9 @@ def clip(tmp_path_factory):
         yield opening.open_(net, ("fam", "le-grad", "contrastive"), tower=tower), made, line
 
 
-@pytest.mark.parametrize("others", [(), ("a cat", "cats on the beach")])
+@pytest.mark.parametrize(
+    "others", [pytest.param((), marks=pytest.mark.slow), ("a cat", "cats on the beach")]
+)
 def test_a_sentence_is_that_of_the_command_with_its_words(others, clip, tmp_path):
     opened, made, line = clip
     more = [part for other in others for part in ("--background-text", other)]
