@@ -86,8 +86,9 @@ ImageSize = Annotated[
 ]
 _fit = (
     "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
-    "shape) or, for explain and app, tile (of windows that cover it the one that is most like one of "
-    "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
+    "shape) or, for explain and app, tile (of windows that cover it the one that is most like one "
+    "of the other's; the score is theirs); if not given, the backbone's own, in a search the "
+    "index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
 Window = Annotated[

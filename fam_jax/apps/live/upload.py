@@ -20,10 +20,10 @@ def upload(label: str, name: str, **options: Any) -> gr.File:
     field = gr.File(label=label, elem_id=f"fam-{name}", height=_HEIGHT, **options)
     move = field.async_move_resource_to_block_cache
 
-    async def moved(place: Any) -> str | None:
-        if address(place):
+    async def moved(url_or_file_path: Any) -> str | None:
+        if address(url_or_file_path):
             raise ValueError("an address is no upload")
-        return await move(place)
+        return await move(url_or_file_path)
 
     # No class of its own: gradio writes a file beside the source of each.
     field.async_move_resource_to_block_cache = moved
