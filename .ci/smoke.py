@@ -2,7 +2,7 @@
 
     python .ci/smoke.py
 
-where fam_jax is installed with the extras demo, bulk, report, train and text. It needs neither
+where fam_jax is installed with the extras app, demo, bulk, report, train and text. It needs neither
 test tools nor a network, so that it can run with the lowest versions that are allowed.
 """
 
@@ -56,6 +56,7 @@ LINES = {
     "index": ["index pictures -o index --batch 4"],
     "retrieve": ["retrieve pictures/0.png --index index --top 3 -o nearest --maps hits"],
     "report": ["report maps -o page"],
+    "app": ["app --help"],
 }
 
 
@@ -125,6 +126,22 @@ def check_text() -> None:
     assert tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, [])).encode("a").ids == [0]
 
 
+def check_app() -> None:
+    """The extra `app`: the page is served."""
+    from urllib.request import urlopen
+
+    from fam_jax.apps import network
+    from fam_jax.apps.live import opened, page, serve
+
+    one = opened.open_(network.open_network("tiny", image_size=32), ["fam"])
+    with serve.folder() as folder:
+        built = page.build(page.App(lambda *_: one, ["tiny"], folder))
+        address = serve.launch(built, "127.0.0.1", None, browser=False)
+        with urlopen(address) as answer:
+            assert page.TITLE in answer.read().decode()
+        built.close(verbose=False)
+
+
 def main() -> None:
     """All of it, in a folder that goes."""
     warnings.filterwarnings("error", module=r"(fam_jax|pretrained_ports)(\.|$)")
@@ -137,6 +154,7 @@ def main() -> None:
             run(line)
         check_training()
         check_text()
+        check_app()
         os.chdir(EXAMPLES)
 
 

@@ -52,7 +52,7 @@ def as_picture(image: Any) -> Image.Image:
         TypeError: Not a picture, or an array of another type than uint8.
         ValueError: An array of another shape, or a picture of more than 8 bits per channel.
 
-    Example:
+    Examples:
         >>> as_picture(np.zeros((4, 6), np.uint8)).size
         (6, 4)
     """

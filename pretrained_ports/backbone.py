@@ -49,7 +49,7 @@ class Backbone:
         Raises:
             OSError, ValueError, TypeError: One line: no such file, or no picture.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> from pretrained_ports import create
             >>> view = create("cifar-resnet20").open(np.zeros((64, 48, 3), np.uint8))

@@ -25,7 +25,7 @@ class Classifier(NamedTuple):
         kernel: One column a class, [d k].
         bias: [k]; zeros if the layer has none.
 
-    Example:
+    Examples:
         >>> kernel, bias = Classifier(jnp.eye(2, 3), jnp.array([0.0, 1.0, 5.0]))
         >>> (jnp.array([[3.0, 4.0]]) @ kernel + bias[None]).tolist()
         [[3.0, 5.0, 5.0]]

@@ -51,7 +51,7 @@ def convert_file(
         ValueError: `target` exists or does not end in `.safetensors`; unknown model or dialect.
         CheckpointError: The source cannot be read, or fits no model, or several.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> from safetensors.numpy import save_file

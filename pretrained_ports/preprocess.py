@@ -63,7 +63,7 @@ class Preprocess:
     Raises:
         ValueError: The options contradict each other.
 
-    Example:
+    Examples:
         >>> preprocess = Preprocess(size=(224, 224), resize=256)
         >>> preprocess(np.zeros((300, 400, 3), np.uint8)).shape
         (224, 224, 3)
@@ -171,7 +171,7 @@ class Preprocess:
             ValueError: Not a picture, or damaged.
             TypeError: As for calling.
 
-        Example:
+        Examples:
             >>> preprocess = Preprocess(size=(224, 224), resize=256)
             >>> view = preprocess.open(np.zeros((300, 400, 3), np.uint8))
             >>> view.input.shape, view.picture.size, view.box
@@ -189,7 +189,7 @@ class Preprocess:
         Returns:
             Left, top, right, bottom: the box whose content `view` shows, up to rounding.
 
-        Example:
+        Examples:
             >>> Preprocess(size=(224, 224), resize=256).region((512, 1024))
             (32.0, 288.0, 480.0, 736.0)
         """
@@ -214,7 +214,7 @@ class Preprocess:
         Args:
             size: Width and height of the picture.
 
-        Example:
+        Examples:
             >>> Preprocess(size=(224, 224), resize=256).windows((200, 100))[:2]
             [(0.0, 0.0, 100.0, 100.0), (50.0, 0.0, 150.0, 100.0)]
         """

@@ -24,7 +24,7 @@ from pretrained_ports.weights.random import randomise
 def names() -> list[str]:
     """All model names.
 
-    Example:
+    Examples:
         >>> "resnet50" in names()
         True
     """
@@ -42,7 +42,7 @@ def create(name: str, seed: int = 0, param_dtype: DTypeLike = jnp.float32) -> Ba
     Raises:
         ValueError: Unknown name, or float64 without 64-bit mode.
 
-    Example:
+    Examples:
         >>> create("cifar-resnet20").embedding_dim
         64
     """
@@ -91,7 +91,7 @@ def load(
         CheckpointError: The file cannot be had or read, does not fit the model or the grid, has no
             such entry or no head to keep.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pretrained_ports.checkpoints.writing import write
         >>> file = Path(tempfile.mkdtemp()) / "mine.safetensors"

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import fam_jax
 import pretrained_ports
 from fam_jax import bulk
-from fam_jax.apps import explain
+from fam_jax.apps import pairs
 from fam_jax.apps.main import app, main
 from fam_jax.apps.network import open_network
 from fam_jax.io import pictures
@@ -28,27 +28,29 @@ JOBS = {"map", "index"}
 SEARCHES = {*JOBS, "retrieve"}
 # Which commands have an option that several have.
 SHARED = {
-    "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert"},
-    "--weights": {"explain", "map", "index", "retrieve", "evaluate"},
-    "--grid": {"explain", "map", "index", "evaluate", "convert"},
-    "--entry": {"explain", "map", "index", "evaluate", "convert"},
-    "--head": {"explain", "map", "index", "evaluate", "convert"},
-    "--layer": {"explain", "map", "index", "evaluate"},
-    "--gates": {"explain", "map", "index", "evaluate"},
+    "--model": {"explain", "map", "index", "retrieve", "evaluate", "convert", "app"},
+    "--weights": {"explain", "map", "index", "retrieve", "evaluate", "app"},
+    "--grid": {"explain", "map", "index", "evaluate", "convert", "app"},
+    "--entry": {"explain", "map", "index", "evaluate", "convert", "app"},
+    "--head": {"explain", "map", "index", "evaluate", "convert", "app"},
+    "--layer": {"explain", "map", "index", "evaluate", "app"},
+    "--gates": {"explain", "map", "index", "evaluate", "app"},
     "--method": {"explain", "map", "retrieve"},
-    "--similarity": {"explain", "map", "retrieve", "evaluate"},
+    "--similarity": {"explain", "map", "retrieve", "evaluate", "app"},
     "--background": {"explain", "map", "retrieve"},
-    "--image-size": {"explain", "map", "index", "evaluate"},
+    "--image-size": {"explain", "map", "index", "evaluate", "app"},
     "--map-size": {"explain", "map", "retrieve"},
-    "--output": EVERY - {"convert", "models"},
+    "--output": EVERY - {"convert", "models", "app"},
     "--overwrite": {"explain", "redraw", "retrieve", "report", "evaluate", "demo", "convert"},
     "--quiet": EVERY - {"models"},
     "--json": EVERY,
-    "--partial": {"retrieve", "report"},
+    "--partial": {"retrieve", "report", "app"},
+    "--index": {"retrieve", "app"},
+    "--tokenizer": {"explain", "app"},
     "--batch": {*JOBS, "retrieve"},
-    "--fit": {*JOBS, "retrieve", "explain"},
-    "--window": {*JOBS, "explain", "evaluate"},
-    "--page": {*JOBS, "explain", "evaluate"},
+    "--fit": {*JOBS, "retrieve", "explain", "app"},
+    "--window": {*JOBS, "explain", "evaluate", "app"},
+    "--page": {*JOBS, "explain", "evaluate", "app"},
     "--retry": JOBS,
     **dict.fromkeys(("--compute", "--workers"), JOBS),
     **dict.fromkeys(("--distributed", "--coordinator", "--processes", "--process"), SEARCHES),
@@ -118,6 +120,7 @@ def test_python_runs_the_package_as_the_command():
 
 def test_the_command_line_imports_what_it_needs_when_it_needs_it():
     heavy = ("matplotlib", "flax", "pretrained_ports", "grain", "tensorstore", "jinja2", "skimage")
+    heavy += ("gradio",)
     code = f"import sys, fam_jax.apps.main; print([n for n in {heavy} if n in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
@@ -145,12 +148,12 @@ def test_every_picture_is_encoded_once_and_all_pairs_share_a_program(here, monke
     )
     monkeypatch.setattr(pretrained_ports, "load", lambda *args, **options: backbone)
     names = [f"some/{name}" for name in ("a.png", "b.png", "more/c.png", "more/d.png")]
-    compiled = explain._pair._cache_size()
+    compiled = pairs.pair._cache_size()
     result = run("explain", *names, *TINY)
     assert result.exit_code == 0, result.output
     jax.effects_barrier()
     assert encoded == [1] * 4
-    assert explain._pair._cache_size() == compiled + 1
+    assert pairs.pair._cache_size() == compiled + 1
 
 
 def test_the_sizes_of_pictures_and_of_maps(here):
@@ -261,7 +264,7 @@ def test_what_the_options_refuse(case, command, here):
 
 def test_a_pair_without_maps_has_a_reason():
     ones = jnp.ones(3)
-    assert explain._why(("a", ones * jnp.nan), ("b", ones)) == "the embedding of a is not finite"
-    assert explain._why(("a", ones), ("b", 0 * ones)) == "the embedding of b is zero"
-    why = explain._why(("a", ones), ("a", ones))
+    assert pairs.why(("a", ones * jnp.nan), ("b", ones)) == "the embedding of a is not finite"
+    assert pairs.why(("a", ones), ("b", 0 * ones)) == "the embedding of b is zero"
+    why = pairs.why(("a", ones), ("a", ones))
     assert why == "no evidence at this layer for a ~ a; take another with --layer"

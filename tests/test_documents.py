@@ -21,6 +21,7 @@ for extra in ("skimage", "grain", "jinja2", "tokenizers"):
 
 NOT_RUN = {
     "test": "this session",
+    "page": "serves until it is stopped",
     "tpu": "needs Cloud TPUs",
     "slurm": "needs a cluster",
 }

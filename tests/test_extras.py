@@ -30,6 +30,7 @@ CASES = {
     ("skimage", "demo", "evaluate"): "evaluate mosaic --model tiny -o mosaic",
     ("sklearn", "demo", "evaluate"): "evaluate retrieval --model tiny -o retrieval",
     ("skimage", "demo", "stereo"): "evaluate stereo --model tiny -o stereo",
+    ("gradio", "app", "app"): "app --model tiny --no-browser",
     ("tensorboardX", "train", "python"): (
         "import numpy as np, fam_jax\n"
         "x = np.zeros((1, 8, 8, 3), 'f')\n"

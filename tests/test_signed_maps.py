@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from fam_jax import plot, report
+from fam_jax.plot import heat
 from fam_jax.plot.figures import NOTHING, SIGNED
-from fam_jax.report import _heat
 from fam_jax.store import Row
 from fam_jax.training.strips import strip
 
@@ -78,7 +78,7 @@ def test_a_report_draws_them_alike(tmp_path):
     assert rgba[5, 5, 2] > rgba[5, 5, 0]
     assert rgba[5, 5, 3] == 255
     assert SIGNED in (tmp_path / "index.html").read_text()
-    assert "below 0 on" in _heat.describe(_heat.scaled(SIGNED_MAP, (32, 32)))
+    assert "below 0 on" in heat.describe(heat.scaled(SIGNED_MAP, (32, 32)))
 
 
 def test_the_strip_leaves_out_what_is_not_valid(tmp_path):

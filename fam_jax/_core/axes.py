@@ -19,7 +19,7 @@ def map_axes(maps: AnyArray) -> tuple[int, ...]:
 def sides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """How many positions inputs [b, *space, c], or [b, n], have along each axis.
 
-    Example:
+    Examples:
         >>> from fam_jax._core.axes import sides
         >>> sides((2, 224, 224, 3)), sides((2, 77))
         ((224, 224), (77,))

@@ -66,7 +66,7 @@ def escaped(text: str) -> str:
 def legible(name: object) -> str:
     r"""A name from outside (of a file, a folder, a key) in a line: escaped, its middle cut.
 
-    Example:
+    Examples:
         >>> from fam_jax._core.brief import legible
         >>> legible("a\nb.png")
         'a\\nb.png'
@@ -80,7 +80,7 @@ def legible(name: object) -> str:
 def address(path: object) -> str:
     """The scheme of what is no path of a file but an address, as "gs"; "" of a path.
 
-    Example:
+    Examples:
         >>> address("gs://bucket/a.jpg"), address("pictures/a.jpg")
         ('gs', '')
     """

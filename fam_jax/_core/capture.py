@@ -110,7 +110,7 @@ def capture(
         layout: "NCHW" for a model that takes images and gives maps channels first, whatever their
             number of axes. The encoder itself takes and gives [b, h, w, c] all the same.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> import fam_jax
@@ -164,7 +164,7 @@ def encoder(
         head: activations -> embeddings [b, d].
         tokens: as for `capture`, if `features` gives [b, n, c].
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(jnp.tanh, lambda activations: activations.mean((1, 2)))

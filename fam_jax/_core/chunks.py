@@ -23,7 +23,7 @@ def padded_batches(load: Callable[[slice], Any], rows: int, size: int) -> Iterat
     Yields:
         A pytree of numpy arrays [size, ...], and how many of its rows are not copies.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> [(batch.tolist(), n) for batch, n in padded_batches(np.arange(5).__getitem__, 5, 2)]
         [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
@@ -48,7 +48,7 @@ def map_batches(
     Returns:
         A pytree of numpy arrays [rows, ...].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> map_batches(np.square, np.arange(5).__getitem__, 5, 2).tolist()
         [0, 1, 4, 9, 16]
@@ -80,7 +80,7 @@ def map_chunks(
     Returns:
         A pytree of arrays with n rows along `axis`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> map_chunks(lambda x: 2 * x, np.arange(5), 2).tolist()
         [0, 2, 4, 6, 8]
@@ -105,7 +105,7 @@ def fold_chunks(step: Callable[[Any, Any, jax.Array], Any], start: Any, xs: Any,
 
     Rows that fill up the last chunk are not valid.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> add = lambda total, x, valid: total + jnp.where(valid, x, 0).sum()
         >>> fold_chunks(add, jnp.asarray(0.0), jnp.arange(5.0), 2).item()

@@ -75,7 +75,7 @@ class Encoder:
         counters of random streams come out, in an `nnx.State` of all variables but the parameters,
         and `nnx.update(model, state)` leaves the model as `model(images)` would.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> from flax import nnx
             >>> import fam_jax
@@ -111,7 +111,7 @@ class Encoder:
         first costs the network below the layer, and its rows may be stored, picked and repeated.
         ValueError if a value that crosses the layer is of no single image.
 
-        Example:
+        Examples:
             >>> import jax
             >>> import jax.numpy as jnp
             >>> import fam_jax
@@ -152,7 +152,7 @@ class LayersEncoder:
     def watch(self, images: Inputs) -> Layers:
         """The layers' outputs as they are, maps or not, and the embedding's gradients there.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> import fam_jax
             >>> def embed(images):

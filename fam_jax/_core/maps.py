@@ -13,7 +13,7 @@ from fam_jax._core.checks import AnyArray, check_choice, wide
 def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """(x - min) / (max - min) over the last axis; all ones where x is constant.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax._core.maps import minmax
         >>> minmax(jnp.array([[0.0, 1.0, 4.0], [7.0, 7.0, 7.0]])).tolist()
@@ -37,7 +37,7 @@ def rescale(
         author_compat: the display of the FAM author's release instead: (M - min) / (max + 1e-7),
             max being that of M - min, cut to 256 grey levels. Use it before `upsample`, as there.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> fam_jax.rescale(jnp.array([[[-1.0, 0.0], [1.0, 3.0]]])).tolist()
@@ -69,7 +69,7 @@ def upsample(maps: Float[AnyArray, "..."], size: tuple[int, ...]) -> Float[Array
     Maps [..., h, w] become [..., H, W] for (H, W); the last axis alone is a map's for (T,), the
     last three for (D, H, W), and so on.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> fam_jax.upsample(jnp.array([[0.0, 1.0]]), (1, 4)).tolist()
@@ -105,7 +105,7 @@ def fuse(
         size: (H, W) of the result; by default the largest height and width among the maps. Of
             signals (T,), of volumes (D, H, W): there it must be given.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):

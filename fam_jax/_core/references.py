@@ -22,7 +22,7 @@ def prototypes(
     Labels outside 0 .. k - 1 are left out. A class with no support has zeros, against which an
     explanation is reported as not valid.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> z = jnp.array([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]])
@@ -80,7 +80,7 @@ def neighbours(
         labels: classes of the bank; without them every neighbour is kept.
         temperature: sharpness of the vote.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> bank = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -135,7 +135,7 @@ def classifier_rows(
         classes: a class for each image.
         contrast: the class against the k - 1 others: +1 for its row, -1/k for each of theirs.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> fam_jax.classifier_rows(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1])).tolist()

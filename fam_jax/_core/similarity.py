@@ -42,7 +42,7 @@ class Similarity(Protocol):
 def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
     """X / ||x||_2 over the last axis, at least float32; 0 for a zero vector, also in its gradient.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> print(fam_jax.normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(6))
@@ -149,7 +149,7 @@ def margin(similarity: Similarity, background: Float[AnyArray, "n d"]) -> Margin
         background: embeddings of other images: the rest of the gallery, or the other classes'
             prototypes. A leaf: another of its shape compiles nothing.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> rival = fam_jax.margin(fam_jax.dot, jnp.array([[1.0, 0.0], [0.0, 1.0]]))

@@ -42,7 +42,7 @@ def tap(x: Shaped[Array, "..."], name: str) -> Shaped[Array, "..."]:
             is mapped by `jax.vmap`, the same without b.
         name: what `capture` calls the place.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):

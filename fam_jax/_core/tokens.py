@@ -15,7 +15,7 @@ class TokenGrid:
             rows, columns). None for the grid that square patches of an image make, or the line of
             a signal's; for inputs of more axes it must be given.
 
-    Example:
+    Examples:
         >>> import fam_jax
         >>> fam_jax.TokenGrid(prefix=1).grid(197)
         (14, 14)

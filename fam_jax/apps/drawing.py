@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fam_jax import plot
+from fam_jax.apps.network import Network
 from fam_jax.apps.views import share
 from fam_jax.io import files
 from fam_jax.plot.figures import remark
@@ -31,6 +32,17 @@ class Shown(NamedTuple):
 
     picture: Image.Image
     box: Box
+
+
+def figure_style(net: Network, method: str, what: str, *, contrastive: bool) -> dict[str, Any]:
+    """What a manifest says of the look of its figures, and of what is written over them.
+
+    Of signed maps the negative part, evidence for the background, is not drawn.
+    """
+    random = ", random weights" if net.backbone.report is None else ""
+    part = ", positive part" if contrastive else ""
+    title = f"{net.backbone.name}{random}, {method}{part}: {what}"
+    return {"title": title, "clipped": contrastive, **STYLE}
 
 
 def facts(folder: Path, paths: Sequence[Path], seen: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def draw(
     pairs = []
     for i in range(len(arrays["scores"])):
         parts = zip(ROLES, (0,) if texts else (0, i + 1), strict=False)
-        pairs.append([_Side(pictures[n], names[n], role, i, about, arrays) for role, n in parts])
+        pairs.append([Side(pictures[n], names[n], role, i, about, arrays) for role, n in parts])
     limits = None
     if style["scale"] == "shared":
         drawn = [side.heat for sides in pairs for side in sides if shows(side.heat)]
@@ -111,13 +123,13 @@ def draw(
         )
         file = stage / f"{'text' if texts else 'pair'}{end}.png"
         if "words" in about:
-            _stacked(figure, _words(about, i, figure.get_figwidth())).save(file)
+            _stacked(figure, words_figure(about, i, figure.get_figwidth())).save(file)
         else:
             figure.savefig(file)
     return [[side.name for side in sides if side.flat] for sides in pairs]
 
 
-def _words(about: Mapping[str, Any], pair: int, width: float) -> Figure:
+def words_figure(about: Mapping[str, Any], pair: int, width: float) -> Figure:
     """The words of a sentence with their shares, and what belongs to none."""
     style, sentences = about["figures"], about["words"]
     rows = [[_number(word["share"]) for word in of["words"]] for of in sentences]
@@ -152,7 +164,7 @@ def _stacked(*figures: Figure) -> Image.Image:
     return Image.fromarray(np.concatenate(parts))
 
 
-class _Side:
+class Side:
     """One picture of a pair, and its map as it is drawn."""
 
     def __init__(
@@ -178,6 +190,7 @@ class _Side:
         self.heat = _positive(heat) if about["figures"]["clipped"] else heat
 
     def overlay(self, view: Shown, look: dict[str, Any]) -> np.ndarray:
+        """The map on the picture, or on a part of it."""
         if not shows(self.heat):
             look = {**look, "limits": None}
         return plot.overlay(view, self.heat, **look)

@@ -1,22 +1,18 @@
 """`fam-jax explain`: from picture files to overlays, a figure, raw maps and a manifest."""
 
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
-from jax import Array
 
 import fam_jax
 from fam_jax import methods
 from fam_jax._core.brief import legible
-from fam_jax.apps import choice, network, options, sentences, views
+from fam_jax.apps import choice, network, options, pairs, sentences, views
 from fam_jax.apps.output import INCOMPLETE, Output
 from fam_jax.io import files, pictures
-from fam_jax.methods.explain import explain_encodings, run
 
 
 def explain(
@@ -42,9 +38,7 @@ def explain(
     background_text: Annotated[
         list[str] | None, typer.Option(help="The same for --text: other sentences.")
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="CLIP's tokenizer.json, if it is not to be downloaded.")
-    ] = None,
+    tokenizer: options.Tokenizer = None,
     image_size: options.ImageSize = None,
     fit: options.Fit = None,
     window: options.Window = None,
@@ -97,16 +91,13 @@ def explain(
         lines += why
         talk.say(*lines)
         talk.say_left_out(left_out)
-        random = ", random weights" if net.backbone.report is None else ""
-        part = "" if bank is None else ", positive part"
-        title = f"{net.backbone.name}{random}, {method}{part}: {what}"
         seen = views.opened(net, fit, chosen.similarity, opened, aims)
         if tower:
             names = [f'"{sentence}"' for sentence in texts]
-            out = _of_sentences(net.encode, seen, aims, chosen)
+            out = pairs.of_sentences(net.encode, seen, aims, chosen)
         else:
             names = [str(path) for path in references]
-            out = _of_pictures(net.encode, seen, chosen)
+            out = pairs.of_pictures(net.encode, seen, chosen)
         if map_size is not None:
             size = (map_size, map_size)
             out |= {k: np.asarray(fam_jax.upsample(out[k], size)) for k in out if "maps" in k}
@@ -114,8 +105,7 @@ def explain(
             **drawing.facts(folder, paths, seen),
             "fit": fit or net.fit,
             "similarity": similarity,
-            # Of signed maps the negative part, evidence for the background, is not drawn.
-            "figures": {"title": title, "clipped": bank is not None, **drawing.STYLE},
+            "figures": drawing.figure_style(net, method, what, contrastive=bank is not None),
         }
         if tower:
             plain = options.SIMILARITIES[similarity]
@@ -144,21 +134,23 @@ def explain(
             **facts,
         )
     talk.say(*views.left_out(str(query), names, seen, facts["fit"]))
-    pairs = []
+    answers = []
     for i, (name, score) in enumerate(zip(names, out["scores"].tolist(), strict=True)):
         talk.say(f"{what} {score:.4f}  {legible(query)} ~ {legible(name)}")
         pair: dict[str, Any] = {"text": texts[i]} if texts else {"reference": name}
         if texts and (told := facts["words"][i])["score"] is not None:
             talk.say(sentences.line(told))
             pair |= {"words": told["words"], "apart": told["apart"]}
-        pairs.append({**pair, "score": score, "valid": bool(out["valid"][i])})
+        answers.append({**pair, "score": score, "valid": bool(out["valid"][i])})
+        reason = ""
         if not out["valid"][i]:
             z, *r = (net.encode(view.input[None]).embeddings[0] for view in seen[i])
-            pairs[-1]["reason"] = _why((str(query), z), (name, aims[i] if texts else r[0]))
+            reason = pairs.why((str(query), z), (name, aims[i] if texts else r[0]))
         elif flat[i]:
-            pairs[-1]["reason"] = " and ".join(f"{legible(n)} is of one colour" for n in flat[i])
-        if "reason" in pairs[-1]:
-            talk.say(f"warning: nothing to show: {pairs[-1]['reason']}")
+            reason = " and ".join(f"{legible(n)} is of one colour" for n in flat[i])
+        if reason:
+            answers[-1]["reason"] = reason
+            talk.say(f"warning: nothing to show: {reason}")
         elif bank is not None and score < 0:
             talk.say("warning: the background is nearer: what is drawn is the smaller part")
     listed = [str(folder / name) for name in written]
@@ -169,7 +161,7 @@ def explain(
         similarity=what,
         method=method,
         notes=lines,
-        pairs=pairs,
+        pairs=answers,
         left_out=left_out,
         files=listed,
     )
@@ -188,38 +180,3 @@ def _refuse_mixtures(references: list, others: list, texts: list, other_texts: l
     for message, wrong in refusals.items():
         if wrong:
             raise ValueError(message)
-
-
-_pair = jax.jit(explain_encodings)
-
-
-def _of_pictures(encode: fam_jax.Encoder, seen: list, method: fam_jax.Method) -> dict:
-    """Pairs of views as arrays for a file; a query that stays the same is encoded once."""
-    pairs, last, enc = [], None, None
-    for query, reference in seen:
-        if query is not last:
-            last, enc = query, run(encode, query.input[None], method)
-        pairs.append(_pair(enc, run(encode, reference.input[None], method), method))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *pairs)._asdict()
-
-
-def _of_sentences(encode: fam_jax.Encoder, seen: list, texts: Array, method: Any) -> dict:
-    """The view of every sentence with its embedding, as arrays for a file."""
-    parts = []
-    for _, same in groupby(range(len(seen)), key=lambda i: id(seen[i][0])):
-        rows = list(same)
-        image, some = seen[rows[0]][0].input[None], texts[rows[0] : rows[-1] + 1]
-        out = fam_jax.explain_all(encode, image, some, method)
-        parts.append([np.asarray(part[0]) for part in out])
-    maps, scores, valid = map(np.concatenate, zip(*parts, strict=True))
-    return {"query_maps": maps, "scores": scores, "valid": valid}
-
-
-def _why(*images: tuple[str, Array]) -> str:
-    for name, z in images:
-        if not jnp.all(jnp.isfinite(z)):
-            return f"the embedding of {legible(name)} is not finite"
-        if not jnp.any(z):
-            return f"the embedding of {legible(name)} is zero"
-    names = " ~ ".join(legible(name) for name, _ in images)
-    return f"no evidence at this layer for {names}; take another with --layer"

@@ -13,6 +13,7 @@ import typer
 
 import fam_jax
 from fam_jax._core.brief import message
+from fam_jax.apps.app import app_
 from fam_jax.apps.convert import convert
 from fam_jax.apps.demo import demo
 from fam_jax.apps.evaluate import evaluate
@@ -29,7 +30,7 @@ from fam_jax.io.pictures import PictureWarning
 _NAME = "fam-jax"
 _DEBUG = "--debug"
 _INTERNAL = "internal error"
-_COMMANDS = (explain, redraw, demo, evaluate, convert, models, map_, index, retrieve, report)
+_COMMANDS = (explain, redraw, demo, evaluate, convert, models, map_, index, retrieve, report, app_)
 
 app = typer.Typer(
     name=_NAME,

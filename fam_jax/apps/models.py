@@ -72,7 +72,7 @@ def _show_one(talk: Output, name: str) -> None:
     row, entry, preprocess = describe.row(name), ENTRIES[name], ENTRIES[name].preprocess
     resize = "stretched" if preprocess.resize is None else f"shorter side to {preprocess.resize}"
     layers = [
-        (layer.path, layer.shape, _grid(layer.shape, entry)) for layer in describe.layers(name)
+        (layer.path, layer.shape, grid_of(layer.shape, entry)) for layer in describe.layers(name)
     ]
     default = next(_by(grid) for path, _, grid in layers if path == entry.layer)
     facts = {
@@ -114,7 +114,7 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
-def _grid(shape: tuple[int, ...], entry: Any) -> tuple[int, ...] | None:
+def grid_of(shape: tuple[int, ...], entry: Any) -> tuple[int, ...] | None:
     """Rows and columns of the map that a layer's output is, if it is one."""
     if len(shape) == 2 and entry.tokens is not None:
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -85,8 +86,9 @@ ImageSize = Annotated[
 ]
 _fit = (
     "What is seen of a picture: crop (its middle), pad (all of it, with a margin to the network's "
-    "shape) or, for explain alone, tile (of windows that cover it the one that is most like one of "
-    "the other's; the score is theirs); if not given, the backbone's own, in a search the index's."
+    "shape) or, for explain and app, tile (of windows that cover it the one that is most like one "
+    "of the other's; the score is theirs); if not given, the backbone's own, in a search the "
+    "index's."
 )
 Fit = Annotated[str | None, _option("--fit", _fit, FITS)]
 Window = Annotated[
@@ -101,6 +103,10 @@ Window = Annotated[
 Page = Annotated[
     int | None, _option("--page", "Which one, from 1, of files with several pages or frames.")
 ]
+Tokenizer = Annotated[
+    Path | None, _option("--tokenizer", "CLIP's tokenizer.json, if it is not to be downloaded.")
+]
+INDEX = _option("--index", "From fam-jax index.")  # needed or not, by the command
 MapSize = Annotated[
     int | None,
     _option("--map-size", "Side of the maps that are kept; the layer's grid if not given."),

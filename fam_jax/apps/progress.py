@@ -15,7 +15,7 @@ _EVERY = 60.0  # seconds between log lines
 def describe(progress: Progress) -> str:
     """Rows per second in this run, time left, rows without a result.
 
-    Example:
+    Examples:
         >>> from fam_jax.bulk import Progress
         >>> describe(Progress("pairs", 600, 1000, invalid=2, computed=200, seconds=100.0))
         '600 of 1,000 pairs, 2.0 pairs/s, 0:03:20 left, 2 invalid'

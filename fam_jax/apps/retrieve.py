@@ -1,10 +1,8 @@
 """`fam-jax retrieve`: the nearest pictures of an index, and why."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -12,17 +10,16 @@ import typer
 
 from fam_jax._core.brief import legible
 from fam_jax._core.extras import needed
-from fam_jax.apps import choice, options, views
+from fam_jax.apps import choice, indexed, options
 from fam_jax.apps.output import INCOMPLETE
 from fam_jax.io import files
-from fam_jax.io.pictures import Reader
 from fam_jax.methods.registry import entry
 from fam_jax.store import VALID
 
 
 def retrieve(
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Pictures.")],
-    index: Annotated[str, typer.Option(help="From fam-jax index.")] = "fam-jax-index",
+    index: Annotated[str, options.INDEX] = "fam-jax-index",
     top: Annotated[int, typer.Option(help="Hits of a query.")] = 5,
     model: options.Model = None,
     weights: options.Weights = None,
@@ -69,31 +66,12 @@ def retrieve(
     if distributed:
         hosts.join(coordinator, processes, process)
     queries = list(dict.fromkeys(queries))
-    gallery = bulk.open_index(index, partial=partial)
-    status = gallery.check_finished()
-    made = gallery.settings
-    for option, given in (("model", model), ("fit", fit)):
-        if given not in (None, made.get(option, given)):
-            raise ValueError(
-                f"{legible(index)} was made with another --{option}: {made[option]} there, {given} "
-                "now"
-            )
-    weights = weights or made.get("weights") or made.get("weights_file")
-    # An index made from Python says less of its network: what it lacks is the network's own.
-    own: dict[str, Any] = {"head": "drop", "compute": "float32"} | {
-        name: made[name]
-        for name in ("entry", "grid", "head", "layer", "gates", "compute")
-        if name in made
-    }
-    net, lines = choice.open_network(
-        made.get("model", model), weights, image_size=_image_size(made), **own
+    gallery, status, net, reader, lines = indexed.open_indexed(
+        index, model, weights, fit, partial=partial
     )
-    net = views.fitted(net, made.get("fit", fit))
-    lines = [*lines, *jobs.unfinished(index, status)]
     what = "the background" if background else "all pictures of the index"
     compared = background or np.sum(status == VALID) > 1
     method, why = choice.choose_method(method, net, what if compared else "")
-    reader = Reader.of(made)
     others = net.embed(background or [], reader)
     bank, facts = others.embeddings, jobs.background_facts(others)
     if bank is None and entry(method).background == "needed":
@@ -148,9 +126,3 @@ def retrieve(
         files=[str(file) for file in page],
     )
     raise typer.Exit(INCOMPLETE if invalid or left_out else 0)
-
-
-def _image_size(made: Mapping[str, Any]) -> list[int] | None:
-    """What the index says that the network sees; of one made from Python, by its inputs."""
-    shape = re.fullmatch(r"\w+ \[(\d+), (\d+), \d+\]", str(made.get("input")))
-    return made.get("image_size") or (shape and [int(shape[1]), int(shape[2])])

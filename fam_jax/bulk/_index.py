@@ -62,7 +62,7 @@ def index(
 
     Arguments as `run`, of `pictures` at these paths; read the store with `open_index`.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> import numpy as np
         >>> from PIL import Image

@@ -185,7 +185,7 @@ def grid(
 ) -> Grid:
     """All pairs of two lists of pictures, in nearly square tiles of at most `batch` pairs.
 
-    Example:
+    Examples:
         >>> from fam_jax import bulk
         >>> bulk.grid(["a.jpg", "b.jpg"], ["c.jpg", "d.jpg", "e.jpg"], batch=4).shape
         (2, 3)

@@ -32,7 +32,7 @@ class Loader:
         shape: of every input, without the batch: [t, c], [d, h, w, c], [n].
         dtype: of its values.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import bulk
         >>> load = bulk.Loader(np.load, (256, 14))

@@ -108,7 +108,7 @@ def run(
             is not in order.
         OSError: the store cannot be written. What is written stays.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> import numpy as np
         >>> from PIL import Image

@@ -47,7 +47,7 @@ def search(
     Returns:
         Scores [q, k], falling, and rows [q, k].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import bulk
         >>> embeddings = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], np.float16)

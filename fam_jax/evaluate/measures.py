@@ -94,7 +94,7 @@ def compare(
     Returns:
         Method -> name of the number -> one for each case, [n]; `means` makes a table of it.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import fam_jax
         >>> from fam_jax import evaluate

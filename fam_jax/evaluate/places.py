@@ -111,5 +111,5 @@ def _resized(network: Network, mask: np.ndarray) -> np.ndarray:
     """A picture's mask as the network sees the picture."""
     height, width = network.size
     box = network.backbone.preprocess.region(mask.shape[::-1])
-    grey = Image.fromarray(np.uint8(mask) * 255)
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR, box=box)) > 127

@@ -66,7 +66,7 @@ def markdown(table: Table) -> str:
 def with_error(mean: float, error: float, sign: str = "") -> str:
     """Mean ± error, to the error's second digit: three decimals at least.
 
-    Example:
+    Examples:
         >>> with_error(0.98412, 0.00037), with_error(0.5, 0.04, sign="+")
         ('0.98412 ± 0.00037', '+0.500 ± 0.040')
     """

@@ -75,7 +75,7 @@ def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
 def listed(folder: str | os.PathLike) -> list[str]:
     """The pictures in a folder and in the folders in it, whole paths, sorted: `scan(...).files`.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> from fam_jax.io import pictures
         >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -97,7 +97,7 @@ def scan(folder: str | os.PathLike) -> Listing:
     Raises:
         FileNotFoundError: there is no such folder, or no picture in it.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> from fam_jax.io import pictures
         >>> folder = pathlib.Path(tempfile.mkdtemp())

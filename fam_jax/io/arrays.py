@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str], needed: Iterable[str] = ()) -> dict[str, 
             bytes are too few or too many, or objects; the file would fill too much, or lacks what
             is needed.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> import numpy as np
         >>> from fam_jax.io import arrays

@@ -80,7 +80,7 @@ class Mosaics(NamedTuple):
 def load(side: int = 256) -> list[Photograph]:
     """All 18 photographs, in colour (grey ones with three equal channels), of one shorter side.
 
-    Example:
+    Examples:
         >>> from fam_jax.io import photographs
         >>> cat = photographs.load(side=100)[3]
         >>> cat.name, cat.image.shape, cat.held_out[1]
@@ -127,7 +127,7 @@ def mosaics(
     All four cells come from one of the two held-out quarters, the reference from the other; `size`
     is the side of a cell, and of the reference, in pixels.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax.io import photographs
         >>> games = photographs.mosaics(photographs.load(), np.random.default_rng(0), count=3)

@@ -55,7 +55,7 @@ class Reader:
     Raises:
         ValueError: `window` or `page` is none.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> import numpy as np
         >>> from PIL import Image
@@ -160,7 +160,7 @@ def read(path: str | os.PathLike) -> Image.Image:
             black and white.
         OSError: if there is no such file, or it may not be read.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> from PIL import Image
         >>> from fam_jax.io import pictures
@@ -177,7 +177,7 @@ def readable(
 ) -> Iterator[tuple[Any, Image.Image]]:
     """Those of the pictures that can be read, each with its path; why not goes into `left_out`.
 
-    Example:
+    Examples:
         >>> from fam_jax.io import pictures
         >>> left_out = {}
         >>> list(pictures.readable(["nowhere.png"], left_out)), left_out
@@ -196,7 +196,7 @@ def tried(read: Callable[[Any], Result], path: str | os.PathLike) -> tuple[Resul
 
     The one place where whatever a stranger's file does is caught. The reason names the file.
 
-    Example:
+    Examples:
         >>> from fam_jax.io import pictures
         >>> pictures.tried(pictures.read, "nowhere.png")
         (None, 'no such file: nowhere.png')

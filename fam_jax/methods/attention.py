@@ -36,7 +36,7 @@ def attention_rollout(
     them, whatever tokens stand before. `layers` are those whose outputs are attention matrices,
     first to last; all named "attn_drop" if not given.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> def embed(images):  # every patch attends to all four alike
@@ -61,7 +61,7 @@ def chefer(similarity: Similarity = cosine, *, layers: tuple[str, ...] | None = 
     Not negative. Rows and arguments as `attention_rollout`; the authors' CLIP example starts at a
     late layer: `attention_layers(model)[6:]`.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -97,7 +97,7 @@ def le_grad(
     tokens; here all layers share the network's score, so that any network and reference will do.
     Not negative, unless `signed`. Arguments as `attention_rollout`.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -129,7 +129,7 @@ def grad_eclip(similarity: Similarity = cosine, *, layers: tuple[str, str] | Non
     that give queries, keys and values side by side, and attention matrices; "qkv" and "attn_drop"
     of the last if not given. Not negative. Other arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import fam_jax
@@ -243,7 +243,7 @@ def attention_layers(model: Any) -> tuple[str, ...]:
     `model` is a `flax.nnx` module whose softmaxed attention [b heads n n] passes through a
     submodule of that name, as in `pretrained_ports` (the name is timm's).
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> import fam_jax
         >>> class Attention(nnx.Module):

@@ -17,7 +17,7 @@ from fam_jax.methods.sums import Sum, matmul
 def activation_sum(similarity: Similarity = cosine) -> Method:
     """M = sum_k A_k, whatever the reference: what others must beat; see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -45,7 +45,7 @@ def eigen_cam(similarity: Similarity = cosine) -> Method:
     negatively. A map is zero where A is the same everywhere. Where the two largest eigenvalues
     are equal, v is not unique and there is no derivative. Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -105,7 +105,7 @@ def _eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arr
 def random_baseline(similarity: Similarity = cosine, *, key: Array | None = None) -> Method:
     """Independent uniform values at every position of the layer's map; see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> from fam_jax.methods import random_baseline
@@ -140,7 +140,7 @@ def _centre(similarity, enc, references):
 def random_map(key: Array, shape: tuple[int, ...]) -> Float[Array, "b *space"]:
     """Uniform values in [0, 1); take the methods' resolution: upsampled, a random map is smoother.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from fam_jax.metrics import random_map
         >>> random_map(jax.random.key(0), (2, 7, 7)).shape
@@ -157,7 +157,7 @@ def centre_gaussian(shape: tuple[int, ...], sigma: float = 0.25) -> Float[Array,
 
     Of maps with other axes the sum of squares is over theirs.
 
-    Example:
+    Examples:
         >>> from fam_jax.metrics import centre_gaussian
         >>> [round(v, 3) for v in centre_gaussian((1, 1, 3), sigma=1 / 3)[0, 0].tolist()]
         [0.607, 1.0, 0.607]

@@ -30,7 +30,7 @@ def gradient_method(
 def grad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Method:
     """Grad-CAM: relu(sum_k alpha_k A_k), alpha = mean_hw pullback(ds/dz); see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -52,7 +52,7 @@ def layer_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
 
     Every position has its own weights: maps of early layers stay sharp. See `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -75,7 +75,7 @@ def hires_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
     For a head that is linear in A it is, with `dot`, the `decomposition`, and sums to the score;
     with norms="free" the map of a cosine sums to 0. Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -94,7 +94,7 @@ def xgrad_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -> Meth
     G = pullback(ds/dz). A channel whose activations sum to 0 gets no weight. For a head that is a
     plain mean the map is Grad-CAM's. Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -123,7 +123,7 @@ def grad_cam_pp(similarity: Similarity = cosine, *, norms: str = "frozen") -> Me
     The bracket is 0 where its denominator is. The source takes the score for the logarithm of a
     class score, of which the map would be another one. Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))

@@ -34,7 +34,7 @@ def score_cam(
             all if not given. It is the number of masked copies.
         similarity, chunk: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))

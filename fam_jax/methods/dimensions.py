@@ -41,7 +41,7 @@ def fggb(
             "both" S+ - S-.
         similarity, chunk: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.reshape(1, 2))

@@ -65,7 +65,7 @@ def explain(
         references: an embedding for each image: a prototype, a mean neighbour, a text, ...
         method: `fam()` if not given; also a function (enc, references) -> raw maps.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
@@ -104,7 +104,7 @@ def explain_pairs(
         method: as `explain`. What it reads it takes from each encoder for itself; a `margin`
             compares the background with the query and, for the reference's map, with the reference.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))
@@ -158,7 +158,7 @@ def explain_all(
             sharded over devices it is as many of every device's own: none is moved.
         encode, queries, method: as `explain_pairs`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))

@@ -37,7 +37,7 @@ def integrated_pair(
 
     Signed. Arguments and source as `integrated_position_pairs`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: jnp.square(A.mean((1, 2))))
@@ -94,7 +94,7 @@ def integrated_position_pairs(
             authors do; "free" integrates the normalised embedding.
         chunk: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: jnp.square(A.mean((1, 2))))

@@ -53,7 +53,7 @@ def rise(
         keep: the probability that a cell is kept, above 0 and below 1.
         similarity, chunk, key: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.mean((1, 2)))
@@ -121,7 +121,7 @@ def corr_rise(
         patch: a patch's side in pixels; 30 for each 112 of the image's shorter side if not given.
         similarity, chunk, key: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.mean((1, 2)))

@@ -206,7 +206,7 @@ def _plain(function: Callable, similarity: Similarity, enc: Encoding, references
 def all_pairs(method: Method | Callable) -> Callable[[Encoding, AnyArray], Array]:
     """The method, one that does not look at the other image, for every image with every reference.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(jnp.tanh, lambda A: A.mean((1, 2)))

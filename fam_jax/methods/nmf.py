@@ -44,7 +44,7 @@ def nmf_concepts(similarity: Similarity = cosine, *, k: int = 6, steps: int = 20
 
     Not negative. Arguments and source as `concepts`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -79,7 +79,7 @@ def concepts(
     activations count as zero; all is zero for a pair of which nothing can be said. There are k
     concepts and `steps` updates of both factors; maps of the two images may differ in size.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))

@@ -30,7 +30,7 @@ def interaction_cam(similarity: Similarity = cosine, *, norms: str = "frozen") -
     positions first, it would be the same for heads that start with a mean over positions.
     Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -82,7 +82,7 @@ def point_to_point(similarity: Similarity = cosine, *, chunk: int = 32) -> Metho
     its own Jacobian, with no regard to what a similarity's share forgets. The similarity is
     `cosine` or `dot`; other arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -121,7 +121,7 @@ def position_pairs(
     what every point meets: `centred` leaves what tells them apart. Zeros for a pair of which
     nothing can be said. The similarity is `cosine` or `dot`; `chunk`: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -176,7 +176,7 @@ def centred(
         query_axes: how many of P's axes are the query's, where the reference has others: 2 for
             patches and words [b, h, w, n]. As many as the reference's, if not given.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> p2p = jnp.array([[4.0, 8.0], [0.0, 0.0]]).reshape(1, 1, 2, 1, 2)
@@ -199,7 +199,7 @@ def correspondences(
     In cells of the reference's map, row and column of an image's, one number of a word's; of equal
     shares the first in reading order counts. Arguments: see `centred`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> p2p = jnp.array([[0.0, 1.0], [2.0, 0.0]]).reshape(1, 1, 2, 1, 2)

@@ -88,7 +88,7 @@ def pullback_method(
             that the network ends in is held constant (`Encoding.split`).
         similarity: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> from fam_jax.methods import pullback_method, sums

@@ -86,7 +86,7 @@ _METHODS: dict[str, Entry] = {
 def names() -> list[str]:
     """The names of all methods, in the order of the table.
 
-    Example:
+    Examples:
         >>> from fam_jax import methods
         >>> "decomposition" in methods.names()
         True
@@ -107,7 +107,7 @@ def register(
 
     The background is "needed" for a method that makes sense with a `margin` only.
 
-    Example:
+    Examples:
         >>> import fam_jax
         >>> def strongest(similarity=fam_jax.cosine):
         ...     return fam_jax.Method(similarity, lambda s, enc, r: enc.activations.max(-1))
@@ -132,7 +132,7 @@ def make(
     Given a background, embeddings of other images, it explains what makes a pair more alike than
     these; `fam` then takes signed shares.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax import methods
         >>> type(methods.make("contrastive", background=jnp.ones((3, 8)))).__name__

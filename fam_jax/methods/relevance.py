@@ -63,7 +63,7 @@ def relevance(model: Model) -> Model:
     not for training. A subclass of `nnx.Conv` or `nnx.Linear` must be linear in its kernel. The
     copy has subclasses of the model's layers, under the same names.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> import fam_jax
@@ -135,7 +135,7 @@ def relevance_cam(similarity: Similarity = cosine) -> Method:
     classifier, contrastively: `dot` with the row of the class less the mean of the others.
     Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))

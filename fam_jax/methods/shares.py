@@ -46,7 +46,7 @@ def fam(
         weights: "shares", or "gradient_x_input" with norms held constant (the same for `cosine`
             and `dot`; another reading of the paper for `euclidean`).
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -81,7 +81,7 @@ def decomposition(similarity: Similarity = cosine) -> Method:
     For a head that is linear in A (pooling, pooling and a bias-free linear map, flattening) the
     map sums to the score exactly, with a `margin` to the margin. Arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -109,7 +109,7 @@ def contrastive(background: Float[AnyArray, "n d"], similarity: Similarity = cos
     background are embeddings of other images: the rest of the gallery, or the other classes'
     prototypes; some dozens suffice. Other arguments: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -131,7 +131,7 @@ def cam() -> Method:
     References are `classifier_rows`. Where the embedding is the mean of A over h x w positions,
     alpha is the row itself and the map's mean, plus the class' bias, is its logit.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))

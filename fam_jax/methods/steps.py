@@ -42,7 +42,7 @@ def lots(
             which suits images of 224). 1 leaves the change as it is. Edges are reflected.
         similarity: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.reshape(len(x), -1))

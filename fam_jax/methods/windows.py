@@ -43,7 +43,7 @@ def occlusion(
             image's own mean in each channel if not given.
         similarity, chunk: see `fam_jax.methods`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import fam_jax
         >>> encode = fam_jax.encoder(lambda x: x, lambda x: x.reshape(len(x), -1))

@@ -28,7 +28,7 @@ def mean_and_error(values: Float[AnyArray, "n ..."], key: Array, samples: int = 
         values: a number for each image [n], or a curve [n, ...].
         samples: bootstrap samples, at least 2.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import mean_and_error
@@ -52,7 +52,7 @@ def paired_difference(
 
     Far smaller than the errors of both means where images differ more than methods do.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import paired_difference
@@ -72,7 +72,7 @@ def paired_difference(
 def left_out(values: Float[AnyArray, "n ..."]) -> Int[Array, ""]:
     """How many images have a NaN among their values.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import left_out
         >>> int(left_out(jnp.array([1.0, jnp.nan])))

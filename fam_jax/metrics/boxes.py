@@ -27,7 +27,7 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
         maps: upsample them first for boxes in pixels of the image.
         threshold: above 0 and up to 1.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import box_of
         >>> box_of(jnp.array([[[0.0, 3.0, 0.0], [0.0, 2.0, 1.0]]])).tolist()
@@ -47,7 +47,7 @@ def box_of(maps: Float[AnyArray, "b h w"], threshold: float = 0.5) -> Float[Arra
 def box_iou(a: Float[AnyArray, "b 4"], b: Float[AnyArray, "b 4"]) -> Float[Array, " b"]:
     """Intersection over union of every two boxes; 0 for two empty ones, NaN where a box is.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import box_iou
         >>> a, b = jnp.array([[0.0, 0.0, 2.0, 1.0]]), jnp.array([[1.0, 0.0, 2.0, 1.0]])
@@ -82,7 +82,7 @@ def box_hit(
         boxes: the true boxes [b, 4], in pixels of the maps.
         overlap: the least intersection over union, above 0 and up to 1.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import box_hit
         >>> box_hit(jnp.array([[[0.0, 3.0]]]), jnp.array([[0.0, 0.0, 2.0, 1.0]])).tolist()
@@ -95,7 +95,7 @@ def box_hit(
 def box_masks(boxes: Float[AnyArray, "b 4"], size: tuple[int, int]) -> Bool[Array, "b h w"]:
     """The boxes as masks, for `energy_in`, `pointing`, `iou`: pixels whose centre is inside.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import box_masks
         >>> box_masks(jnp.array([[1.0, 0.0, 3.0, 1.0]]), (1, 4)).tolist()

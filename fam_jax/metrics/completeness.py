@@ -18,7 +18,7 @@ def completeness_error(
     Args:
         maps: at their own resolution; upsampling changes the sum.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import completeness_error
         >>> completeness_error(jnp.array([[[0.5, 0.75]]]), jnp.array([1.0])).tolist()

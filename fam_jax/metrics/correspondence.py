@@ -22,7 +22,7 @@ def endpoint_error(
         truth: the same from a true disparity, in the same units.
         valid: the points that count; all if not given. What the others hold doesn't matter.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import endpoint_error
         >>> endpoint_error(jnp.array([[[[3.0, 4.0]]]]), jnp.zeros((1, 1, 1, 2))).tolist()

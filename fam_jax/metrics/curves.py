@@ -61,7 +61,7 @@ def deletion(
         steps: into how many equal parts the pixels are divided; None for H, a row's worth each, as
             many as the first axis of positions is long.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import deletion
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -95,7 +95,7 @@ def insertion(
     The blur is Gaussian, 11 pixels wide with sigma 5 where the shorter side has 224, and in
     proportion at other sizes, but at least 3 pixels wide; edges are held.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import insertion
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -119,7 +119,7 @@ def normalised(curve: Curve) -> Curve:
     Zeros where both ends score the same: there is nothing to lose. Where the empty image scores
     higher than the whole one the curve is turned over.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import Curve, normalised
         >>> normalised(Curve(jnp.array([[0.75, 0.5, 0.25]]), jnp.array([0.5]))).values.tolist()
@@ -148,7 +148,7 @@ def aid(
 
     0 for a constant map, and on average for a random one; the larger the better.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import aid
         >>> embed = lambda images: images.reshape(images.shape[0], -1)

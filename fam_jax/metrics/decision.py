@@ -46,7 +46,7 @@ def fewshot_fidelity(
         fraction: the share of the pixels that is blurred, above 0 and up to 1.
         temperature: of the softmax.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import fewshot_fidelity
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -103,7 +103,7 @@ def eer_threshold(scores: Float[AnyArray, " n"], same: Bool[AnyArray, " n"]) -> 
         scores: similarities of pairs.
         same: whether a pair is of the same identity.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import eer_threshold
         >>> scores = jnp.array([0.9, 0.5, 0.4, 0.1])
@@ -143,7 +143,7 @@ def verification_accuracy(
     Args:
         threshold: from `eer_threshold`, on pairs whose pixels are all there.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import verification_accuracy
         >>> same = jnp.array([True, True, False, False])

@@ -30,7 +30,7 @@ def masked_scores(
 
     The product is with preprocessed images, where 0 usually is the mean colour of a data set.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import masked_scores
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -71,7 +71,7 @@ def average_drop(
     The published average is over the images with s > 0: leave the others out by
     `jnp.mean(drop, where=s > 0)`, s being the first of `masked_scores`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import average_drop
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -95,7 +95,7 @@ def increase(
 ) -> Float[Array, " b"]:
     """Whether the map's region alone scores higher than the image: 1[s_M > s]; high is good.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import increase
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -116,7 +116,7 @@ def coherency(explain: Callable, images: Float[AnyArray, "b *size c"]) -> Float[
 
     0.5 (no correlation) where a map is constant.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import coherency
         >>> images = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -173,7 +173,7 @@ def _centred(x: Array) -> Array:
 def complexity(maps: Float[AnyArray, "b *space"]) -> Float[Array, " b"]:
     """How much of the image a map takes: the mean of the map rescaled to [0, 1]; small is good.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import complexity
         >>> complexity(jnp.array([[[3.0, 1.0], [1.0, 1.0]]])).tolist()

@@ -45,7 +45,7 @@ def road(
         percentiles: above 0 and up to 100.
         noise: its standard deviation, in units of the preprocessed images.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import road
@@ -84,7 +84,7 @@ def road_combined(
 
     0 for a constant map; the larger the better.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import road_combined

@@ -28,7 +28,7 @@ def energy_in(
     A map that is positive nowhere says nothing and scores 0; a constant one scores the mask's
     share of the area: compare with that.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import energy_in
         >>> maps = jnp.array([[[3.0, 1.0], [-5.0, 0.0]]])
@@ -67,7 +67,7 @@ def pointing(
         tolerance: how far from the mask is still a hit, in pixels of the maps; the game was
             published with 15, on maps of the images' size.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import pointing
         >>> maps = jnp.array([[[3.0, 1.0], [-5.0, 0.0]]])
@@ -106,7 +106,7 @@ def iou(
     Args:
         threshold: above 0 and up to 1; usual are 0.3, 0.5 and 0.7.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import iou
         >>> maps = jnp.array([[[3.0, 1.0], [-5.0, -5.0]]])
@@ -135,7 +135,7 @@ def rank_in(
     Of equal pixels at the border of the top k, those are taken that `deletion` takes first, so
     that a constant map scores about the mask's share of the area. An empty mask scores 0.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import rank_in
         >>> maps = jnp.array([[[3.0, 1.0], [-5.0, 0.0]]])

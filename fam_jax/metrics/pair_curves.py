@@ -34,7 +34,7 @@ def deletion_pairs(
         reference_images: the other image of each pair; its size may differ.
         steps: as for `deletion`; None for the rows of a query.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import deletion_pairs
         >>> embed = lambda images: images.reshape(images.shape[0], -1)
@@ -63,7 +63,7 @@ def insertion_pairs(
 
         v_k = score(z(x sharp at its first k / steps), z(y sharp at its first k / steps))
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import insertion_pairs
         >>> embed = lambda images: images.reshape(images.shape[0], -1)

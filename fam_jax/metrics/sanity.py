@@ -21,7 +21,7 @@ def spearman(a: Float[AnyArray, "b *space"], b: Float[AnyArray, "b *space"]) -> 
 
     0 where a map is constant. Both must have one resolution.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import spearman
         >>> rho = spearman(jnp.array([[[1.0, 2.0, 9.0]]]), jnp.array([[[5.0, 6.0, 7.0]]]))
@@ -69,7 +69,7 @@ def randomised(model: Any, layers: str | tuple[str, ...], key: Array) -> Any:
         ValueError: if there is no such layer (the message lists them), or none has parameters.
         TypeError: if `model` is no flax.nnx module.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from flax import nnx
         >>> from fam_jax.metrics import randomised

@@ -29,7 +29,7 @@ def max_sensitivity(
         radius: of the noise, in units of the preprocessed images.
         samples: noises tried, one after the other.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from fam_jax.metrics import max_sensitivity

@@ -49,7 +49,7 @@ def pair_figure(
         title: what was measured, such as "cosine".
         names: captions of the pictures.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> picture, heat = np.zeros((32, 32, 3), np.uint8), np.eye(4, dtype=np.float32)
@@ -93,7 +93,7 @@ def grid_figure(
         colormap: what the overlays are coloured with.
         cell: height of a row in inches; a row of nothing but very wide pictures is lower.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> figure = plot.grid_figure([[np.zeros((8, 8, 3), np.uint8), None]])

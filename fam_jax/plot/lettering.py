@@ -20,7 +20,7 @@ def lettered(text: str, width: int = 90, name: str = "t") -> dict[str, Any]:
         width: letters after which a line ends.
         name: what the matplotlib function calls the text.
 
-    Example:
+    Examples:
         >>> from fam_jax.plot.lettering import lettered
         >>> lettered("a$b$\t.jpg")["t"]
         'a$b$\\t.jpg'

@@ -66,7 +66,7 @@ def overlay(
     Returns:
         Pixels, uint8 [H, W, 3]; the picture itself where the map is constant.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> picture, heat = np.zeros((32, 48, 3), np.uint8), np.eye(4, dtype=np.float32)

@@ -43,7 +43,7 @@ def points_figure(
     Raises:
         ValueError: if `p2p` is not of one pair, or a point lies outside the query's map.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> picture, p2p = np.zeros((32, 32, 3), np.uint8), np.ones((4, 4, 2, 2), np.float32)

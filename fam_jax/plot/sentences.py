@@ -59,7 +59,7 @@ def sentence(
     Raises:
         ValueError: not as many shares as words, or limits without 0 in their middle.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> figure = plot.sentence(["a", "dog"], np.array([-0.02, 0.31]), apart={"end": 0.1})

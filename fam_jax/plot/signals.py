@@ -39,7 +39,7 @@ def signal(
         names: of the channels.
         title: a line over all.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> wave = np.sin(np.arange(64, dtype=np.float32) / 4)

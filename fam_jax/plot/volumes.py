@@ -35,7 +35,7 @@ def volume(
         names: of the three axes, each the one that a slice lies across.
         title: a line over all.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax import plot
         >>> body, heat = np.zeros((8, 16, 16), np.float32), np.zeros((2, 4, 4), np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fam_jax._core.brief import escaped, legible
 from fam_jax.plot.figures import SIGNED
-from fam_jax.report import _heat
+from fam_jax.plot.heat import describe, save, scaled
 from fam_jax.report._thumbnails import Thumbnail, Thumbnails
 from fam_jax.store import VALID, Row, Store
 
@@ -105,12 +105,12 @@ def _draw_map(
         return None, "no map: its values are not finite"
     if signed:  # evidence for the background is not drawn
         map_ = np.maximum(map_, 0)
-    m = _heat.scaled(map_, (thumbnail.width, thumbnail.height), thumbnail.part)
+    m = scaled(map_, (thumbnail.width, thumbnail.height), thumbnail.part)
     if not m.any():
         return None, "no map: it is the same everywhere"
-    _heat.save(m, file)
+    save(m, file)
     note = SIGNED if (m < 0).any() else ""
-    return Heat(file.name, m.shape[1], m.shape[0], _heat.describe(m)), note
+    return Heat(file.name, m.shape[1], m.shape[0], describe(m)), note
 
 
 def shorten_names(cards: Sequence[Card]) -> tuple[list[Card], str]:

@@ -54,7 +54,7 @@ def write(
         ValueError: if no pair is done; if some are not and `partial` is False.
         TypeError: if the store is a path.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> from PIL import Image

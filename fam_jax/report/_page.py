@@ -8,7 +8,7 @@ from typing import Any
 
 from fam_jax._core.brief import escaped
 from fam_jax._core.extras import needed
-from fam_jax.report import _heat
+from fam_jax.plot import heat
 from fam_jax.report._cards import Card
 from fam_jax.report._choice import ORDERS, Choice
 
@@ -53,8 +53,8 @@ def write_page(
         cards=cards,
         lowest=f"{min(scores):.4f}" if scores else "",
         highest=f"{max(scores):.4f}" if scores else "",
-        opacity=round(100 * _heat.OPACITY),
-        gradient=Markup(_heat.gradient()),
+        opacity=round(100 * heat.OPACITY),
+        gradient=Markup(heat.gradient()),
     )
     stream.enable_buffering(100)
     with file.open("wb") as out:

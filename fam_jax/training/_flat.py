@@ -15,7 +15,7 @@ def flat_map(map: AnyArray) -> Float[np.ndarray, "h w"]:
 
     Through the others, along which it is looked, the value of the largest magnitude is seen.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from fam_jax.training._flat import flat_map
         >>> flat_map(np.array([[[1.0, -4.0]], [[2.0, 3.0]]])).tolist()

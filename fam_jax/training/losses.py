@@ -33,7 +33,7 @@ def energy_outside(
         masks: where the maps may be positive, at their resolution or another (the images', say),
             to which the maps are upsampled.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import energy_outside
         >>> maps = jnp.array([[[3.0, 1.0], [-5.0, 0.0]]])
@@ -66,7 +66,7 @@ def disagreement(
     With a view T of the images, the loss of equivariance: `disagreement(maps of T(images),
     T(maps of images))`. A flip is `maps[:, :, ::-1]`; `crop` does crops.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import disagreement
         >>> maps = jnp.array([[[3.0, 4.0]]])
@@ -90,7 +90,7 @@ def total_variation(maps: Float[AnyArray, "b *space"]) -> Float[Array, " b"]:
 
     0 for a constant map, 4 for a single cell amid zeros. Along every axis, whatever their number.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import total_variation
         >>> total_variation(jnp.zeros((1, 3, 3)).at[0, 1, 1].set(7.0)).tolist()
@@ -124,7 +124,7 @@ def crop(
         boxes: left, top, right, bottom as shares of the width and the height, 0 to 1.
         size: (H, W), cells of the result.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from fam_jax.training import crop
         >>> right = jnp.array([[0.5, 0.0, 1.0, 1.0]])

@@ -49,7 +49,7 @@ class MapLogger:
             otherwise: those of the next step and of later ones, from a run that went beyond its
             last checkpoint, are replaced.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import jax.numpy as jnp
         >>> from flax import nnx

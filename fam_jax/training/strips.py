@@ -27,7 +27,7 @@ def strip(folder: str | os.PathLike, columns: int = 10) -> Figure:
     Args:
         columns: at most so many steps, evenly from the first to the last.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> import fam_jax

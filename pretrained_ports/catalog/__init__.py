@@ -49,7 +49,7 @@ def register(name: str, entry: Entry) -> None:
         TypeError: `name` is no string, or `entry` no `Entry`.
         ValueError: The name is taken by another entry, or a dialect is unknown.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> import pretrained_ports

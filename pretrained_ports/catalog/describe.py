@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 def table() -> list[Row]:
     """A row for every model, in the order of the catalog.
 
-    Example:
+    Examples:
         >>> table()[0]._replace(source="")
         Row(name='tiny', family='tiny', parameters=311200, input='128 x 128 x 3', \
 licence='Apache-2.0', source='')
@@ -91,7 +91,7 @@ def layers(name: str) -> list[Layer]:
     Raises:
         ValueError: Unknown name, or an entry with a default layer that its model has not.
 
-    Example:
+    Examples:
         >>> layers("tiny")[-2]
         Layer(path='layer3', shape=(16, 16, 128))
     """

@@ -20,7 +20,7 @@ def linear_layers(whole: Checkpoint, part: Checkpoint) -> dict[str, Layer]:
     Returns:
         By the path of the layer: its weight [outputs inputs], and its bias if it has one.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> conv, head = np.ones((8, 3, 1, 1)), np.ones((2, 8))
         >>> whole = Checkpoint(Path("a.pth"), {"net.conv.weight": conv, "head.weight": head})

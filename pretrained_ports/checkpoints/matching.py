@@ -53,7 +53,7 @@ def convert(
             are not finite. Everything amiss is listed, on both sides. Or several parts fit, and
             none has a name that is usual for it.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from flax import nnx

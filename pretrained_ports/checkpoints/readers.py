@@ -89,7 +89,7 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: No such file, no checkpoint, no tensors in it, or it holds more than data.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from safetensors.numpy import save_file
         >>> file = Path(tempfile.mkdtemp()) / "a.safetensors"

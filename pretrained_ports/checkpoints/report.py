@@ -27,7 +27,7 @@ class Report:
         notes: What else was decided for a file that does not say it, a line each.
         dropped: Of a linear layer that could have been kept as a head: its path and its sizes.
 
-    Example:
+    Examples:
         >>> print(Report("a.pth", "torchvision", ("state_dict",), {"fc.weight": "fc.kernel"}))
         a.pth: dialect torchvision, unwrapped state_dict; 1 tensors used, 0 ignored
     """
@@ -48,7 +48,7 @@ class Report:
     def choices(self) -> list[str]:
         """What was decided where the file leaves a choice, a line each.
 
-        Example:
+        Examples:
             >>> Report("a.pth", "native", entry="state_dict", others=("state_dict_ema",)).choices()
             ['entry state_dict was taken; state_dict_ema fits, too: entry= (--entry)']
         """
@@ -64,7 +64,7 @@ class Report:
     def left_out(self) -> list[str]:
         """A line for the linear layer that could have been kept.
 
-        Example:
+        Examples:
             >>> Report("a.pth", "torchvision", dropped="fc (512 -> 64)").left_out()
             ['fc (512 -> 64) was left out, the embedding is what enters it: head="keep" \
 (--head keep)']
@@ -128,7 +128,7 @@ class Report:
 def listing(items: Mapping[str, str]) -> str:
     """The first few items and how many there are besides.
 
-    Example:
+    Examples:
         >>> listing({"a": "[3]", "b": "[4]"})
         'a [3]; b [4]'
     """

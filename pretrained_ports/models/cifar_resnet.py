@@ -77,7 +77,7 @@ class CifarResNet(Network):
     Raises:
         ValueError: `depth` is not 6 n + 2, or another `shortcut`.
 
-    Example:
+    Examples:
         >>> model = CifarResNet(20, rngs=nnx.Rngs(0))
         >>> model.eval()
         >>> model(jnp.zeros((2, 32, 32, 3))).shape

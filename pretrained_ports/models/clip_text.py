@@ -60,7 +60,7 @@ class TextTransformer(nnx.Module):
         rngs: Random numbers for the initial weights (normal, deviation 0.02).
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: TextTransformer("base", rngs=nnx.Rngs(0)))
         >>> sentence = jnp.array([[49406, 320, 1929, 49407]])  # start, "a", "dog", end
         >>> nnx.eval_shape(lambda model: model(sentence), model).shape

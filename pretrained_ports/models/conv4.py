@@ -44,7 +44,7 @@ class Conv4(Network):
     Raises:
         ValueError: Another `head`.
 
-    Example:
+    Examples:
         >>> model = Conv4(in_channels=1, rngs=nnx.Rngs(0))
         >>> model.eval()
         >>> model(jnp.zeros((2, 28, 28, 1))).shape

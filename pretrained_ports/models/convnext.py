@@ -104,7 +104,7 @@ class ConvNeXt(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> def embed(images):
         ...     model = ConvNeXt("tiny", rngs=nnx.Rngs(0))
         ...     return model(images)

@@ -62,7 +62,7 @@ _STAGES = (
 def depths(variant: str) -> tuple[int, ...]:
     """Blocks in each stage.
 
-    Example:
+    Examples:
         >>> depths("b0"), depths("lite1")
         ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1))
     """
@@ -88,7 +88,7 @@ class EfficientNet(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> def embed(images):
         ...     model = EfficientNet("lite0", rngs=nnx.Rngs(0))
         ...     model.eval()

@@ -43,7 +43,7 @@ def layers(origin: Origin, *, rngs: nnx.Rngs, param_dtype: DTypeLike) -> Layers:
 def rounded(channels: float) -> int:
     """The nearest multiple of 8, at most a tenth below `channels`.
 
-    Example:
+    Examples:
         >>> rounded(17.6), rounded(18.0)
         (16, 24)
     """

@@ -68,7 +68,7 @@ class IResNet(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: IResNet("iresnet18", rngs=nnx.Rngs(0)))
         >>> model.fc.kernel.shape
         (25088, 512)

@@ -194,7 +194,7 @@ class PReLU(nnx.Module):
 
     He et al., "Delving Deep into Rectifiers" (2015).
 
-    Example:
+    Examples:
         >>> PReLU(2)(jnp.array([[-4.0, 4.0]])).tolist()
         [[-1.0, 4.0]]
     """
@@ -211,7 +211,7 @@ class PReLU(nnx.Module):
 class Stage(nnx.List):
     """Modules applied one after the other; "layer4" is the stage, "layer4.2" its third block.
 
-    Example:
+    Examples:
         >>> stage = Stage([nnx.relu, jnp.square])
         >>> float(stage(jnp.float32(-3)))
         0.0

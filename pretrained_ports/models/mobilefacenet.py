@@ -100,7 +100,7 @@ class MobileFaceNet(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: MobileFaceNet(rngs=nnx.Rngs(0)))
         >>> model.features.layers[2].kernel.shape
         (512, 512)

@@ -93,7 +93,7 @@ class MobileNetV3(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> def embed(images):
         ...     model = MobileNetV3("small", rngs=nnx.Rngs(0))
         ...     model.eval()

@@ -41,7 +41,7 @@ def resample(
         to: Rows and columns that are needed.
         how: The method.
 
-    Example:
+    Examples:
         >>> resample(jnp.ones((1, 4, 8)), (2, 2), (3, 5), Resampling()).shape
         (1, 15, 8)
     """

@@ -35,7 +35,7 @@ class ProjectionHead(Stage):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> shapes = {"0.kernel": (8, 6), "1.mean": (6,), "3.kernel": (6, 4), "3.bias": (4,)}
         >>> head = ProjectionHead(shapes, rngs=nnx.Rngs(0))
         >>> head.eval()
@@ -75,7 +75,7 @@ class DinoHead(nnx.Module):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> head = DinoHead({"0.kernel": (8, 6), "2.kernel": (6, 4)}, rngs=nnx.Rngs(0))
         >>> z = head(jnp.ones((2, 8)))
         >>> z.shape, bool(jnp.allclose((z * z).sum(1), 1))
@@ -120,7 +120,7 @@ def with_head(build: Callable[..., nnx.Module], shapes: Shapes) -> Callable[...,
 def takes_head(model: Any) -> bool:
     """Whether a model has a place for a head: an empty `Stage` at "head", called on its embedding.
 
-    Example:
+    Examples:
         >>> from pretrained_ports.models.tiny import Tiny
         >>> takes_head(nnx.eval_shape(lambda: Tiny(rngs=nnx.Rngs(0))))
         True

@@ -40,7 +40,7 @@ class RelationNet(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = RelationNet(rngs=nnx.Rngs(0))
         >>> model.eval()
         >>> model(jnp.zeros((2, 20, 24, 3))).shape
@@ -85,7 +85,7 @@ class Relation(nnx.Module):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> relation = nnx.eval_shape(lambda: Relation(rngs=nnx.Rngs(0)))
         >>> relation.eval()
         >>> embeddings = jax.ShapeDtypeStruct((3, 64 * 19 * 19), "float32")

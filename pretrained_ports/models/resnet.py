@@ -116,7 +116,7 @@ class ResNet(Network):
         rngs: Random numbers for the initial weights (normal, variance 2 / fan-out).
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> def embed(images):
         ...     model = ResNet("resnet18", rngs=nnx.Rngs(0))
         ...     model.eval()

@@ -61,7 +61,7 @@ class ResNet12(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: ResNet12("resnet12-512", rngs=nnx.Rngs(0)))
         >>> model.layer4[0].conv3.kernel.shape
         (3, 3, 512, 512)

@@ -14,7 +14,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def parameters(model: nnx.Module) -> dict[str, jax.Array | jax.ShapeDtypeStruct]:
     """Module path -> array (or its abstract shape), for parameters and batch statistics.
 
-    Example:
+    Examples:
         >>> [(k, v.shape) for k, v in parameters(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).items()]
         [('bias', (3,)), ('kernel', (2, 3))]
     """
@@ -29,7 +29,7 @@ def fill(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
         model: Any module, abstract (`nnx.eval_shape`) or not; changed in place.
         arrays: Module path -> array of the parameter's shape, for every parameter.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
         >>> fill(model, {"kernel": np.ones((2, 1), "f"), "bias": np.zeros(1, "f")})
         >>> model(jnp.ones((1, 2))).tolist()

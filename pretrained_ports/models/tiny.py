@@ -36,7 +36,7 @@ class Tiny(Network):
         rngs: Random numbers for the initial weights (normal, variance 2 / fan-out).
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = Tiny(rngs=nnx.Rngs(0))
         >>> model.eval()
         >>> model(jnp.zeros((2, 64, 96, 3))).shape

@@ -80,7 +80,7 @@ class VisionTransformer(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> from pretrained_ports.models.vit_variants import VARIANTS
         >>> def embed(images):
         ...     model = VisionTransformer(VARIANTS["vit-tiny-patch16"], rngs=nnx.Rngs(0))

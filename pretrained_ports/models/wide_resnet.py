@@ -81,7 +81,7 @@ class WideResNet(Network):
         rngs: Random numbers for the initial weights.
         param_dtype: Type of the parameters, and of the computation.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: WideResNet("wrn-28-10", rngs=nnx.Rngs(0)))
         >>> model.bn1.scale.shape
         (640,)

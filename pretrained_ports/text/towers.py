@@ -86,7 +86,7 @@ def create_text(
     Raises:
         ValueError, ImportError: As `load_text`.
 
-    Example:
+    Examples:
         >>> create_text("clip-vit-b32").embedding_dim
         512
     """

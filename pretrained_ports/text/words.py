@@ -27,7 +27,7 @@ class Words(NamedTuple):
 
         All of it sums to the sum of the values.
 
-        Example:
+        Examples:
             >>> dog = Words(("a", "dog"), np.array([START, 0, 1, 1, END], np.int32))
             >>> words, apart = dog.sums(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
             >>> words.tolist(), apart

@@ -33,7 +33,7 @@ def weights_installed(name: str) -> bool:
     Raises:
         ValueError: Unknown name.
 
-    Example:
+    Examples:
         >>> weights_installed("tiny"), weights_installed("resnet50")
         (True, False)
     """

@@ -16,9 +16,8 @@ def fetch(hub: Hub, what: str, option: str) -> Path:
     import huggingface_hub
 
     repository, file = hub
-    cached = huggingface_hub.try_to_load_from_cache(repository, file)
-    if isinstance(cached, str):  # without asking the hub, which takes long where there is none
-        return Path(cached)
+    if there := cached(hub):  # without asking the hub, which takes long where there is none
+        return there
     download = huggingface_hub.hf_hub_download  # imports what sets the level of its logger
     # Its warnings about every retry would bury the one line below.
     logger = logging.getLogger("huggingface_hub")
@@ -33,3 +32,11 @@ def fetch(hub: Hub, what: str, option: str) -> Path:
         ) from error
     finally:
         logger.setLevel(level)
+
+
+def cached(hub: Hub) -> Path | None:
+    """A file of the hub that was fetched before; None if it was not."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(*hub)
+    return Path(found) if isinstance(found, str) else None

@@ -18,7 +18,7 @@ def randomise(model: nnx.Module, seed: int, param_dtype: DTypeLike) -> None:
     Drawn by numpy: the same on every machine, and in a fraction of the time that it takes to
     compile an initialiser for every shape.
 
-    Example:
+    Examples:
         >>> model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
         >>> randomise(model, 0, np.float32)
         >>> model.bias[...].tolist()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fam_jax import plot, report
 from fam_jax.io import pictures
-from fam_jax.report import _heat as heat
+from fam_jax.plot import heat
 from tests.report import stand_in
 
 pytest.importorskip("jinja2", reason='needs pip install ".[report]"')

@@ -52,7 +52,7 @@ def _block(source: str, target: str, expanded: bool) -> tuple[Rule, ...]:
 def efficientnet_pytorch(variant: str) -> str:
     """The name of the dialect that counts a variant's blocks through, from 0.
 
-    Example:
+    Examples:
         >>> efficientnet_pytorch("lite0")
         'efficientnet-pytorch-16'
     """
@@ -87,7 +87,7 @@ EFFICIENTNET_PYTORCH = {
 def torchvision_mobilenetv3(variant: str) -> str:
     """The name of the dialect that counts the blocks of "large" or "small" through, from 1.
 
-    Example:
+    Examples:
         >>> torchvision_mobilenetv3("small")
         'torchvision-mobilenetv3-small'
     """

@@ -47,7 +47,7 @@ class Dialect:
         positions: Whose way to fit a transformer's positions to another grid such files are used
             in; one of `models.vit_variants.PROJECTS`.
 
-    Example:
+    Examples:
         >>> dialect = Dialect("toy", conv(r"layer(\d)", r"block\1"), (Ignore("fc.*", "head"),))
         >>> dialect.place("layer2.weight").target
         'block2.kernel'

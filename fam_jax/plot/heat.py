@@ -1,6 +1,7 @@
 """A raw map as a small transparent picture, and in words."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -31,10 +32,10 @@ def scaled(
 
     The picture shows a part of what the map is of: left, top, right, bottom in shares of its sides.
 
-    Example:
+    Examples:
         >>> import numpy as np
-        >>> from fam_jax.report import _heat
-        >>> _heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
+        >>> from fam_jax.plot import heat
+        >>> heat.scaled(np.eye(4, dtype=np.float32), (300, 200)).shape
         (64, 96)
     """
     left, top, right, bottom = part
@@ -52,7 +53,7 @@ def scaled(
     return unit[y : y + h, x : x + w]
 
 
-def save(m: Float[np.ndarray, "H W"], file: Path) -> None:
+def save(m: Float[np.ndarray, "H W"], file: Path | BytesIO) -> None:
     """Write a map in [0, 1], or a signed one in [-1, 1], as a PNG to be laid over a picture.
 
     As in `plot.overlay`: colour(m), as opaque as |m|^(1/2); the page has an opacity of its own.
@@ -76,10 +77,10 @@ def save(m: Float[np.ndarray, "H W"], file: Path) -> None:
 def describe(m: Float[np.ndarray, "H W"]) -> str:
     """Where a map in [0, 1] is high, or a signed one below 0, for those who do not see it.
 
-    Example:
+    Examples:
         >>> import numpy as np
-        >>> from fam_jax.report import _heat
-        >>> _heat.describe(np.eye(4)[:, :2])
+        >>> from fam_jax.plot import heat
+        >>> heat.describe(np.eye(4)[:, :2])
         'highest at the upper left, at least half as high on 25 % of the picture'
     """
     row, column = np.unravel_index(m.argmax(), m.shape)
