@@ -39,7 +39,7 @@ from fam_jax.evaluate.tables import with_error
 KEY = jax.random.key(0)
 FEW = 8
 NETWORKS, BOXED = (
-    [run.split()[1] for run in evaluation.RUNS if run.startswith(task)]
+    [*dict.fromkeys(run.split()[1] for run in evaluation.RUNS if run.startswith(task))]
     for task in ("mosaic", "localization")
 )
 # label -> the method, of a batch of the task and of embeddings of other photographs
@@ -60,7 +60,13 @@ def network(options: str) -> Network:
     parser.add_argument("--layer")
     parser.add_argument("--image-size", type=int)
     chosen, _ = parser.parse_known_args(options.split())  # the rest is the task's
-    net = open_network(chosen.model, chosen.weights, chosen.head, chosen.layer, chosen.image_size)
+    net = open_network(
+        chosen.model,
+        chosen.weights,
+        chosen.head,
+        chosen.layer,
+        image_size=chosen.image_size,
+    )
     return Network(net.backbone, net.encode, fam_jax.cosine)
 
 

@@ -29,6 +29,7 @@ OMNIGLOT = "--data {assets}/images/omniglot/all_runs.zip"
 PROTONET = "{assets}/checkpoints/protonet-conv4"
 RELATION = "{assets}/checkpoints/relationnet/miniimagenet_feature_encoder_5way_5shot.pkl"
 STRONG = "efficientnet-lite0"
+TRANSFORMERS = "vit-simclr", "dinov2-small"
 CIFAR = "{assets}/checkpoints/cifar-resnet"
 RESNET = f"--model cifar-resnet56 --weights {CIFAR}/resnet56-4bfd9763.th"
 TINY = "--model tiny --image-size 64"
@@ -49,6 +50,8 @@ NETWORKS = {
     "matching-omniglot": "--model conv4-omniglot-pooled "
     "--weights {models}/conv4-omniglot-matching.safetensors",
     "vit-simclr": VIT,
+    "dinov2-small": "--model dinov2-small --image-size 224 "
+    "--weights {assets}/checkpoints/dinov2-small/model.safetensors",
     "resnet56-layer2": f"{RESNET} --layer layer2",
     "tiny-moco-layer2": f"{TINY} --layer layer2 "
     "--weights {models}/tiny-moco.safetensors --head keep",
@@ -56,10 +59,11 @@ NETWORKS = {
 }
 SIX = "activation-sum,fam,fam-contrastive,decomposition,contrastive,contrastive-free"
 ATTENTION = "attention-rollout,chefer,le-grad,grad-eclip"
-NINE = f"random,centre,eigen-cam,{SIX}"
-# task and network -> the task's own options
+PASSES = "random,fam,contrastive,occlusion,rise,corr-rise,score-cam,lots,fggb"
+OF_PAIRS = "random,fam,contrastive,interaction-cam,point-to-point,nmf-concepts,integrated-pair"
+# task and network -> the task's own options; a third word marks a run that has a table of its own
 RUNS = {
-    f"retrieval {STRONG}": f"--cases 16 --steps 8 --measures faithfulness --methods {NINE}",
+    f"retrieval {STRONG}": "--cases 64 --steps 8 --measures faithfulness --methods quick",
     **{
         f"retrieval {name}": "--cases 32 --steps 16"
         for name in ("tiny", "tiny-triplet", "tiny-proxy", "resnet20", "resnet56")
@@ -71,10 +75,15 @@ RUNS = {
     "contrastive tiny-moco": "--cases 32 --steps 16",
     "contrastive tiny-byol": "--cases 32 --steps 16",
     "contrastive vit-simclr": "--cases 32 --steps 16 --methods main," + ATTENTION,
+    "contrastive dinov2-small": "--cases 32 --steps 8 --measures faithfulness --methods main,"
+    + ATTENTION,
     "contrastive tiny": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
-    **{f"mosaic {name}": "--cases 200 --methods quick" for name in (STRONG, "vit-simclr")},
+    **{f"mosaic {name}": "--cases 200 --methods quick" for name in (STRONG, *TRANSFORMERS)},
+    f"mosaic {STRONG} of-pairs": f"--cases 40 --methods {OF_PAIRS}",
     f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
+    f"localization {STRONG} many-passes": "--cases 40 --measures place,region "
+    f"--data {{assets}}/images/raccoon --methods {PASSES}",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
     "localization protonet-mini": "--data {assets}/images/raccoon",
     "verification tiny": "--cases 32 --steps 16",
@@ -86,7 +95,7 @@ RUNS = {
         f"sanity tiny-{loss}": f"--cases 16 --methods {SIX}"
         for loss in ("byol", "triplet", "proxy")
     },
-    "sanity vit-simclr": "--cases 8 --methods quick",
+    **{f"sanity {name}": "--cases 8 --methods quick" for name in TRANSFORMERS},
     "stereo tiny": "--image-size 256",
     "stereo resnet56": "--image-size 128 --layer layer2",
     "stereo vit-simclr": "--layer blocks.1",
@@ -101,7 +110,7 @@ SHOWN = {
     "sanity": ("swap: Spearman", "with sum of A: Spearman", *SHUFFLED, "max-sensitivity"),
 }
 # Runs whose methods have a table of their own.
-FULL = [*(run for run in RUNS if STRONG in run), "mosaic vit-simclr"]
+FULL = [*(run for run in RUNS if STRONG in run), *(f"mosaic {name}" for name in TRANSFORMERS)]
 SEVEN = (*SIX.split(","), "grad-cam")
 PAIRS = (
     "contrastive less fam",
@@ -138,13 +147,13 @@ class Question(NamedTuple):
 
     def key(self, run: str, measure: str) -> tuple[str, ...]:
         """The cells that its row begins with."""
-        task, network = run.split()
+        task, network, *_ = run.split()
         more = [(self.tasks, task), (self.measures, measure)]
         return (network, *(value for values, value in more if len(values) > 1))
 
     def asked(self) -> list[tuple[str, str]]:
         """Run and measure of each row."""
-        runs = [run for run in RUNS if run.split()[0] in self.tasks]
+        runs = [run for run in RUNS if run.split()[0] in self.tasks and len(run.split()) == 2]
         return [(run, measure) for run in runs for measure in self.measures]
 
 
@@ -170,7 +179,7 @@ def folder(out: Path, run: str) -> Path:
 
 
 def command(run: str) -> str:
-    task, network = run.split()
+    task, network, *_ = run.split()
     return f"fam-jax evaluate {task} {NETWORKS[network]} {RUNS[run]}"
 
 
