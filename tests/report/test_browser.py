@@ -11,6 +11,7 @@ pytest.importorskip("jinja2", reason='needs pip install ".[report]"')
 def test_the_page_renders_pictures_under_their_maps(visit, folder):
     page = visit(folder).page
     assert page.title().startswith("Why these pairs look alike")
+    page.wait_for_function("document.querySelector('.view img').complete")  # it is lazy
     boxes = page.evaluate(
         """() => Array.from(document.querySelector(".view").children, (image) => {
             const {x, y, width, height} = image.getBoundingClientRect();

@@ -19,7 +19,7 @@ from fam_jax.io.pictures import PictureWarning
 from fam_jax.methods.registry import entry
 
 with needed("the app needs", "app"):
-    import gradio as gr
+    import gradio as gr  # pyright: ignore[reportMissingImports]
 
 TITLE = "Why does a network find two pictures alike?"
 DEFAULT = "default"

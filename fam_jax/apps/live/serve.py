@@ -33,8 +33,8 @@ def launch(page: Any, host: str, port: int | None, *, browser: bool) -> str:
 
     OSError where the port is taken.
     """
-    from gradio.themes import Base
-    from gradio.themes.utils.fonts import Font
+    from gradio.themes import Base  # pyright: ignore[reportMissingImports]
+    from gradio.themes.utils.fonts import Font  # pyright: ignore[reportMissingImports]
 
     fonts = [Font(name) for name in ("system-ui", "sans-serif")]
     mono = [Font(name) for name in ("ui-monospace", "monospace")]

@@ -6,7 +6,7 @@ from fam_jax._core.brief import address
 from fam_jax._core.extras import needed
 
 with needed("the app needs", "app"):
-    import gradio as gr
+    import gradio as gr  # pyright: ignore[reportMissingImports]
 
 _HEIGHT = 110  # pixels
 
