@@ -211,7 +211,7 @@ def test_a_map_moves_what_the_forward_pass_and_its_transposed_head_move(name, la
         found, moved = collectives(run, encode, *images)
         more = found - expected
         if "tensor" not in layout:
-            assert found == expected
+            assert moved == arrays  # the compiler may put sums together in another way
             assert expected["all-gather"] > 4, "nothing is spread"
         assert set(more) <= {"all-reduce"}
         sizes = [re.findall(r"\d+", shape.partition("[")[2]) for _, shape in moved - arrays]
