@@ -81,7 +81,8 @@ RUNS = {
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     **{f"mosaic {name}": "--cases 200 --methods quick" for name in (STRONG, *TRANSFORMERS)},
     f"mosaic {STRONG} of-pairs": f"--cases 40 --methods {OF_PAIRS}",
-    f"localization {STRONG}": "--cases 40 --measures place,region --data {assets}/images/raccoon",
+    f"localization {STRONG}": "--cases 40 --measures place,region "
+    "--data {assets}/images/raccoon --methods quick",
     f"localization {STRONG} many-passes": "--cases 40 --measures place,region "
     f"--data {{assets}}/images/raccoon --methods {PASSES}",
     "localization resnet56": "--image-size 64 --steps 16 --data {assets}/images/raccoon",
