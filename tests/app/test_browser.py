@@ -33,6 +33,8 @@ def served(inputs, tmp_path_factory):
     line = [sys.executable, "-m", "fam_jax", "app", "--index", folder / "index", "--no-browser"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     options = {"text": True, "env": {**os.environ, "PYTHONPATH": path}}
+    # A job in the background ignores it, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         (folder / "errors").open("w") as errors,
         subprocess.Popen(
@@ -48,7 +50,10 @@ def served(inputs, tmp_path_factory):
             yield json.loads(said), inputs / "some"
         finally:
             server.send_signal(signal.SIGINT)
-            code = server.wait(timeout=20)
+            try:
+                code = server.wait(timeout=20)
+            finally:
+                server.kill()
     assert code == 130
     said = (folder / "errors").read_text().splitlines()
     assert [line for line in said if "/fam_jax/" in line and "upload.py" not in line] == []
