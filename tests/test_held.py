@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import fam_jax
+from fam_jax._core.frameworks.held import held
 from tests.programs import counted
 
 W = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
@@ -217,3 +218,14 @@ def test_the_two_functions_of_an_encoder_and_watched_layers():
         first = jax.tree.leaves(make()(IMAGES))[0]
         holder.w = jnp.asarray(3 * W)
         np.testing.assert_allclose(jax.tree.leaves(make()(IMAGES))[0], 3 * first, rtol=1e-5)
+
+
+def test_an_encoder_that_a_function_holds_is_its_arrays_and_its_own_equality():
+    """It is not searched by its attributes: leaves alone are arrays, and equal ones share."""
+    models = [nnx.Conv(3, 4, (1, 1), rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    mean = lambda A: A.mean((1, 2))  # noqa: E731
+    encode, other = (fam_jax.encoder(model, mean) for model in models)
+    (arrays, values), (_, same) = held([[encode]]), held([[other]])
+    assert {id(x) for x in arrays.values()} == {id(x) for x in jax.tree.leaves(encode)}
+    assert values == same
+    assert values != held([[fam_jax.encoder(models[0], lambda A: A.max((1, 2)))]])[1]

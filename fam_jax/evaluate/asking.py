@@ -34,8 +34,12 @@ _NO_IMAGE = "needs a reference that is one image"
 def answer(
     name: str, encode: fam_jax.Encoder, similarity: fam_jax.Similarity, question: Question
 ) -> jax.Array:
+    """The maps of the question's images, by a method's name."""
+    return answered(made(name, similarity, question.background), encode, question)
+
+
+def answered(method: fam_jax.Method, encode: fam_jax.Encoder, question: Question) -> jax.Array:
     """The maps of the question's images."""
-    method = made(name, similarity, question.background)
     if "other" not in method.needs:
         return fam_jax.explain(encode, question.images, question.references, method).maps
     if question.others is None:

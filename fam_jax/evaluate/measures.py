@@ -13,7 +13,7 @@ import numpy as np
 import fam_jax
 from fam_jax import metrics
 from fam_jax._core.checks import check_choice
-from fam_jax.evaluate.asking import Question, answer, named, refusal
+from fam_jax.evaluate.asking import Question, answer, answered, made, named, refusal
 from fam_jax.evaluate.cases import Batch
 from fam_jax.evaluate.network import Network
 
@@ -153,12 +153,15 @@ def _road(answer: Answer):
 
 
 def _again(answer: Answer) -> Callable:
-    """Images -> the method's maps of them; a `partial` is a pytree of its arrays."""
-    return partial(_of_images, answer.explain, answer.question)
+    """Images -> the method's maps of them, a pytree of its arrays: one program for all batches."""
+    method = made(answer.method, answer.similarity, answer.question.background)
+    return partial(_of_images, method, answer.encode, answer.question)
 
 
-def _of_images(explain: Callable, question: Question, images: Any) -> jax.Array:
-    return explain(question._replace(images=images))
+def _of_images(
+    method: fam_jax.Method, encode: fam_jax.Encoder, question: Question, images: Any
+) -> jax.Array:
+    return answered(method, encode, question._replace(images=images))
 
 
 def _pairs(answer: Answer):

@@ -16,7 +16,7 @@ from weakref import ref
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
+from jax.tree_util import Partial, keystr
 
 from fam_jax._core.pytree import OURS, Static, classes
 
@@ -29,6 +29,7 @@ _PLAIN = (
 )
 _CONTAINERS = (Mapping, Sequence, Set)
 _LIBRARIES = {"builtins", "jax", "jaxlib", "numpy", *sys.stdlib_module_names} - {"__main__"}
+_OURS = __name__.partition(".")[0]  # whose functions are handed what they need
 _REBINDS = {"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL"}
 
 
@@ -56,9 +57,7 @@ def held(roots: Sequence[Any]) -> tuple[dict[Path, jax.Array], dict[Path, Any]]:
         elif type(value) in OURS:  # an encoder, a method: its arrays, and its own equality
             leaves, structure = jax.tree.flatten_with_path(value)
             values[path] = Static((structure, classes(structure)))
-            waiting.extend(
-                ((*path, jax.tree_util.keystr(keys)), leaf, home) for keys, leaf in leaves
-            )
+            waiting.extend(((*path, keystr(keys)), leaf, home) for keys, leaf in leaves)
         elif id(value) not in followed:
             followed[id(value)] = value
             # Containers are what they hold, which has paths of its own.
@@ -118,7 +117,7 @@ def _children(value: Any, home: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         if _package(value) not in _LIBRARIES:
             yield from _of_function(value)
-            if _package(value) == home:
+            if _package(value) == home != _OURS:
                 yield from _globals(value, home)
     elif isinstance(value, Mapping):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
