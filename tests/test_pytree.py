@@ -1,10 +1,8 @@
 """Pytrees of different classes are different to `jax.jit`, whatever their fields."""
 
-import pkgutil
 import sys
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from itertools import combinations
 
 import jax
@@ -14,6 +12,7 @@ import pytest
 
 import fam_jax
 from fam_jax._core.pytree import OURS, register_dataclass
+from tests.imports import import_all
 from tests.programs import counted
 
 PLAIN = (fam_jax.cosine, fam_jax.dot, fam_jax.euclidean)
@@ -22,8 +21,7 @@ Z, R = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
 
 def test_every_pytree_of_the_library_is_told_from_every_other():
     """None is registered in the way that leaves classes with the same fields equal."""
-    for module in pkgutil.walk_packages(fam_jax.__path__, "fam_jax."):
-        import_module(module.name)
+    import_all(fam_jax)
     assert len(OURS) > 15
     for module in [m for name, m in sys.modules.items() if name.startswith("fam_jax")]:
         given = getattr(module, "register_dataclass", None)

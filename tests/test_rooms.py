@@ -1,7 +1,5 @@
 """The rooms of the package and the one way between them: each imports only from those it may."""
 
-import importlib
-import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +7,7 @@ from types import ModuleType
 import pytest
 
 import fam_jax
-from tests.imports import imported
+from tests.imports import import_all, imported
 
 ROOT = Path(fam_jax.__file__).parent
 # What each may import of the package, beside its own modules and what the package exports.
@@ -51,9 +49,7 @@ def test_every_file_has_a_room():
 
 
 def test_no_public_module_is_shadowed_by_what_its_package_exports():
-    for package in pkgutil.walk_packages(fam_jax.__path__, "fam_jax."):
-        if not any(part.startswith("_") for part in package.name.split(".")):
-            importlib.import_module(package.name)
+    import_all(fam_jax)
     for name, module in list(sys.modules.items()):
         parent, _, leaf = name.rpartition(".")
         public = name.startswith("fam_jax.") and not leaf.startswith("_")
