@@ -49,8 +49,11 @@ collect_ignore_glob = [
     "tests/parity/torch_*.py",
     "tests/ports/golden/*.py",
 ]
-if find_spec("gradio") is None:  # of an extra that `test` has not: an older Pillow comes with it
+# Of extras that `test` has not: with one comes an older Pillow, with the other a hundred packages.
+if find_spec("gradio") is None:
     collect_ignore_glob += ["fam_jax/apps/live/page.py", "fam_jax/apps/live/upload.py"]
+if find_spec("fiftyone") is None:
+    collect_ignore_glob += ["fam_jax/integrations/fiftyone.py"]
 
 
 def pytest_itemcollected(item):

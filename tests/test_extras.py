@@ -31,6 +31,7 @@ CASES = {
     ("sklearn", "demo", "evaluate"): "evaluate retrieval --model tiny -o retrieval",
     ("skimage", "demo", "stereo"): "evaluate stereo --model tiny -o stereo",
     ("gradio", "app", "app"): "app --model tiny --no-browser",
+    ("fiftyone", "fiftyone", "python"): "import fam_jax.integrations.fiftyone",
     ("tensorboardX", "train", "python"): (
         "import numpy as np, fam_jax\n"
         "x = np.zeros((1, 8, 8, 3), 'f')\n"

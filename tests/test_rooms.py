@@ -23,6 +23,7 @@ ROOMS = {
     "bulk": BASE,
     "report": BASE,
     "evaluate": BASE,
+    "integrations": BASE,
     "apps": BASE | {"bulk", "evaluate", "report"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -3,7 +3,7 @@
 folder/probe.npz               the pictures, and the digest of images and layer
 folder/maps/step-00000050.npz  raw maps of both images, scores, valid
 folder/strip.png               the pictures, and their maps through training
-folder/events.out.tfevents.*   overlays and scores, for TensorBoard
+folder/events.out.tfevents.*   overlays and scores, for TensorBoard; or for Weights & Biases, too
 """
 
 import hashlib
@@ -48,6 +48,8 @@ class MapLogger:
         resume: go on in a folder that holds maps of these images and this layer, which is refused
             otherwise: those of the next step and of later ones, from a run that went beyond its
             last checkpoint, are replaced.
+        wandb: a run that `wandb.init` gave: overlays and scores are logged there, too, under the
+            same names and with the same steps. Of several processes the first logs.
 
     Examples:
         >>> import tempfile
@@ -81,6 +83,7 @@ class MapLogger:
         gates: str = "free",
         pictures: tuple[Any, Any] | None = None,
         resume: bool = False,
+        wandb: Any = None,
     ):
         check_count("every", every)
         check_inputs("queries", queries)
@@ -93,7 +96,7 @@ class MapLogger:
         self._pictures = [_shown(images, given) for images, given in sides]
         self._method = method
         self._capture = {"at": at, "tokens": tokens, "layout": layout, "gates": gates}
-        self._writer = None
+        self._writer, self._run = None, wandb
         if jax.process_index() == 0:
             self._open(resume)
 
@@ -159,14 +162,22 @@ class MapLogger:
                     maps_file(self.folder, later).unlink()
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
         files.save_arrays(maps_file(self.folder, step), out._asdict())
+        images, scores = {}, {f"pair_{i}/score": float(x) for i, x in enumerate(out.scores)}
         for side, pictures, maps in zip(SIDES, self._pictures, out[:2], strict=True):
             for i, (picture, m) in enumerate(zip(pictures, maps, strict=True)):
                 m = flat_map(m)
-                image = plot.overlay(picture, m if out.valid[i] else np.zeros_like(m))
-                self._writer.add_image(f"pair_{i}/{side}", image, step, dataformats="HWC")
-        for i, score in enumerate(out.scores):
-            self._writer.add_scalar(f"pair_{i}/score", score, step)
+                shown = plot.overlay(picture, m if out.valid[i] else np.zeros_like(m))
+                images[f"pair_{i}/{side}"] = shown
+        for name, image in images.items():
+            self._writer.add_image(name, image, step, dataformats="HWC")
+        for name, score in scores.items():
+            self._writer.add_scalar(name, score, step)
         self._writer.flush()
+        if self._run is not None:
+            import wandb
+
+            media = {name: wandb.Image(image) for name, image in images.items()}
+            self._run.log({**media, **scores}, step=step)
         files.save_figure(self.folder / "strip.png", strip(self.folder))
 
 
