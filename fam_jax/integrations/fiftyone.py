@@ -5,6 +5,7 @@ box    Detections: the box of that map, `metrics.box_of`, in shares of the pictu
 score, row, name, label, reason: as the store's rows have them
 """
 
+# pyright: reportAttributeAccessIssue=false, since it takes `import fiftyone` for this very file
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from fam_jax.metrics import box_of
 from fam_jax.store import Row, Store
 
 with needed("fam_jax.integrations.fiftyone needs", "fiftyone"):
-    import fiftyone as fo  # pyright: ignore[reportMissingImports]
+    import fiftyone as fo
 
 
 def dataset(store: Store, name: str | None = None, rows: Iterable[int] | None = None) -> fo.Dataset:
@@ -58,7 +59,7 @@ def _sample(row: Row, side: str, pair: fo.Group) -> fo.Sample:
     return fo.Sample(filepath=str(path), pair=pair, score=score, **about, **shown)
 
 
-def _whole(seen: np.ndarray, box: tuple, size: tuple[int, int]) -> np.ndarray:
+def _whole(seen: np.ndarray, box: tuple, size: tuple[int, ...]) -> np.ndarray:
     """The map of a part of a picture as one of all of it, in pixels of a quarter of the map's."""
 
     def pixels(n: int, low: float, high: float, side: int) -> np.ndarray:
@@ -71,7 +72,7 @@ def _whole(seen: np.ndarray, box: tuple, size: tuple[int, int]) -> np.ndarray:
     return np.pad(seen, (0, 1))[where]
 
 
-def _upright_size(path: str) -> tuple[int, int]:
+def _upright_size(path: str) -> tuple[int, ...]:
     with Image.open(path) as picture:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
         return picture.size[::-1] if turned else picture.size

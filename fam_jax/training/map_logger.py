@@ -174,7 +174,7 @@ class MapLogger:
             self._writer.add_scalar(name, score, step)
         self._writer.flush()
         if self._run is not None:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
 
             media = {name: wandb.Image(image) for name, image in images.items()}
             self._run.log({**media, **scores}, step=step)

@@ -16,8 +16,6 @@ from tests.frameworks.keras_models import keras_layers
 from tests.frameworks.models import CASES, make
 from tests.programs import counted, on_devices
 
-pytestmark = pytest.mark.numerics
-
 LEAVES = {
     "linen-method": 6,
     "linen-bound": 16,
@@ -41,6 +39,7 @@ def case(name):
     return make(name)
 
 
+@pytest.mark.numerics
 def test_an_encoding_is_what_the_framework_itself_computes(case, images):
     v = jax.random.normal(jax.random.key(2), (2, case.outputs))
 
@@ -84,6 +83,7 @@ def test_an_encoder_says_in_a_line_what_it_is_of(case):
     assert "array" not in said.lower()
 
 
+@pytest.mark.numerics
 def test_gradients_reach_images_and_parameters(case, images):
     encode = case.encoder()
     slope = jax.jit(jax.grad(lambda x, encode: encode(x).embeddings.sum()))(images, encode)
@@ -95,6 +95,7 @@ def test_gradients_reach_images_and_parameters(case, images):
     assert sum(reached) >= 4  # kernels and biases of two layers at the least
 
 
+@pytest.mark.numerics
 @each_framework
 def test_encoders_can_be_mapped(name, images):
     case = make(name)
@@ -104,6 +105,7 @@ def test_encoders_can_be_mapped(name, images):
         assert_close(enc.embeddings[0], case.whole(images))
 
 
+@pytest.mark.numerics
 @each_framework
 def test_sharded_images_need_no_communication(name):
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 8, 3))
@@ -128,6 +130,7 @@ def test_models_are_left_as_they_were(name, case, images):
     assert " tap[" not in str(jax.make_jaxpr(case.whole)(images + 1))
 
 
+@pytest.mark.numerics
 @each_framework
 def test_half_precision(name, images):
     if name.startswith("keras"):

@@ -23,8 +23,6 @@ from pretrained_ports.models.vit_variants import VARIANTS
 from tests.close import assert_close
 from tests.ports import network
 
-pytestmark = pytest.mark.numerics
-
 # One of every way of making the tokens, the positions, the blocks and the embedding.
 KINDS = (
     *("vit-tiny-patch16", "deit-tiny-patch16-distilled", "dino-small-patch16"),
@@ -100,6 +98,7 @@ def test_attention_explains_a_pair_of_every_kind(name, method):
     assert np.abs(one.query_maps - other.query_maps).max() > 1e-3 * np.abs(one.query_maps).max()
 
 
+@pytest.mark.numerics
 @every
 def test_patches_are_a_map_before_they_are_tokens(name):
     """The backbone's tokens say where patches are, for layers that give tokens."""
@@ -136,6 +135,7 @@ def test_gradients_reach_images_and_all_parameters(monkeypatch, name):
         assert leaf.any(), path
 
 
+@pytest.mark.numerics
 @most
 def test_computes_in_the_type_of_its_parameters(name):
     expected = network.embed(create(name).model, pictures())
@@ -280,6 +280,7 @@ def test_a_distilled_file_does_not_fit_the_plain_model(tmp_path):
         pretrained_ports.load("deit-tiny-patch16", file)
 
 
+@pytest.mark.numerics
 def test_a_bias_of_clips_projection_is_kept(tmp_path):
     """timm's files have one, OpenAI's have not."""
     plain = create("clip-vit-b32")
