@@ -5,7 +5,8 @@ box    Detections: the box of that map, `metrics.box_of`, in shares of the pictu
 score, row, name, label, reason: as the store's rows have them
 """
 
-# pyright: reportAttributeAccessIssue=false, since it takes `import fiftyone` for this very file
+# It takes `import fiftyone` for this very file:
+# pyright: reportAttributeAccessIssue=false
 from collections.abc import Iterable, Iterator
 
 import numpy as np
