@@ -51,7 +51,8 @@ collect_ignore_glob = [
 ]
 # Of extras that `test` has not: with one comes an older Pillow, with the other a hundred packages.
 if find_spec("gradio") is None:
-    collect_ignore_glob += ["fam_jax/apps/live/page.py", "fam_jax/apps/live/upload.py"]
+    made_of_it = ("page", "*_tab", "shared", "upload")
+    collect_ignore_glob += [f"fam_jax/apps/live/{name}.py" for name in made_of_it]
 if find_spec("fiftyone") is None:
     collect_ignore_glob += ["fam_jax/integrations/fiftyone.py"]
 

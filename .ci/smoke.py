@@ -133,10 +133,11 @@ def check_app() -> None:
 
     from fam_jax.apps import network
     from fam_jax.apps.live import opened, page, serve
+    from fam_jax.apps.live.shared import App
 
     one = opened.open_(network.open_network("tiny", image_size=32), ["fam"])
     with serve.folder() as folder:
-        built = page.build(page.App(lambda *_: one, ["tiny"], folder))
+        built = page.build(App(lambda *_: one, ["tiny"], folder))
         address = serve.launch(built, "127.0.0.1", None, browser=False)
         with urlopen(address) as answer:
             assert page.TITLE in answer.read().decode()

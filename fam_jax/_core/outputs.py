@@ -3,6 +3,7 @@
 {"last_hidden_state": [b, n, d], "pooler_output": [b, d]}  ->  "pooler_output"
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -68,11 +69,18 @@ def _at(output: Any, key: str | int) -> Any:
         children = {str(name): child for name, child in _children(found)}
         if str(step) in children:
             found = children[str(step)]
+        elif isinstance(found, tuple | list) and _is_index(step, len(found)):
+            found = found[int(step)]
         elif isinstance(step, str) and hasattr(found, step):
             found = getattr(found, step)
         else:
             raise ValueError(f"output: the network returns nothing at {key!r}: {_listed(output)}")
     return found
+
+
+def _is_index(step: str | int, n: int) -> bool:
+    """Whether one of n has this number, from the front or, below 0, from the back."""
+    return re.fullmatch(r"-?\d+", str(step)) is not None and -n <= int(step) < n
 
 
 def _children(output: Any) -> Iterator[tuple[Any, Any]]:

@@ -59,6 +59,7 @@ def app_(
     with needed("the app needs", "app"):
         from fam_jax.apps.live import page as pages
         from fam_jax.apps.live import serve
+        from fam_jax.apps.live.shared import App
     from fam_jax.apps.live import opened as opening
     from fam_jax.apps.live.search import Gallery
 
@@ -98,7 +99,7 @@ def app_(
 
         warm = track(methods.names(), "warm-up", console=talk.progress(), transient=True)
         one = opening.open_(net, warm, tower=tower, reader=reader, gates=gates, **shared)
-        shown = pages.App(
+        shown = App(
             _kept(one, make),
             [first, *_at_hand(first)],
             folder,

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("gradio", reason='needs pip install ".[app]"')
 
-from fam_jax.apps.live import page, serve, upload
+from fam_jax.apps.live import serve, upload
+from fam_jax.apps.live.shared import App
 
 
 def test_an_address_is_not_followed():
@@ -17,7 +18,7 @@ def test_an_address_is_not_followed():
 
 def test_no_other_file_is_read_whatever_a_request_says(tmp_path):
     with serve.folder() as folder:
-        app = page.App(lambda name: None, ["tiny"], folder)
+        app = App(lambda name: None, ["tiny"], folder)
         mine = folder / "1" / "a.png"
         mine.parent.mkdir()
         mine.write_bytes(b"x")

@@ -39,7 +39,8 @@ MEAN, MAX = jnp.tanh(IMAGES).mean((1, 2)), jnp.tanh(IMAGES).max((1, 2))
 ASKED = {
     "key": (of(lambda x, mean, top: {"mean": mean, "max": top}), "max", MAX),
     "index": (of(lambda x, mean, top: (mean, top)), 1, MAX),
-    "from the end": (of(lambda x, mean, top: [mean, top]), lambda out: out[-1], MAX),
+    "from the end": (of(lambda x, mean, top: [mean, top]), -1, MAX),
+    "place of a name": (of(lambda x, mean, top: {"out": Pair(mean, top)}), "out.-1", MAX),
     "path": (of(lambda x, mean, top: {"text": None, "image": (x, top)}), "image.1", MAX),
     "key with a dot": (of(lambda x, mean, top: {"a.b": top, "c": mean}), "a.b", MAX),
     "attribute": (of(lambda x, mean, top: Out(top, mean)), "pooled", MAX),
@@ -77,6 +78,7 @@ def test_the_only_row_per_image_is_the_embedding(name):
         (lambda x, a, b: {"t": x}, None, r"returns t \[2, 4, 4, 3\]: say by output="),
         (lambda x, a, b: {"a": a}, "b", r"output: .* nothing at 'b': a \[2, 3\]"),
         (lambda x, a, b: (a, b), 2, r"output: .* nothing at 2: 0 \[2, 3\], 1"),
+        (lambda x, a, b: (a, b), -3, r"output: .* nothing at -3: 0 \[2, 3\], 1"),
         (lambda x, a, b: {"t": x}, "t", r"must return embeddings \[2, d\] .* got shape \(2, 4, 4"),
         (lambda x, a, b: None, None, "returns a NoneType without arrays"),
     ],
@@ -143,3 +145,22 @@ def test_a_module_that_a_function_hides_is_named():
             encode(IMAGES)
         with pytest.raises(ValueError, match=r"this function calls 'model', a Norm"):
             encode.features(IMAGES)
+
+
+def test_a_haiku_network_that_a_function_hides_is_named():
+    """Transformed or only its `apply`: said with the call by which its layers are seen."""
+    hk = pytest.importorskip("haiku", reason="needs haiku: pip install dm-haiku")
+    net = hk.transform(lambda x: hk.Conv2D(4, 1, name="conv")(x).mean((1, 2)))
+    params = net.init(jax.random.key(0), IMAGES)
+    apply = net.apply
+    for fn, call in (
+        (
+            lambda x: net.apply(params, None, x),
+            r"'net', a Transformed, .*\(net\.apply, params",
+        ),
+        (lambda x: apply(params, None, x), r"'apply', a function, .*\(apply, params"),
+    ):
+        with pytest.raises(ValueError, match=call):
+            fam_jax.capture(fn, at="conv")(IMAGES)
+    enc = fam_jax.capture(partial(net.apply, params, None), at="conv")(IMAGES)
+    np.testing.assert_allclose(enc.embeddings, net.apply(params, None, IMAGES), rtol=1e-6)

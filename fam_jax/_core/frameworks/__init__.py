@@ -90,13 +90,23 @@ def explained(network: Callable) -> Iterator[None]:
     except NoLayerError as error:
         model, _ = _unwrapped(network)
         for name, value in _named_in(model):
-            if _is_model(value):
+            if given := _as_captured(name, value):
                 raise ValueError(
                     f"{error}; this function calls {name!r}, a {type(value).__name__}, whose "
-                    f"layers are seen where it is captured itself: fam_jax.capture({name}, ...), "
+                    f"layers are seen where it is captured itself: fam_jax.capture({given}, ...), "
                     "with output= for what the function takes of what it returns"
                 ) from None
         raise
+
+
+def _as_captured(name: str, value: Any) -> str | None:
+    """The code by which a model of this name is handed to `capture`; None for what is no model."""
+    if _is_model(value):
+        return name
+    owner = value if isinstance(value, FunctionType) else type(value)
+    if not str(owner.__module__).startswith("haiku."):
+        return None
+    return f"functools.partial({name}{'' if owner is value else '.apply'}, params, rng)"
 
 
 def _named_in(fn: Any) -> Iterator[tuple[str, Any]]:
