@@ -1,5 +1,7 @@
 """`capture` on Equinox modules: wrappers, what hides a module, layers that are not called."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -28,6 +30,11 @@ def test_equinox_wrappers_are_looked_through(images):
         assert_close(enc.activations, case.features(images))
     with pytest.raises(ValueError, match="filter_jit hides the module inside it; leave it out"):
         fam_jax.capture(eqx.filter_vmap(eqx.filter_jit(net)), at=case.at)
+    with pytest.raises(ValueError, match=r"functools.partial hides .* equinox.Partial"):
+        fam_jax.capture(eqx.filter_vmap(functools.partial(net, state=None)), at=case.at)
+    tapped = eqx.filter_vmap(lambda x: fam_jax.tap(jnp.tanh(x), "a").mean((0, 1)))
+    enc = fam_jax.capture(tapped, at="a")(images)
+    assert_close(enc.activations, jnp.tanh(images))
 
 
 def test_an_equinox_layer_that_is_not_called_names_what_it_holds():

@@ -57,6 +57,13 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
                 "place of jax.vmap, and no jax.jit (an encoder is compiled anyway)"
             )
         return None
+    inside = _wrapped(_unwrapped(model))
+    if isinstance(inside, partial) and isinstance(inside.func, eqx.Module):
+        raise ValueError(
+            "model: functools.partial hides the module inside it; take equinox.Partial in its place"
+        )
+    if inside is not None:  # a function of one's own: its taps are seen as those of any
+        return None
     check_called(at, partial(_find, _unwrapped(model)), _layers)
     arrays, rest = split(model)
     return _TappedModule(arrays, rest, at)
@@ -64,11 +71,7 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
 
 def _unwrapped(model: Any) -> Any:
     """The module inside a bound method, `eqx.filter_vmap`, `eqx.Partial`, ..."""
-    while isinstance(model, eqx.Module):
-        names = ("__self__", "__wrapped__", *(["func"] if isinstance(model, eqx.Partial) else []))
-        inside = next((getattr(model, name) for name in names if hasattr(model, name)), None)
-        if not isinstance(inside, eqx.Module):
-            break
+    while isinstance(inside := _wrapped(model), eqx.Module):
         if not any(inside is value for value in vars(model).values()):
             raise ValueError(
                 "model: equinox.filter_jit hides the module inside it; leave it out (an encoder is "
@@ -76,6 +79,12 @@ def _unwrapped(model: Any) -> Any:
             )
         model = inside
     return model
+
+
+def _wrapped(model: Any) -> Any:
+    """What one of equinox's wrappers is around; None for what is no wrapper."""
+    names = ("__self__", "__wrapped__", *(["func"] if isinstance(model, eqx.Partial) else []))
+    return next((getattr(model, name) for name in names if hasattr(model, name)), None)
 
 
 def _training(model: Any) -> tuple[list[str], list[str]]:
