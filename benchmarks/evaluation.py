@@ -80,7 +80,7 @@ RUNS = {
     "contrastive tiny": "--cases 32 --steps 16",
     **{f"mosaic {name}": "--cases 200" for name in NETWORKS if "omniglot" not in name},
     **{f"mosaic {name}": "--cases 200 --methods quick" for name in (STRONG, "vit-simclr")},
-    "mosaic dinov2-small": "--cases 100 --methods quick",
+    "mosaic dinov2-small": "--cases 64 --methods quick",
     f"mosaic {STRONG} of-pairs": f"--cases 40 --methods {OF_PAIRS}",
     f"localization {STRONG}": "--cases 40 --measures place,region "
     "--data {assets}/images/raccoon --methods quick",
