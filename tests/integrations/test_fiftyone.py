@@ -10,6 +10,7 @@ from PIL import Image
 import fam_jax
 from fam_jax.metrics import box_of
 from fam_jax.store import INVALID, Row
+from tests.report.stand_in import Store
 
 pytest.importorskip("fiftyone", reason='needs pip install ".[fiftyone]"')
 mongomock = pytest.importorskip("mongomock")
@@ -45,27 +46,6 @@ def fo():
         yield database.fo
 
 
-class Rows:
-    """A store in memory."""
-
-    path, settings = "nowhere", {}
-
-    def __init__(self, rows):
-        self._rows = rows
-
-    def __len__(self):
-        return len(self._rows)
-
-    def scores(self):
-        return np.array([row.score for row in self._rows], np.float32)
-
-    def status(self):
-        return np.array([row.status for row in self._rows], np.uint8)
-
-    def rows(self, indices):
-        return [self._rows[i] for i in indices]
-
-
 @pytest.fixture
 def row(tmp_path):
     """A row of two pictures of 40 x 20 pixels, the second stored on its side by a camera."""
@@ -82,7 +62,7 @@ def row(tmp_path):
 def one_group(fo, row):
     from fam_jax.integrations import fiftyone as ours
 
-    query, reference = ours.samples(Rows([row]))
+    query, reference = ours.samples(Store([row]))
     assert query.pair.id == reference.pair.id
     assert (query.pair.name, reference.pair.name) == ("query", "reference")
     return query, reference
