@@ -45,6 +45,24 @@ class Row(NamedTuple):
     __repr__ = one_line
 
 
+def misplaced(box: Sequence[float | int], size: Sequence[int]) -> str:
+    """Why a row's box is of no picture of this size; "" if it is.
+
+    It is a part of the picture, or a padding to both sides of all of it. A store may have rounded
+    the box: half a pixel is no other picture.
+    """
+    (left, top, right, bottom), (width, height) = box, size
+    before, after, above, below = -left, right - width, -top, bottom - height  # beyond
+    padded = abs(before - after) <= 1 and abs(above - below) <= 1 and abs(min(before, above)) <= 0.5
+    within = max(before, after, above, below) <= 0.5
+    if left < right and top < bottom and (padded or within):
+        return ""
+    return (
+        f"not the picture that was explained: it has {width} x {height} pixels; "
+        f"the part that was seen is {left:g}, {top:g} to {right:g}, {bottom:g}"
+    )
+
+
 @runtime_checkable
 class Store(Protocol):
     """Explained pairs: scores and status of all of them, the rest of a row on demand."""

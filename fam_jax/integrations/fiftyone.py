@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from fam_jax._core.extras import needed
 from fam_jax.io.pictures import tried
 from fam_jax.metrics import box_of
-from fam_jax.store import Row, Store
+from fam_jax.store import Row, Store, misplaced
 
 with needed("fam_jax.integrations.fiftyone needs", "fiftyone"):
     import fiftyone as fo
@@ -30,10 +30,7 @@ def dataset(store: Store, name: str | None = None, rows: Iterable[int] | None = 
 
 
 def samples(store: Store, rows: Iterable[int] | None = None) -> Iterator[fo.Sample]:
-    """Two samples for every pair of `fam_jax.bulk.open_store`'s, or for every hit of a retrieval.
-
-    They are read as they are asked for; ValueError for maps of signals or volumes.
-    """
+    """Two samples a pair, read as they are asked for; ValueError for signals and volumes."""
     wanted = list(range(len(store)) if rows is None else rows)
     for start in range(0, len(wanted), 256):
         for row in store.rows(wanted[start : start + 256]):
@@ -49,7 +46,8 @@ def _sample(row: Row, side: str, pair: fo.Group) -> fo.Sample:
         raise ValueError(f"FiftyOne shows maps of pictures, [h w]; these are {list(seen.shape)}")
     if seen is not None and box is not None:
         size, reason = tried(_upright_size, path)
-        seen = None if size is None else _whole(seen, box, size)
+        reason = misplaced(box, size) if size else reason
+        seen = _whole(seen, box, size) if size and not reason else None
     if seen is not None:
         left, top, right, bottom = np.asarray(box_of(seen[None]))[0] / (seen.shape[::-1] * 2)
         region = fo.Detection(label=side, bounding_box=[left, top, right - left, bottom - top])

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from fam_jax.io.pictures import tried
+from fam_jax.store import misplaced
 
 SIDE = 320  # pixels of the longer side
 _QUALITY = 80
@@ -54,11 +55,8 @@ class Thumbnails:
             return Thumbnail(problem=reason)
         width, height = picture.size
         left, top, right, bottom = box = box or (0, 0, width, height)
-        if not (left < right and top < bottom and _is_of(picture.size, box)):
-            return Thumbnail(
-                problem=f"not the picture that was explained: it has {width} x {height} pixels; "
-                f"the part that was seen is {left:g}, {top:g} to {right:g}, {bottom:g}"
-            )
+        if problem := misplaced(box, picture.size):
+            return Thumbnail(problem=problem)
         wide, high, x, y = right - left, bottom - top, left, top
         left, top = max(left, 0), max(top, 0)
         right, bottom = min(right, width), min(bottom, height)
@@ -72,13 +70,3 @@ class Thumbnails:
         name = f"picture-{next(self._numbers):05d}.jpg"
         small.save(self._stage / name, "JPEG", quality=_QUALITY, optimize=True)
         return Thumbnail(name, *size, part=part)
-
-
-def _is_of(size: tuple[int, int], box: Sequence) -> bool:
-    """Whether a box is a part of a picture of this size, or a padding to both sides of all of it.
-
-    A store may have rounded the box: half a pixel is no other picture.
-    """
-    left, right, top, bottom = -box[0], box[2] - size[0], -box[1], box[3] - size[1]  # beyond
-    padded = abs(left - right) <= 1 and abs(top - bottom) <= 1 and abs(min(left, top)) <= 0.5
-    return padded or max(left, right, top, bottom) <= 0.5

@@ -36,6 +36,16 @@ def test_equinox_wrappers_are_looked_through(images):
     enc = fam_jax.capture(tapped, at="a")(images)
     assert_close(enc.activations, jnp.tanh(images))
 
+    class Around(eqx.Module):  # as `eqx.module_update_wrapper` makes them: of a function
+        layer: eqx.nn.Identity
+        __wrapped__: object = eqx.field(static=True)
+
+        def __call__(self, x):
+            return self.layer(self.__wrapped__(x)).mean((1, 2))
+
+    around = Around(eqx.nn.Identity(), jnp.tanh)
+    assert_close(fam_jax.capture(around, at="layer")(images).activations, jnp.tanh(images))
+
 
 def test_an_equinox_layer_that_is_not_called_names_what_it_holds():
     eqx, Net, _ = equinox_net()

@@ -121,6 +121,12 @@ def test_a_picture_that_is_gone_has_no_place_for_its_map(fo, row):
     assert reference.has_field("map")
 
 
+def test_a_picture_that_is_another_one_by_now_has_no_map_drawn_over_it(fo, row):
+    query, _ = one_group(fo, row._replace(query_box=(0.0, 0.0, 90.0, 90.0)))
+    assert not query.has_field("map")
+    assert query.reason.startswith("not the picture that was explained: it has 40 x 20 pixels")
+
+
 def test_maps_of_signals_are_refused(fo, row):
     with pytest.raises(ValueError, match=r"maps of pictures, \[h w\]; these are \[2\]"):
         one_group(fo, row._replace(query_map=np.ones(2, np.float32)))

@@ -104,7 +104,8 @@ def _as_captured(name: str, value: Any) -> str | None:
     if _is_model(value):
         return name
     owner = value if isinstance(value, FunctionType) else type(value)
-    if not str(owner.__module__).startswith("haiku."):
+    made = owner is not value or "<locals>" in value.__qualname__  # by `transform`
+    if not (made and str(owner.__module__).startswith("haiku.")):
         return None
     return f"functools.partial({name}{'' if owner is value else '.apply'}, params, rng)"
 

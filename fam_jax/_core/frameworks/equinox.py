@@ -62,7 +62,8 @@ def tapped(model: Any, args: tuple, at: tuple[str, ...]) -> _TappedModule | None
         raise ValueError(
             "model: functools.partial hides the module inside it; take equinox.Partial in its place"
         )
-    if inside is not None:  # a function of one's own: its taps are seen as those of any
+    if inside is not None and not {*by_path(at)} <= {*_layers(_unwrapped(model))}:
+        # A function of one's own: its taps are seen as those of any.
         return None
     check_called(at, partial(_find, _unwrapped(model)), _layers)
     arrays, rest = split(model)
