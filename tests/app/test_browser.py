@@ -18,6 +18,7 @@ from tests.commands import TINY, run
 
 pytest.importorskip("gradio", reason='needs pip install ".[app]"')
 pytest.importorskip("etils", reason="needs the bulk extra")
+expect = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright").expect
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,13 +194,15 @@ def test_methods_side_by_side_with_deletions(page, served):
     page.get_by_role("tab", name="Compare").click()
     drop(page, "fam-compare-query", some / "a.png")
     drop(page, "fam-compare-other", some / "b.png")
-    page.locator("#fam-compare-other").get_by_text("b.png").wait_for()
+    for field, name in (("query", "a.png"), ("other", "b.png")):
+        # The name in the table of files; while it uploads, it stands there as text.
+        page.locator(f"#fam-compare-{field}").get_by_label(name, exact=True).wait_for()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.locator("#fam-curves img").wait_for()
+    page.get_by_text("contrastive: give a background", exact=True).wait_for()
     shown = page.locator("#fam-methods .fam-card h3").all_inner_texts()
     assert {"fam", "grad-cam", "random"} < set(shown)
     assert not {"rise", "contrastive"} & set(shown)
-    assert page.get_by_text("contrastive: give a background", exact=True).is_visible()
     assert set(shown) < set(told["methods"])
 
 
@@ -213,11 +216,11 @@ def test_a_bad_file_is_told_in_a_line_and_the_page_goes_on(page, served, tmp_pat
     error = page.get_by_role("alert")
     error.wait_for()
     assert error.inner_text() == "bad.png is not a picture that Pillow can read"
-    assert page.locator("#fam-pair .fam-view").count() == 0
+    expect(page.locator("#fam-pair .fam-view")).to_have_count(0)
     page.locator("#fam-other").get_by_label(re.compile("Clear|Remove")).first.click()
     drop(page, "fam-other", some / "b.png")
     page.locator("#fam-pair .fam-heat").nth(1).wait_for()
-    assert error.count() == 0
+    expect(error).to_have_count(0)
 
 
 def test_two_tabs_do_not_meet(page, served):
