@@ -73,12 +73,11 @@ def _make_store(
     folder = epath.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = {
-            file.name
-            for file in folder.iterdir()
-            if file.name not in own and not any(files.is_part(file.name, name) for name in own)
-        }
+        left = files.parts(folder, own)
+        others = {file.name for file in folder.iterdir()} - {file.name for file in left} - {*own}
         if not others:
+            for part in left:
+                part.unlink()
             save(folder)
     except OSError as error:
         raise OSError(f"cannot write {legible(path)}: {error.strerror or error}") from None

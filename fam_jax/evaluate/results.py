@@ -27,7 +27,8 @@ class Results:
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False):
         self.folder = folder
         asked = folder / "run.json"
-        files.refuse(folder, overwrite=overwrite or asked.exists())
+        begun = folder.is_dir() and [*folder.iterdir()] == files.parts(folder, [asked.name])
+        files.refuse(folder, overwrite=overwrite or asked.exists() or begun)
         settings = json.loads(json.dumps(settings))
         if overwrite:
             for stale in (*folder.glob(f"{_METHODS}/*.csv"), *folder.glob(f"{_METHODS}/*.npz")):
@@ -40,8 +41,11 @@ class Results:
                     f"{legible(folder)} holds a run that differs in: {', '.join(other)}; pass "
                     "--overwrite or another folder"
                 )
-        (folder / _METHODS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         files.write_text(asked, json.dumps(settings, indent=2) + "\n")
+        (folder / _METHODS).mkdir(exist_ok=True)
+        for part in (*files.parts(folder), *files.parts(folder / _METHODS)):  # a kill's
+            part.unlink()
 
     def has(self, method: str) -> bool:
         """Whether a method is done: what is damaged is measured again."""

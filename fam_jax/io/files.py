@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +20,14 @@ from fam_jax._core.brief import address, legible
 
 MANIFEST = "manifest.json"
 _NAME = 100  # letters of a file's name in that of its part
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
-def is_part(name: str, of: str) -> bool:
-    """Whether a file is one that `whole` left when it was stopped."""
-    return name.startswith(f".{of[:_NAME]}.") and name.endswith(".part")
+def parts(folder: Any, names: Collection[str] | None = None) -> list[Any]:
+    """What `whole` left in a folder when it was stopped; with `names`, of files by these names."""
+    starts = None if names is None else {name[:_NAME] for name in names}
+    found = [(file, _PART.fullmatch(file.name)) for file in folder.iterdir()]
+    return [file for file, part in found if part and (starts is None or part[1] in starts)]
 
 
 @contextmanager

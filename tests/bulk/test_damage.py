@@ -79,6 +79,19 @@ def test_a_file_that_is_gone_is_not_done(made, store, array):
     assert toy.files(store) == before
 
 
+def test_what_was_left_of_a_table_by_a_kill_goes(made, tmp_path):
+    """Only of the tables of this store: another's file is no store's."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / ".pairs.parquet.0123abcd.part").write_bytes(b"PAR1")
+    assert toy.files(made(begun)) == toy.files(made())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".mine.0123abcd.part").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"it holds .*mine"):
+        made(tmp_path / "other")
+    assert (tmp_path / "other" / ".mine.0123abcd.part").exists()
+
+
 def test_what_cannot_be_read_is_not_damaged(made, store):
     """A disk that fails for a while costs no map: nothing is removed, the job says why it ends."""
     file = chunk_file(store, "scores", 1)

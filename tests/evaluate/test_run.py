@@ -65,6 +65,8 @@ def table(folder):
 
 def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_path):
     folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / ".run.json.0123abcd.part").touch()  # as a kill leaves it
     output = go("retrieval", colours, folder, METHODS[:2], cases=4)
     assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in output
     names = " ".join(sorted(f.name for f in folder.iterdir()))
@@ -77,9 +79,12 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
 
     before = {f: f.stat().st_mtime_ns for f in (folder / "methods").iterdir()}
     (folder / "methods" / "random.csv").unlink()
+    half = folder / "methods" / ".random.csv.0123abcd.part"
+    half.touch()
     go("retrieval", colours, folder, METHODS[:2], cases=4)
     changed = [f.name for f, time in before.items() if f.stat().st_mtime_ns != time]
     assert sorted(changed) == ["random.csv", "random.npz"]
+    assert not half.exists()
 
     output = go("retrieval", colours, folder, METHODS, cases=4)
     assert "left out: chefer: this method is for transformers" in output

@@ -142,6 +142,8 @@ def test_a_run_that_goes_on_leaves_what_one_without_a_break_leaves(tmp_path):
         train(log, range(151))
     with logger(broken) as log:
         train(log, range(120), lambda step: step + 1000 * (step > 40))  # another way after 40
+    half = broken / "maps" / ".000120.npz.0123abcd.part"
+    half.touch()
     with logger(broken, resume=True) as log:
         train(log, range(41, 151))
     expected, actual = maps_in(whole), maps_in(broken)
@@ -150,6 +152,7 @@ def test_a_run_that_goes_on_leaves_what_one_without_a_break_leaves(tmp_path):
         for key, value in expected[name].items():
             np.testing.assert_array_equal(actual[name][key], value)
     assert (broken / "strip.png").read_bytes() == (whole / "strip.png").read_bytes()
+    assert not half.exists()
 
 
 def test_tensorboard_is_told_to_forget_what_is_made_again(tmp_path):
