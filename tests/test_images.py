@@ -119,6 +119,7 @@ def test_pictures_and_folders_behind_urls(tmp_path, monkeypatch):
     ):
         pictures.read("nowhere://a.png")
     monkeypatch.setattr(epath, "Path", bucket)
+    monkeypatch.setattr("fam_jax.io._listing.find_spec", lambda package: package)
     np.testing.assert_array_equal(pictures.read("gs://bucket/a.png"), RGB)
     with pytest.raises(FileNotFoundError, match=r"no such file: gs://bucket/b\.png"):
         pictures.read("gs://bucket/b.png")

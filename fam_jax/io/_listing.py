@@ -5,6 +5,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from PIL import Image
 from fam_jax._core.brief import address, legible, message
 from fam_jax._core.extras import needed
 
-_SCHEMES = ("gs", "s3")
+_SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # and the package that reads them
 # Programs that Pillow would start, and formats of which it knows the name alone.
 _NOT_READ = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "PCD"}
 _WITHOUT_MARK = {"TGA", "PCX", "CUR", "XBM", "MSP", "SPIDER", "IM", "IPTC", "FLI", "ICO"}
@@ -172,14 +173,24 @@ def place(path: str | os.PathLike) -> Any:
     check_address(path)
     with needed("files behind an address need", "bulk"):
         from etils import epath
-    return epath.Path(f"{scheme}://{os.fspath(path).partition(':')[2].lstrip('/')}")
+    return epath.Path(_url(scheme, path))
 
 
 def check_address(path: str | os.PathLike) -> None:
-    """Raise ValueError for an address of a kind that is not read."""
-    if address(path) not in ("", *_SCHEMES):
+    """Raise ValueError for an address of a kind that is not read, or not without a package."""
+    if not (scheme := address(path)):
+        return
+    url = legible(_url(scheme, path))
+    if scheme not in _SCHEMES:
         read = " and ".join(f"{scheme}://" for scheme in _SCHEMES)
         raise ValueError(
-            f"{legible(path)} is an address of a kind that is not read: {read} are, others are "
-            "downloaded first"
+            f"{url} is an address of a kind that is not read: {read} are, others are downloaded "
+            "first"
         )
+    if find_spec(package := _SCHEMES[scheme]) is None:
+        raise ValueError(f"{url}: addresses of {scheme}:// need {package}: pip install {package}")
+
+
+def _url(scheme: str, path: str | os.PathLike) -> str:
+    """An address as it was given: a path of pathlib has but one stroke."""
+    return f"{scheme}://{os.fspath(path).partition(':')[2].lstrip('/')}"
