@@ -32,6 +32,7 @@ import pretrained_ports
 HIGHEST = jax.lax.Precision.HIGHEST
 EINSUM, FACTORED = "by hand, einsum", "by hand, factored"
 OTHER_BY_HAND, OTHER = "contrastive by hand, factored", "explain_all, contrastive"
+OTHER_EINSUM = "contrastive by hand, einsum"
 OTHERS = 32  # references that are the background of the contrastive map
 
 encode_pooled = fam_jax.encoder(lambda x: x, lambda A: A.mean((1, 2)))
@@ -170,10 +171,23 @@ def factored_by_hand(encode, activations: jax.Array, references: jax.Array) -> j
 
 def contrastive_by_hand(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
     """The contrastive map: its weights are linear in the reference, one matrix product is all."""
+    length, weights = margin_by_hand(activations, references)
+    scaled = activations / length[:, None, None, None]
+    return jnp.einsum("qhwd,rd->qrhw", scaled, weights, precision=HIGHEST)
+
+
+def contrastive_einsum(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
+    """The same from the weights of every pair, as any similarity has them, and nothing else."""
+    length, weights = margin_by_hand(activations, references)
+    pairs = weights[None] / length[:, None, None]
+    return jnp.einsum("qhwd,qrd->qrhw", activations, pairs, precision=HIGHEST)
+
+
+def margin_by_hand(activations: jax.Array, references: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lengths of the embeddings [q], and weights [r, d] of the cosine less the background's."""
     _, _, r, _, _ = shares_by_hand(activations[:1], references)
-    length = jnp.linalg.norm(activations.mean((1, 2)), axis=-1)[:, None, None, None]
     weights = (r - r[:OTHERS].mean(0, keepdims=True)) / np.prod(activations.shape[1:3])
-    return jnp.einsum("qhwd,rd->qrhw", activations / length, weights, precision=HIGHEST)
+    return jnp.linalg.norm(activations.mean((1, 2)), axis=-1), weights
 
 
 def contrastive(encode, activations: jax.Array, references: jax.Array) -> jax.Array:
@@ -192,7 +206,8 @@ def all_pairs_jobs(sizes: Sizes) -> tuple[dict[str, Callable], tuple]:
     """What is compared, and the arguments of each."""
     fns = {EINSUM: einsum_by_hand, FACTORED: factored_by_hand}
     fns |= {f"explain_all, chunk {chunk}": by_chunk(chunk) for chunk in sizes.chunks}
-    fns |= {OTHER_BY_HAND: contrastive_by_hand, OTHER: contrastive}
+    fns |= {OTHER_BY_HAND: contrastive_by_hand, OTHER_EINSUM: contrastive_einsum}
+    fns[OTHER] = contrastive
     activations = jax.nn.relu(random(2, sizes.queries, *sizes.activations))
     references = jax.nn.relu(random(3, sizes.references, sizes.activations[-1]))
     return fns, (encode_pooled, activations, references)
@@ -227,7 +242,7 @@ def all_pairs(sizes: Sizes) -> Table:
     compiled = {name: jax.jit(fn).lower(*args).compile() for name, fn in fns.items()}
     jobs = {name: ready(run, *args) for name, run in compiled.items()}
     for name, job in jobs.items():
-        expected = jobs[OTHER_BY_HAND if name == OTHER else EINSUM]()
+        expected = jobs[OTHER_BY_HAND if name in (OTHER, OTHER_EINSUM) else EINSUM]()
         if name != OTHER_BY_HAND:
             np.testing.assert_allclose(job(), expected, rtol=0, atol=1e-5 * abs(expected).max())
 

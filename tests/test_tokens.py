@@ -104,7 +104,7 @@ def test_encoders_of_equal_grids_share_one_compilation(images):
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("tokens", [3, (1, 2, 3), [1, None]])
+@pytest.mark.parametrize("tokens", [3, (1, 2, 3), [1, None], (4, 4)])
 def test_other_tokens_are_refused(tokens, unchecked):
     with pytest.raises(TypeError, match="tokens: expected TokenGrid"):
         fam_jax.capture(embed, at="tokens", tokens=tokens)

@@ -85,7 +85,8 @@ def as_token_grid(tokens: Any) -> TokenGrid | None:
     """A `TokenGrid` from one, or from any tuple (prefix, shape)."""
     if tokens is None or isinstance(tokens, TokenGrid):
         return tokens
-    if not isinstance(tokens, tuple) or len(tokens) != 2:
+    pair = isinstance(tokens, tuple) and len(tokens) == 2
+    if not pair or not isinstance(tokens[1], tuple | list | None):
         raise TypeError(f"tokens: expected TokenGrid(prefix=..., shape=...), got {tokens!r}")
     prefix, shape = tokens
     return TokenGrid(prefix, None if shape is None else tuple(shape))
