@@ -1,6 +1,7 @@
 """A search by several processes finds what one finds, bit for bit, and so it explains."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,12 @@ def test_an_index_and_a_search(tmp_path, processes, devices):
     assert toy.files(tmp_path / "several") == toy.files(tmp_path / "alone")
 
 
+def ours(out):
+    """The lines that are not gloo's: two of its threads write at once, and tear each other's."""
+    words = r"\[Gloo\] Rank|is connected to|Expected number of connected|peer ranks( is :|\.)|\d|\s"
+    return [line for line in out.splitlines() if not re.fullmatch(f"({words})*", line)]
+
+
 @pytest.mark.slow
 def test_the_commands(tmp_path, capsys):
     """`--distributed` on two hosts: the index and the maps of one, one page, said once."""
@@ -70,9 +77,9 @@ def test_the_commands(tmp_path, capsys):
         ]
         ends = [process.communicate(timeout=200) for process in started]
         assert [process.returncode for process in started] == [0, 0], ends
-        lines = [[x for x in out.splitlines() if not x.startswith("[Gloo]")] for out, _ in ends]
+        lines = [ours(out) for out, _ in ends]
         assert lines[1] == []
-    said = said.replace("alone-", "two-").splitlines()
+    said = ours(said.replace("alone-", "two-"))
     assert lines[0] == said[-len(lines[0]) :]
     assert paths[0] in lines[0]
     for what in ("index", "maps", "page"):
