@@ -19,6 +19,7 @@ from fam_jax.io import files
 from fam_jax.io.arrays import load
 
 _METHODS = "methods"
+_OWN = ("run.json", "table.md", "table.csv", "curves.png", "examples.png", "manifest.json")
 
 
 class Results:
@@ -44,7 +45,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_text(asked, json.dumps(settings, indent=2) + "\n")
         (folder / _METHODS).mkdir(exist_ok=True)
-        for part in (*files.parts(folder), *files.parts(folder / _METHODS)):  # a kill's
+        for part in (*files.parts(folder, _OWN), *files.parts(folder / _METHODS)):  # a kill's
             part.unlink()
 
     def has(self, method: str) -> bool:

@@ -149,7 +149,8 @@ class MapLogger:
                     "gates; take another folder"
                 )
         (self.folder / MAPS).mkdir(parents=True, exist_ok=True)
-        for part in (*files.parts(self.folder), *files.parts(self.folder / MAPS)):
+        own = files.parts(self.folder, [PROBE, "strip.png"])
+        for part in (*own, *files.parts(self.folder / MAPS)):
             part.unlink()
         sides = zip(SIDES, self._pictures, strict=True)
         shown = {f"{side}_{i}": x for side, xs in sides for i, x in enumerate(xs)}

@@ -81,10 +81,12 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     (folder / "methods" / "random.csv").unlink()
     half = folder / "methods" / ".random.csv.0123abcd.part"
     half.touch()
+    other = folder / ".mine.0123abcd.part"  # of another program
+    other.touch()
     go("retrieval", colours, folder, METHODS[:2], cases=4)
     changed = [f.name for f, time in before.items() if f.stat().st_mtime_ns != time]
     assert sorted(changed) == ["random.csv", "random.npz"]
-    assert not half.exists()
+    assert (half.exists(), other.exists()) == (False, True)
 
     output = go("retrieval", colours, folder, METHODS, cases=4)
     assert "left out: chefer: this method is for transformers" in output
