@@ -51,7 +51,7 @@ def visit(browser):
         visit.page.on("request", lambda request: visit.requests.append(request.url))
         visit.page.on(
             "requestfailed",
-            # What was still on its way when the page was left, by a link or at the end, is no fault.
+            # Left, by a link or at the end, a page ends what is still on its way: no fault.
             lambda r: r.failure != "net::ERR_ABORTED" and visit.complaints.append(r.url),
         )
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))

@@ -1,10 +1,9 @@
-"""A job of the toy network in a process: python job.py TABLE STORE LOG [PORT PROCESS PROCESSES].
+"""A job of the toy network, to be run in a process of its own.
 
 A line goes to LOG whenever this process has a step's results in its hands, before they are written.
 """
 
 import os
-import sys
 import time
 
 import jax
@@ -17,9 +16,10 @@ from tests.bulk import toy
 fetch = DeviceProgram.fetch
 
 
-def main(table, store, log, port=None, process="0", processes="1"):
+def main(table, store, log, port=None, process=0, processes=1):
+    """How many pairs were explained, how many of them are not valid, and on how many devices."""
     if port is not None:
-        hosts.join(f"127.0.0.1:{port}", int(processes), int(process))
+        hosts.join(f"127.0.0.1:{port}", processes, process)
 
     def fetch_and_log(self, outputs):
         results = fetch(self, outputs)
@@ -39,8 +39,4 @@ def main(table, store, log, port=None, process="0", processes="1"):
         once="ONCE" in os.environ,
         on_step=lambda progress: time.sleep(pause),
     )
-    print(done.pairs, done.invalid, len(jax.devices()))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return done.pairs, done.invalid, len(jax.devices())

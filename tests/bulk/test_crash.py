@@ -1,15 +1,13 @@
 """Killed at any moment and started again, a job ends in the store of a job that was not."""
 
 import random
-import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.bulk import toy
+from tests.bulk.job import main
 
-JOB = Path(__file__).parent / "job.py"
 BATCH = 4
 
 
@@ -37,20 +35,17 @@ def pairs(rows, tmp_path_factory):
 def whole(pairs, tmp_path_factory):
     """The store of a job that nothing happened to, on one device."""
     folder = tmp_path_factory.mktemp("whole")
-    finish([toy.start(JOB, pairs, folder / "store", folder / "log")])
+    finish([toy.Job(main, pairs, folder / "store", folder / "log")])
     return toy.files(folder / "store")
 
 
-def finish(processes):
-    """Wait for all; what the last one printed."""
+def finish(jobs):
+    """Wait for all; what each returned."""
     try:
-        for process in processes:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
+        return [job.result() for job in jobs]
     finally:
-        for process in processes:
-            process.kill()
-    return out
+        for job in jobs:
+            job.kill()
 
 
 def steps(log):
@@ -64,27 +59,25 @@ def kill_at_random_points(start, log_of, kills):
     while killed < kills:
         log = log_of(0)
         before, aim = steps(log), killed % 3
-        processes = start()
+        jobs = start()
         deadline = time.monotonic() + 120
-        while steps(log) < before + aim and all(p.poll() is None for p in processes):
+        while steps(log) < before + aim and all(job.alive() for job in jobs):
             time.sleep(0.005)
             assert time.monotonic() < deadline
-        moment = time.monotonic() + rng.random() * (0.1 if aim else 3.0)
+        moment = time.monotonic() + rng.random() * (0.1 if aim else 1.0)
         while time.monotonic() < moment and steps(log) < before + aim + 3:
             time.sleep(0.005)
-        alive = [p for p in processes if p.poll() is None]
-        for process in alive:
-            process.send_signal(signal.SIGKILL)
-        for process in processes:
-            process.communicate()
-        assert alive, "the job was done before it could be killed"
+        alive = [job.alive() for job in jobs]
+        for job in jobs:
+            job.kill()
+        assert any(alive), "the job was done before it could be killed"
         killed += 1
 
 
 def test_kills(pairs, rows, kills, whole, tmp_path):
     """At most one finished batch is lost by a kill; the store is the same, bit for bit."""
     store, log = tmp_path / "store", tmp_path / "log"
-    start = lambda: [toy.start(JOB, pairs, store, log, PAUSE="0.03")]  # noqa: E731
+    start = lambda: [toy.Job(main, pairs, store, log, PAUSE="0.03")]  # noqa: E731
     kill_at_random_points(start, lambda process: log, kills)
     finish(start())
     batches = -(-rows // BATCH)
@@ -96,9 +89,9 @@ def test_kills(pairs, rows, kills, whole, tmp_path):
 @pytest.mark.parametrize("kills", [5], indirect=True)
 def test_kills_of_a_job_that_keeps_features(pairs, kills, tmp_path):
     """While pictures are encoded once, and while their features are used; nothing of them stays."""
-    finish([toy.start(JOB, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])
+    finish([toy.Job(main, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])
     store, log = tmp_path / "store", tmp_path / "killed"
-    start = lambda: [toy.start(JOB, pairs, store, log, PAUSE="0.03", ONCE="1")]  # noqa: E731
+    start = lambda: [toy.Job(main, pairs, store, log, PAUSE="0.03", ONCE="1")]  # noqa: E731
     kill_at_random_points(start, lambda process: log, kills)
     finish(start())
     assert steps(log) <= steps(tmp_path / "log") + kills
@@ -109,10 +102,10 @@ def test_kills_of_a_job_that_keeps_features(pairs, kills, tmp_path):
 def test_two_processes_write_what_one_does(pairs, rows, whole, tmp_path):
     """Of four devices each, with gloo between them."""
     port, store = toy.free_port(), tmp_path / "store"
-    processes = [
-        toy.start(JOB, pairs, store, tmp_path / f"log{i}", port, i, 2, devices=4) for i in range(2)
+    jobs = [
+        toy.Job(main, pairs, store, tmp_path / f"log{i}", port, i, 2, devices=4) for i in range(2)
     ]
-    assert finish(processes).splitlines()[-1] == f"{rows} 0 8"
+    assert finish(jobs)[-1] == (rows, 0, 8)
     assert toy.files(store) == whole
 
 
@@ -125,7 +118,7 @@ def test_kills_of_two_processes(pairs, rows, kills, whole, tmp_path):
     def start():
         port = toy.free_port()
         return [
-            toy.start(JOB, pairs, store, log_of(i), port, i, 2, devices=1, PAUSE="0.03")
+            toy.Job(main, pairs, store, log_of(i), port, i, 2, devices=1, PAUSE="0.03")
             for i in range(2)
         ]
 

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ import pytest
 from fam_jax.apps.main import main
 from tests.bulk import search_job, toy
 from tests.commands import TINY
-
-JOB = Path(__file__).parent / "search_job.py"
 
 
 @pytest.mark.parametrize(
@@ -24,12 +21,12 @@ def test_an_index_and_a_search(tmp_path, processes, devices):
     toy.pictures(tmp_path / "pictures", 9)
     search_job.main(tmp_path, "alone")
     port = toy.free_port()
-    started = [
-        toy.start(JOB, tmp_path, "several", port, i, processes, devices=devices)
+    jobs = [
+        toy.Job(search_job.main, tmp_path, "several", port, i, processes, devices=devices)
         for i in range(processes)
     ]
-    ends = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0] * processes, ends
+    for job in jobs:
+        job.result()
     alone = np.load(tmp_path / "alone-0.npz")
     assert alone["rows"][:, :2].tolist() == [[1, 10], [2, 11], [3, 12]]
     for i in range(processes):

@@ -1,11 +1,13 @@
 """A network of no weight, pictures, and a job in a process of its own."""
 
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -84,17 +86,50 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def start(script: Path, *args: object, devices: int = 1, **env: str) -> subprocess.Popen:
-    """Python on a file of this folder, with so many CPU devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    root = Path(__file__).resolve().parents[2]
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(root), **env},
-    )
+class Job:
+    """`main(*args)` in a process of its own, with so many CPU devices.
+
+    The process is forked from one that has imported what a job needs and computed nothing.
+    """
+
+    def __init__(self, main: Callable, *args: object, devices: int = 1, **env: str) -> None:
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+        self._result, of_process = FORKS.Pipe(duplex=False)
+        work = (of_process, {"XLA_FLAGS": flags, **env}, main, args)
+        self._process = FORKS.Process(target=_work, args=work, daemon=True)
+        self._process.start()
+        of_process.close()
+
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """By a signal that cannot be caught; returns when the process is gone."""
+        self._process.kill()
+        self._process.join()
+
+    def result(self, seconds: float = 120) -> object:
+        """What `main` returned; what it raised is the message of an AssertionError."""
+        assert self._result.poll(seconds), f"nothing came within {seconds} s"
+        result, error = self._result.recv()
+        self._process.join(seconds)
+        assert error == ""
+        assert self._process.exitcode == 0
+        return result
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.bulk.job", "tests.bulk.search_job"])
+
+
+def _work(results, env, main, args) -> None:
+    os.environ.update(env)
+    try:
+        result, error = main(*args), ""
+        jax.distributed.shutdown()  # else at exit, which a forked process does not come by
+    except BaseException:
+        result, error = None, traceback.format_exc()
+    results.send((result, error))
 
 
 def free_port() -> int:
