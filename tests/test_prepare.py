@@ -132,3 +132,8 @@ def test_floats_on_several_devices_are_not_looked_at():
     mesh = jax.make_mesh((8,), ("batch",))
     sharded = jax.device_put(floats, jax.NamedSharding(mesh, jax.P("batch")))
     ENCODE(sharded)
+
+
+def test_channels_first_are_named_by_the_network():
+    with pytest.raises(ValueError, match=r"must be \[b, H, W, 3\], got shape \[3, 3, 40, 56\]"):
+        ENCODE(np.moveaxis(PICTURES, 3, 1).astype(np.float32))

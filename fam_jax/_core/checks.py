@@ -23,6 +23,24 @@ def check_float(name: str, x: Any, axes: str) -> None:
         raise ValueError(f"{name}: expected an array [{axes}], got shape {x.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name}: expected floating-point numbers, got {x.dtype}")
+    check_plain(name, x)
+
+
+def check_plain(name: str, *arrays: Any) -> None:
+    """Raise for NumPy arrays whose bytes are not their numbers: behind a mask, or reversed.
+
+    JAX refuses them, too, but not where it has compiled for a plain array of that type and shape:
+    there it reads the bytes as they lie.
+    """
+    for x in arrays:
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{name}: JAX has no masked arrays; {name}.filled(value) has no mask")
+        if isinstance(x, np.ndarray) and not x.dtype.isnative:
+            native = x.dtype.newbyteorder("=").name
+            raise TypeError(
+                f"{name}: expected this machine's order of bytes, got {x.dtype}; "
+                f"{name}.astype({native!r}) has it"
+            )
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -52,5 +70,6 @@ def check_key(key: Any) -> None:
 
 def wide(*arrays: AnyArray) -> tuple[jax.Array, ...]:
     """The arrays in float32, or in float64 if one of them is; whatever the promotion rules."""
+    check_plain("array", *arrays)
     double = any(x.dtype == jnp.float64 for x in arrays)
     return tuple(jnp.asarray(x, jnp.float64 if double else jnp.float32) for x in arrays)

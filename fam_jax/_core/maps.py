@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._core.checks import AnyArray, check_choice, wide
+from fam_jax._core.checks import AnyArray, check_choice, check_plain, wide
 
 
 def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
@@ -19,6 +19,7 @@ def minmax(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         >>> minmax(jnp.array([[0.0, 1.0, 4.0], [7.0, 7.0, 7.0]])).tolist()
         [[0.0, 0.25, 1.0], [1.0, 1.0, 1.0]]
     """
+    check_plain("x", x)
     low = jnp.min(x, axis=-1, keepdims=True)
     span = jnp.max(x, axis=-1, keepdims=True) - low
     # span == 0 rather than span > 0: a NaN must stay one, to be caught where maps are made.
@@ -47,6 +48,7 @@ def rescale(
 
     Source: `author_compat`: github.com/ly9802/DynamicAccumulatedAttentionMap.
     """
+    check_plain("maps", maps)
     return _rescale(maps, _axes_of_a_map(maps, axes), author_compat)
 
 
@@ -145,6 +147,7 @@ def check_size(size: tuple[int, ...]) -> None:
 
 
 def _check_maps(maps: AnyArray, rank: int) -> None:
+    check_plain("maps", maps)
     if maps.ndim < rank:
         axes = "height, width" if rank == 2 else f"{rank} axes of positions"
         raise ValueError(f"maps: expected [..., {axes}], got shape {maps.shape}")

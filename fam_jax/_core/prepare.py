@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.checks import AnyArray, check_float, check_plain
 
 AXES = "batch height width channels"
 # Images, signals, volumes, points, ...; or token ids.
@@ -51,6 +51,7 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         raise TypeError(f"{name}: pictures are prepared outside of jit: give it their floats")
     if not len(images):
         raise ValueError(f"{name}: no pictures were given")
+    check_plain(name, *images)
     # Each by itself: they may differ in size.
     ready = [p.input if hasattr(p, "input") else preprocess(p) for p in images]
     return jnp.asarray(np.stack(ready))
@@ -71,6 +72,7 @@ def check_inputs(name: str, x: Any) -> None:
             f"{name}: expected floating-point numbers, or integers [batch, tokens], got "
             f"{x.dtype} of shape {x.shape}"
         )
+    check_plain(name, x)
 
 
 def embeddings_given(x: Any) -> bool:
@@ -86,6 +88,8 @@ def _is_here(images: AnyArray) -> bool:
 
 
 def _check_range(name: str, images: AnyArray, preprocess: Any) -> None:
+    if images.shape[-1] != preprocess.channels:
+        return  # of which the network says what it takes
     black_and_white = preprocess.normalise(
         np.array([0, 255], np.uint8)[:, None, None].repeat(images.shape[-1], axis=2)
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fam_jax._core.brief import one_line
-from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.checks import AnyArray, check_float, check_plain, wide
 from fam_jax._core.similarity import normalize
 
 
@@ -159,6 +159,7 @@ def _classifier_rows(kernel: Array, classes: Array, contrast: bool) -> Array:
 
 
 def _check_labels(labels: Any, count: int | None = None, of: str = "") -> None:
+    check_plain("labels", labels)
     if not (isinstance(labels, AnyArray) and jnp.issubdtype(labels.dtype, jnp.integer)):
         got = getattr(labels, "dtype", type(labels).__name__)
         raise TypeError(f"labels: expected an array of integers, got {got}")

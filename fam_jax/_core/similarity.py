@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.checks import AnyArray, check_float, check_plain, wide
 from fam_jax._core.frameworks.arrays import as_pytree
 from fam_jax._core.leaf import Leaf
 from fam_jax._core.mesh import vary_with
@@ -49,6 +49,7 @@ def normalize(x: Float[AnyArray, "... d"]) -> Float[Array, "... d"]:
         [[0.6 0.8]
          [0.  0. ]]
     """
+    check_plain("x", x)
     return _normalize(x)
 
 

@@ -45,7 +45,8 @@ class Loader:
     ) -> None:
         if not callable(read):
             raise TypeError(f"read: expected a function of a path, got {type(read).__name__}")
-        self._read, self.shape, self.dtype = read, tuple(shape), np.dtype(dtype)
+        self._read, self.shape = read, tuple(shape)
+        self.dtype = np.dtype(dtype).newbyteorder("=")  # as JAX reads it
 
     def batch_shape(self, size: int) -> jax.ShapeDtypeStruct:
         """Shape and type of a batch of inputs."""
@@ -60,7 +61,10 @@ class Loader:
         return {"image": image, "box": box, "reason": np.array(reason)}
 
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        array = np.asarray(self._read(path))
+        array = self._read(path)
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{legible(path)}: expected an array without a mask: .filled(value)")
+        array = np.asarray(array)
         if array.shape != self.shape:
             raise ValueError(f"{legible(path)}: expected an array {self.shape}, got {array.shape}")
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):

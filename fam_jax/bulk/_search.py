@@ -16,6 +16,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fam_jax._core.checks import check_plain
 from fam_jax._core.similarity import (
     Cosine,
     Dot,
@@ -55,6 +56,7 @@ def search(
         >>> rows.tolist()
         [[0, 1]]
     """
+    check_plain("embeddings", embeddings)
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or not jnp.issubdtype(embeddings.dtype, jnp.floating):
         raise ValueError(
@@ -73,6 +75,7 @@ def search(
 
 def check_queries(queries: Any, d: int) -> Array:
     """Queries [q, d] in float32; ValueError for another shape."""
+    check_plain("queries", queries)
     queries = jnp.asarray(queries, jnp.float32)
     if queries.ndim != 2 or queries.shape[1] != d:
         raise ValueError(f"queries: expected embeddings [q, {d}], got shape {queries.shape}")

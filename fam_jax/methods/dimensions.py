@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fam_jax._core.axes import map_axes, spread
-from fam_jax._core.checks import AnyArray, check_choice, check_count, wide
+from fam_jax._core.checks import AnyArray, check_choice, check_count, check_plain, wide
 from fam_jax._core.chunks import fold_chunks
 from fam_jax._core.mesh import vary_with
 from fam_jax._core.similarity import Similarity, cosine
@@ -54,6 +54,7 @@ def fggb(
     check_choice("sign", sign, _SIGNS)
     check_count("chunk", chunk)
     if threshold is not None:
+        check_plain("threshold", threshold)
         threshold = jnp.asarray(threshold)
         if threshold.ndim > 1:
             raise ValueError(f"threshold: expected one number or [b], got shape {threshold.shape}")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.brief import one_line
-from fam_jax._core.checks import AnyArray, check_count, check_float
+from fam_jax._core.checks import AnyArray, check_count, check_float, check_plain
 from fam_jax._core.chunks import map_chunks
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.encoding import Encoding
@@ -167,6 +167,7 @@ def explain_all(
     """
     encoders, method = _check_both(encode, method)
     queries = _prepared(encoders[0], "queries", queries)
+    check_plain("references", references)
     images = not embeddings_given(references)
     if images:
         references = _prepared(encoders[1], "references", references)

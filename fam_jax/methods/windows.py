@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fam_jax._core.axes import map_axes, space, spread
-from fam_jax._core.checks import AnyArray, check_count, wide
+from fam_jax._core.checks import AnyArray, check_count, check_plain, wide
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, cosine
 from fam_jax.methods.method import Method
@@ -56,6 +56,7 @@ def occlusion(
     """
     check_count("chunk", chunk)
     sides = {"window": _given("window", window), "stride": _given("stride", stride)}
+    check_plain("fill", fill)
     fill = None if fill is None else jnp.asarray(fill)
     return Method(similarity, partial(_occlusion, **sides, fill=fill, chunk=chunk), IMAGES)
 

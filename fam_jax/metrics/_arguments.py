@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fam_jax._core.axes import map_axes
-from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.checks import AnyArray, check_float, check_plain
 from fam_jax._core.encoder import as_embedding
 from fam_jax._core.similarity import Similarity, as_similarity
 
@@ -58,6 +58,7 @@ def check_boxes(name: str, boxes: AnyArray) -> None:
 
 def check_booleans(name: str, x: Any, shape: tuple[int, ...], each: str) -> None:
     """Raise unless `x` is a boolean for `each` value of an array of this shape."""
+    check_plain(name, x)
     if getattr(x, "dtype", None) != jnp.bool_:
         got = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name}: expected booleans, got {got}")

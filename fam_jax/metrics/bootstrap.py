@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fam_jax._core.checks import AnyArray, check_count, wide
+from fam_jax._core.checks import AnyArray, check_count, check_plain, wide
 
 
 class Estimate(NamedTuple):
@@ -111,6 +111,7 @@ def _bootstrap(values, key, *, samples):
 
 
 def _check_values(values: AnyArray) -> None:
+    check_plain("values", values)
     if not isinstance(values, AnyArray) or not jnp.issubdtype(values.dtype, jnp.floating):
         got = getattr(values, "dtype", type(values).__name__)
         raise TypeError(f"values: expected an array of floating-point numbers, got {got}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fam_jax._core.axes import map_axes
-from fam_jax._core.checks import AnyArray, check_float, wide
+from fam_jax._core.checks import AnyArray, check_float, check_plain, wide
 from fam_jax._core.maps import check_size, upsample
 from fam_jax._core.similarity import cosine
 from fam_jax.metrics import energy_in
@@ -44,6 +44,7 @@ def energy_outside(
     gradients outside a mask; the share of the mass is that of `metrics.energy_in`.
     """
     check_float("maps", maps, MAPS)
+    check_plain("masks", masks)
     masks, axes = jnp.asarray(masks), "height, width" if maps.ndim == 3 else "*space"
     if masks.ndim != maps.ndim or masks.shape[0] != maps.shape[0] or masks.dtype != bool:
         raise ValueError(

@@ -80,3 +80,19 @@ def test_a_report_is_of_pictures_and_a_job_reads_in_one_way(signals, tmp_path):
         report.write(store, tmp_path / "page", read=lambda path: Image.new("RGB", (64, 48)))
     with pytest.raises(TypeError, match="run: pass preprocess=, for pictures, or load="):
         run(signals, tmp_path, load=None)
+
+
+@pytest.mark.parametrize("order", ["<f4", ">f4"])
+def test_files_in_either_order_of_bytes_and_a_loader_of_either(signals, tmp_path, order):
+    """What is read is converted; what JAX gets has this machine's order."""
+    load = bulk.Loader(lambda path: np.load(path).astype(order), (STEPS, CHANNELS), order)
+    _, found = run(signals, tmp_path / order, load=load)
+    _, expected = run(signals, tmp_path / "plain")
+    np.testing.assert_array_equal(found.rows([0])[0].query_map, expected.rows([0])[0].query_map)
+
+
+def test_what_is_behind_a_mask_is_not_read(tmp_path):
+    np.save(tmp_path / "0.npy", np.ones((STEPS, CHANNELS), "f"))
+    load = bulk.Loader(lambda path: np.ma.masked_invalid(np.load(path)), (STEPS, CHANNELS))
+    _, store = run([str(tmp_path / "0.npy")] * 6, tmp_path, load=load)
+    assert "expected an array without a mask: .filled(value)" in store.rows([0])[0].reason
