@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import fam_jax
 from fam_jax import bulk, metrics, training
@@ -149,6 +150,29 @@ def test_pictures_behind_a_mask_are_refused():
     for given in (pictures, list(pictures)):
         with pytest.raises(TypeError, match="queries: JAX has no masked arrays"):
             fam_jax.explain_pairs(encode, given, given)
+
+
+class Dense(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(5, name="dense")(x).mean((1, 2))
+
+
+WEIGHTS = jax.tree.map(np.asarray, Dense().init(KEY, IMAGES))
+
+
+def of_weights(weights):
+    return fam_jax.capture(Dense().bind(weights), at="dense")
+
+
+def test_weights_are_plain_arrays_too(unchecked):
+    of_weights(WEIGHTS)(IMAGES)
+    swapped = jax.tree.map(lambda w: w.astype(w.dtype.newbyteorder()), WEIGHTS)
+    with pytest.raises(TypeError, match="weights: expected this machine's order of bytes"):
+        of_weights(swapped)
+    masked = jax.tree.map(np.ma.masked_invalid, WEIGHTS)
+    with pytest.raises(TypeError, match="weights: JAX has no masked arrays"):
+        of_weights(masked)
 
 
 def test_what_the_message_says_helps():

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
+import jax
 from jaxtyping import Array
 
 from fam_jax._core.brief import brief
-from fam_jax._core.checks import check_choice
+from fam_jax._core.checks import check_choice, check_plain
 from fam_jax._core.encoder import Encoder, LayersEncoder
 from fam_jax._core.frameworks import tapped_model
 from fam_jax._core.frameworks.arrays import as_pytree
@@ -137,6 +138,7 @@ def capture(
     if not callable(model):
         raise TypeError(f"model: expected a module or a function, got {type(model).__name__}")
     network, tokens = tapped_model(model, names) or as_pytree(model), as_token_grid(tokens)
+    check_plain("weights", *jax.tree.leaves(network))
     if not isinstance(output, str | int | None):
         if not callable(output):
             got = type(output).__name__
@@ -172,6 +174,7 @@ def encoder(
         (2, 4, 4, 3)
     """
     network = _Composition(as_pytree(features), as_pytree(head))
+    check_plain("weights", *jax.tree.leaves(network))
     return Encoder(network, at="activations", tokens=as_token_grid(tokens))
 
 
