@@ -14,7 +14,7 @@ import pytest
 from flax import linen
 
 import fam_jax
-from fam_jax import bulk, metrics, training
+from fam_jax import bulk, metrics, plot, training
 from fam_jax.methods import make
 from pretrained_ports import load
 
@@ -136,7 +136,9 @@ def test_what_is_not_plain_is_refused(unchecked, name):
     call, *arrays = CALLS[name]
     jax.block_until_ready(call(*arrays))
     for i, x in enumerate(arrays):
-        others = [(np.ma.masked_array(x, np.zeros(x.shape, bool)), "JAX has no masked arrays; ")]
+        others = [
+            (np.ma.masked_array(x, np.zeros(x.shape, bool)), "expected an array without a mask; ")
+        ]
         if x.itemsize > 1:  # one byte has no order
             others.append((x.astype(x.dtype.newbyteorder()), "expected this machine's order of "))
         for other, message in others:
@@ -148,7 +150,7 @@ def test_pictures_behind_a_mask_are_refused():
     pictures = np.ma.masked_greater(RNG.integers(0, 256, (2, 40, 40, 3)).astype(np.uint8), 250)
     encode = fam_jax.capture(load("tiny"))
     for given in (pictures, list(pictures)):
-        with pytest.raises(TypeError, match="queries: JAX has no masked arrays"):
+        with pytest.raises(TypeError, match="queries: expected an array without a mask"):
             fam_jax.explain_pairs(encode, given, given)
 
 
@@ -171,7 +173,7 @@ def test_weights_are_plain_arrays_too(unchecked):
     with pytest.raises(TypeError, match="weights: expected this machine's order of bytes"):
         of_weights(swapped)
     masked = jax.tree.map(np.ma.masked_invalid, WEIGHTS)
-    with pytest.raises(TypeError, match="weights: JAX has no masked arrays"):
+    with pytest.raises(TypeError, match="weights: expected an array without a mask"):
         of_weights(masked)
 
 
@@ -192,3 +194,20 @@ def test_every_function_that_takes_arrays_is_asked():
     }
     assert len(taking) > 40
     assert taking - set(CALLS) == set()
+
+
+@pytest.mark.parametrize("kind", ["map", "image", "shares", "signal", "volume", "p2p"])
+def test_figures_hide_no_mask(unchecked, kind):
+    given = {
+        "map": (plot.overlay, LARGE[0] / LARGE.max(), MAPS[0]),
+        "image": (plot.overlay, LARGE[0] / LARGE.max(), MAPS[0]),
+        "shares": (partial(plot.sentence, ["a", "dog", "on"]), SCORES[:3]),
+        "signal": (plot.signal, SCORES, SCORES[:3]),
+        "volume": (plot.volume, MAPS, MAPS),
+        "p2p": (partial(plot.points_figure, LARGE[0], LARGE[0]), PAIRS[0]),
+    }
+    call, *arrays = given[kind]
+    at = ["image", "map"].index(kind) if kind in ("image", "map") else 0
+    arrays[at] = np.ma.masked_greater(arrays[at], 1)
+    with pytest.raises(TypeError, match=f"{kind}: expected an array without a mask"):
+        call(*arrays)

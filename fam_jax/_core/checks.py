@@ -32,15 +32,20 @@ def check_plain(name: str, *arrays: Any) -> None:
     JAX refuses them, too, but not where it has compiled for a plain array of that type and shape:
     there it reads the bytes as they lie.
     """
+    check_unmasked(name, *arrays)
     for x in arrays:
-        if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{name}: JAX has no masked arrays; {name}.filled(value) has no mask")
         if isinstance(x, np.ndarray) and not x.dtype.isnative:
             native = x.dtype.newbyteorder("=").name
             raise TypeError(
                 f"{name}: expected this machine's order of bytes, got {x.dtype}; "
                 f"{name}.astype({native!r}) has it"
             )
+
+
+def check_unmasked(name: str, *arrays: Any) -> None:
+    """Raise for masked arrays: what is behind the mask would be taken as it is."""
+    if any(isinstance(x, np.ma.MaskedArray) for x in arrays):
+        raise TypeError(f"{name}: expected an array without a mask; {name}.filled(value) has none")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from absl import flags
 from PIL import Image
 
 from fam_jax._core.brief import brief, legible
+from fam_jax._core.checks import check_unmasked
 from fam_jax.io import pictures
 
 _THREADS = 16
@@ -62,8 +63,7 @@ class Loader:
 
     def _load(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         array = self._read(path)
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{legible(path)}: expected an array without a mask: .filled(value)")
+        check_unmasked("read", array)
         array = np.asarray(array)
         if array.shape != self.shape:
             raise ValueError(f"{legible(path)}: expected an array {self.shape}, got {array.shape}")

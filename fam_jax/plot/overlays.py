@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from fam_jax._core.checks import check_unmasked
 from fam_jax._core.maps import rescale, upsample
 
 Box = tuple[float | int, float | int, float | int, float | int]  # left, top, right, bottom
@@ -84,6 +85,7 @@ def overlay(
         raise ValueError(f"box: {tuple(box)} is no part of a picture of {width} x {height} pixels")
     y0, y1, x0, x1 = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
     part = pixels[y0:y1, x0:x1]
+    check_unmasked("map", map)
     raw = np.asarray(map, np.float32)
     centred = is_signed(raw) if limits is None else limits[0] == -limits[1]
     if not np.isfinite(raw).all():
@@ -145,6 +147,7 @@ def picture_pixels(image: Any) -> Float[np.ndarray, "H W 3"]:
     image = getattr(image, "picture", image)
     if isinstance(image, Image.Image):
         image = image.convert("RGB")
+    check_unmasked("image", image)
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)

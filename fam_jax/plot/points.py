@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from fam_jax._core.checks import check_unmasked
 from fam_jax.plot.figures import TITLE
 from fam_jax.plot.lettering import lettered
 from fam_jax.plot.overlays import Picture, overlay, picture_pixels
@@ -51,6 +52,7 @@ def points_figure(
         >>> [ax.get_title() for ax in figure.axes]
         ['query', '1   +4.000', '2   +4.000']
     """
+    check_unmasked("p2p", p2p)
     p2p = np.asarray(p2p, np.float32)
     if p2p.ndim != 4:
         raise ValueError(f"p2p: expected shares [h, w, hr, wr] of one pair, got shape {p2p.shape}")

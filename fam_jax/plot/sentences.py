@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fam_jax._core.checks import check_unmasked
 from fam_jax.plot.figures import TITLE
 from fam_jax.plot.lettering import lettered
 from fam_jax.plot.overlays import SEQUENTIAL, coloured
@@ -66,6 +67,7 @@ def sentence(
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['a', '-0.020', 'dog', '+0.310', 'end +0.100']
     """
+    check_unmasked("shares", shares)
     shares = np.asarray(shares, np.float64)
     if shares.shape != (len(words),):
         raise ValueError(

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from fam_jax._core.checks import check_unmasked
 from fam_jax._core.maps import upsample
 from fam_jax.plot.figures import NOTHING, SIGNED, TITLE
 from fam_jax.plot.lettering import lettered
@@ -47,6 +48,8 @@ def signal(
         >>> figure.axes[-2].get_xlabel()
         'seconds'
     """
+    check_unmasked("signal", signal)
+    check_unmasked("map", map)
     lines, raw = np.asarray(signal, np.float32), np.asarray(map, np.float32)
     lines = lines[:, None] if lines.ndim == 1 else lines
     if lines.ndim != 2 or len(lines) < 2:

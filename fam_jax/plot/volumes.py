@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from fam_jax._core.checks import check_unmasked
 from fam_jax._core.maps import upsample
 from fam_jax.plot.figures import NOTHING, SIGNED, grid_figure
 from fam_jax.plot.overlays import DIVERGING, SEQUENTIAL, is_signed, overlay, shows, symmetric
@@ -44,6 +45,8 @@ def volume(
         >>> [ax.get_title() for ax in figure.axes[:3]]
         ['depth 6', 'height 9', 'width 14']
     """
+    check_unmasked("volume", volume)
+    check_unmasked("map", map)
     body, raw = np.asarray(volume, np.float32), np.asarray(map, np.float32)
     if body.ndim != 3:
         raise ValueError(f"volume: expected one of one channel [d, h, w], got shape {body.shape}")

@@ -95,4 +95,7 @@ def test_what_is_behind_a_mask_is_not_read(tmp_path):
     np.save(tmp_path / "0.npy", np.ones((STEPS, CHANNELS), "f"))
     load = bulk.Loader(lambda path: np.ma.masked_invalid(np.load(path)), (STEPS, CHANNELS))
     _, store = run([str(tmp_path / "0.npy")] * 6, tmp_path, load=load)
-    assert "expected an array without a mask: .filled(value)" in store.rows([0])[0].reason
+    assert (
+        "read: expected an array without a mask; read.filled(value) has none"
+        in store.rows([0])[0].reason
+    )
