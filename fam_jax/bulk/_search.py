@@ -51,7 +51,7 @@ def search(
     Examples:
         >>> import numpy as np
         >>> from fam_jax import bulk
-        >>> embeddings = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], np.float16)
+        >>> embeddings = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
         >>> scores, rows = bulk.search(np.array([[1.0, 0.1]]), embeddings, k=2)
         >>> rows.tolist()
         [[0, 1]]
