@@ -147,10 +147,25 @@ def test_parameters_in_parts_on_an_explicit_mesh(x64, way, name, layout):
         assert_same(jax.jit(partial(everything, way))(encode, *images), name)
 
 
+def needs_slopes_of_erf(over):
+    """In jax 0.12.0.1 erf, and so GELU, has no derivative inside a shard_map that checks axes."""
+    slopes = jax.shard_map(
+        jax.grad(lambda x: jax.lax.erf(x).sum()), mesh=over, in_specs=P("data"), out_specs=P("data")
+    )
+    try:
+        jax.jit(slopes)(jnp.ones(8))
+    except ValueError as error:
+        if "Primitive polynomial requires varying manual axes to match" not in str(error):
+            raise
+        pytest.skip(f"needs another version of jax than {jax.__version__}: {error}")
+
+
 @each(BOTH)
 def test_parameters_in_parts_inside_shard_map(x64, name, layout):
     """Over the batch's axis, parameters gathered there; "model" is left to the compiler."""
     over, encode, specs, images = on_mesh(name, AxisType.Auto, layout)
+    if name == "vit":
+        needs_slopes_of_erf(over)
     only = lambda spec: P(*(axis if axis == "data" else None for axis in spec))  # noqa: E731
     specs = jax.tree.map(only, specs)
 
