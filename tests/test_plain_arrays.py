@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen
+from flax import linen, nnx
 
 import fam_jax
 from fam_jax import bulk, metrics, plot, training
@@ -47,6 +47,23 @@ PAIRS, FIELD = np.abs(normal(3, 4, 4, 4, 4)), normal(3, 4, 4, 2)
 SCORES, SAME = normal(6), np.array([True, False] * 3)
 
 
+def tapped(x):
+    return fam_jax.tap(fam_jax.tap(features(x), "a") + 1, "b").mean((1, 2))
+
+
+class Norm(nnx.Module):
+    def __init__(self):
+        self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.norm(x).mean((1, 2))
+
+
+def replayed(activations):
+    """From features of a user's own file."""
+    return encode.from_features(jax.tree.map(lambda _: activations, encode.features(IMAGES)))
+
+
 def explained(method):
     return fam_jax.explain(encode, IMAGES, R, method).maps
 
@@ -55,7 +72,11 @@ def explained(method):
 CALLS = {
     "encoder": (encode, IMAGES),
     "replay": (encode.replay, IMAGES, np.asarray(features(IMAGES))),
-    "backbone": (fam_jax.capture(load("tiny")), normal(1, 32, 32, 3)),
+    "backbone": (lambda x: fam_jax.capture(load("tiny"))(x), normal(1, 32, 32, 3)),
+    "several layers": (lambda x: fam_jax.capture(tapped, at=("a", "b"))(x), IMAGES),
+    "with_state": (lambda x: fam_jax.capture(Norm(), at="norm").with_state(x), IMAGES),
+    "features": (encode.features, IMAGES),
+    "from_features": (replayed, np.asarray(features(IMAGES))),
     "explain": (lambda x, r: fam_jax.explain(encode, x, r), IMAGES, R),
     "explain_pairs": (lambda x, y: fam_jax.explain_pairs(encode, x, y), IMAGES, OTHERS),
     "explain_all": (lambda x, y: fam_jax.explain_all(encode, x, y), IMAGES, OTHERS),
@@ -160,19 +181,17 @@ class Dense(linen.Module):
         return linen.Dense(5, name="dense")(x).mean((1, 2))
 
 
-WEIGHTS = jax.tree.map(np.asarray, Dense().init(KEY, IMAGES))
-
-
 def of_weights(weights):
     return fam_jax.capture(Dense().bind(weights), at="dense")
 
 
 def test_weights_are_plain_arrays_too(unchecked):
-    of_weights(WEIGHTS)(IMAGES)
-    swapped = jax.tree.map(lambda w: w.astype(w.dtype.newbyteorder()), WEIGHTS)
+    weights = jax.tree.map(np.asarray, Dense().init(KEY, IMAGES))
+    of_weights(weights)(IMAGES)
+    swapped = jax.tree.map(lambda w: w.astype(w.dtype.newbyteorder()), weights)
     with pytest.raises(TypeError, match="weights: expected this machine's order of bytes"):
         of_weights(swapped)
-    masked = jax.tree.map(np.ma.masked_invalid, WEIGHTS)
+    masked = jax.tree.map(np.ma.masked_invalid, weights)
     with pytest.raises(TypeError, match="weights: expected an array without a mask"):
         of_weights(masked)
 

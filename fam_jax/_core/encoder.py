@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from fam_jax._core.brief import called
-from fam_jax._core.checks import AnyArray, check_float
+from fam_jax._core.checks import AnyArray, check_float, check_plain
 from fam_jax._core.encoding import Encoding, LayerChoice, Layers, chosen, pulled
 from fam_jax._core.features import Features, cut, join
 from fam_jax._core.frameworks import changed, explained, layer_names, readings, with_layers
@@ -128,6 +128,7 @@ class Encoder:
         if not isinstance(features, Features):
             got = type(features).__name__
             raise TypeError(f"features: expected encode.features(...), got {got}")
+        check_plain("features", *jax.tree.leaves(features))
         return _from_features(self, features)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from fam_jax._core.checks import AnyArray, check_float, check_plain
+from fam_jax._core.checks import AnyArray, check_float, check_plain, check_unmasked
 
 AXES = "batch height width channels"
 # Images, signals, volumes, points, ...; or token ids.
@@ -51,9 +51,9 @@ def prepare(name: str, images: Any, preprocess: Any = None) -> AnyArray:
         raise TypeError(f"{name}: pictures are prepared outside of jit: give it their floats")
     if not len(images):
         raise ValueError(f"{name}: no pictures were given")
-    check_plain(name, *images)
-    # Each by itself: they may differ in size.
-    ready = [p.input if hasattr(p, "input") else preprocess(p) for p in images]
+    pictures = list(images)  # each by itself: they may differ in size
+    check_unmasked(name, *pictures)
+    ready = [p.input if hasattr(p, "input") else preprocess(p) for p in pictures]
     return jnp.asarray(np.stack(ready))
 
 
@@ -88,8 +88,8 @@ def _is_here(images: AnyArray) -> bool:
 
 
 def _check_range(name: str, images: AnyArray, preprocess: Any) -> None:
-    if images.shape[-1] != preprocess.channels:
-        return  # of which the network says what it takes
+    if images.shape[-1] != getattr(preprocess, "channels", images.shape[-1]):
+        return  # the network says what it takes
     black_and_white = preprocess.normalise(
         np.array([0, 255], np.uint8)[:, None, None].repeat(images.shape[-1], axis=2)
     )

@@ -167,10 +167,11 @@ def explain_all(
     """
     encoders, method = _check_both(encode, method)
     queries = _prepared(encoders[0], "queries", queries)
-    check_plain("references", references)
     images = not embeddings_given(references)
     if images:
         references = _prepared(encoders[1], "references", references)
+    else:
+        check_plain("references", references)
     check_count("chunk", chunk)
     sizes = chunk, shards(queries), shards(references)
     if "other" in method.needs:

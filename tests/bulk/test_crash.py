@@ -77,7 +77,10 @@ def kill_at_random_points(start, log_of, kills):
 def test_kills(pairs, rows, kills, whole, tmp_path):
     """At most one finished batch is lost by a kill; the store is the same, bit for bit."""
     store, log = tmp_path / "store", tmp_path / "log"
-    start = lambda: [toy.Job(main, pairs, store, log, PAUSE="0.03")]  # noqa: E731
+
+    def start():
+        return [toy.Job(main, pairs, store, log, PAUSE="0.03")]
+
     kill_at_random_points(start, lambda process: log, kills)
     finish(start())
     batches = -(-rows // BATCH)
@@ -91,7 +94,10 @@ def test_kills_of_a_job_that_keeps_features(pairs, kills, tmp_path):
     """While pictures are encoded once, and while their features are used; nothing of them stays."""
     finish([toy.Job(main, pairs, tmp_path / "whole", tmp_path / "log", ONCE="1")])
     store, log = tmp_path / "store", tmp_path / "killed"
-    start = lambda: [toy.Job(main, pairs, store, log, PAUSE="0.03", ONCE="1")]  # noqa: E731
+
+    def start():
+        return [toy.Job(main, pairs, store, log, PAUSE="0.03", ONCE="1")]
+
     kill_at_random_points(start, lambda process: log, kills)
     finish(start())
     assert steps(log) <= steps(tmp_path / "log") + kills

@@ -208,6 +208,8 @@ def needs_half():
     try:
         jax.jit(lambda x: x.astype(jnp.float32))(np.ones(2, np.float16))
     except jax.errors.JaxRuntimeError as error:
+        if "Failed to materialize symbols" not in str(error):
+            raise
         pytest.skip(f"needs F16C: {error}")
 
 

@@ -86,6 +86,10 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.bulk.job", "tests.bulk.search_job"])
+
+
 class Job:
     """`main(*args)` in a process of its own, with so many CPU devices.
 
@@ -116,10 +120,6 @@ class Job:
         assert error == ""
         assert self._process.exitcode == 0
         return result
-
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.bulk.job", "tests.bulk.search_job"])
 
 
 def _work(results, env, main, args) -> None:

@@ -11,7 +11,7 @@ import pytest
 import fam_jax
 from fam_jax.apps.main import main
 from fam_jax.evaluate import asking, tasks
-from fam_jax.evaluate.results import Results
+from fam_jax.evaluate.results import _OWN, Results
 from fam_jax.evaluate.run import evaluate
 from fam_jax.methods import registry
 from tests.evaluate import toy
@@ -69,8 +69,11 @@ def test_a_run_writes_all_it_promises_and_goes_on_where_it_stopped(colours, tmp_
     (folder / ".run.json.0123abcd.part").touch()  # as a kill leaves it
     output = go("retrieval", colours, folder, METHODS[:2], cases=4)
     assert "4 cases (nearest of 12); the network itself: recall@1 1.000" in output
-    names = " ".join(sorted(f.name for f in folder.iterdir()))
-    assert names == "curves.png examples.png manifest.json methods run.json table.csv table.md"
+    names = sorted(f.name for f in folder.iterdir())
+    assert names == sorted(["methods", *_OWN])  # whose halves of a kill go
+    assert " ".join(names) == (
+        "curves.png examples.png manifest.json methods run.json table.csv table.md"
+    )
     rows = table(folder)
     assert {row["method"] for row in rows} == set(METHODS[:2])
     assert {row["cases"] for row in rows} == {"4"}
